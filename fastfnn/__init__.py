@@ -1,0 +1,92 @@
+"""fastfnn: small neural networks, trained and run on CPUs at close to the machine's peak.
+
+>>> import fastfnn as ff
+>>> (x_train, y_train), (x_test, y_test) = ff.data.load_mnist_sample()
+>>> model = ff.Sequential(
+...     ff.Flatten(), ff.Normalize(mean=0.1307, std=0.3081, scale=1 / 255),
+...     ff.Linear(784, 100), ff.ReLU(), ff.Linear(100, 10), seed=0)
+>>> history = ff.fit(model, x_train, y_train, loss=ff.CrossEntropyLoss(), optimizer=ff.SGD(lr=0.1), epochs=5)
+>>> loss, accuracy = ff.evaluate(model, x_test, y_test, loss=ff.CrossEntropyLoss())
+
+Importing it does not import numba; the first computation does.
+"""
+
+from fastfnn import data, errors, functional, initializers
+from fastfnn.checkpoint import load, save
+from fastfnn.gradcheck import gradcheck
+from fastfnn.layers import (
+    Flatten,
+    Layer,
+    LeakyReLU,
+    Linear,
+    Log,
+    LogSoftmax,
+    Matmul,
+    Normalize,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
+from fastfnn.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, Loss, MSELoss, NLLLoss
+from fastfnn.metrics import accuracy, confusion_matrix
+from fastfnn.model import Sequential
+from fastfnn.optim import SGD, Adam, Optimizer
+from fastfnn.training import (
+    EpochEnd,
+    Evaluation,
+    History,
+    evaluate,
+    fit,
+    predict,
+    predict_proba,
+    predict_raw,
+    train_step,
+)
+from fastfnn.warmup import warmup
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "CrossEntropyLoss",
+    "EpochEnd",
+    "Evaluation",
+    "Flatten",
+    "History",
+    "Layer",
+    "LeakyReLU",
+    "Linear",
+    "Log",
+    "LogSoftmax",
+    "Loss",
+    "MSELoss",
+    "Matmul",
+    "NLLLoss",
+    "Normalize",
+    "Optimizer",
+    "ReLU",
+    "Sequential",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+    "accuracy",
+    "confusion_matrix",
+    "data",
+    "errors",
+    "evaluate",
+    "fit",
+    "functional",
+    "gradcheck",
+    "initializers",
+    "load",
+    "predict",
+    "predict_proba",
+    "predict_raw",
+    "save",
+    "train_step",
+    "warmup",
+]

@@ -1,0 +1,140 @@
+"""Checks of arguments: each names the argument, what came and what was expected."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastfnn.errors import InvalidTypeError, InvalidValueError
+
+Array = NDArray[Any]
+REDUCTIONS = ("mean", "sum", "none")
+DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def as_dtype(dtype: Any) -> np.dtype[Any]:
+    """`dtype` as one of float32 and float64."""
+    try:
+        result = np.dtype(dtype)
+    except TypeError:
+        raise InvalidTypeError(f"dtype is {dtype!r}; expected 'float32' or 'float64'") from None
+    if result not in DTYPES:
+        raise InvalidTypeError(f"dtype is {result}; expected 'float32' or 'float64'")
+    return result
+
+
+def positive_int(name: str, value: Any, *, least: int = 1) -> int:
+    """`value` as an int of at least `least`."""
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise InvalidTypeError(f"{name} is {value!r}; expected an integer of at least {least}") from None
+    if number < least:
+        raise InvalidValueError(f"{name} is {number}; expected an integer of at least {least}")
+    return number
+
+
+def real(
+    name: str, value: Any, *, least: float = -math.inf, below: float = math.inf, above: float = -math.inf
+) -> float:
+    """`value` as a finite float with ``least <= value < below`` and ``value > above``."""
+    try:
+        if isinstance(value, (bool, np.bool_, str, bytes)):
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError):
+        raise InvalidTypeError(f"{name} is {value!r}; expected a number") from None
+    if not math.isfinite(number):
+        raise InvalidValueError(f"{name} is {number}; expected a finite number")
+    if number < least:
+        raise InvalidValueError(f"{name} is {number:g}; expected at least {least:g}")
+    if number <= above:
+        raise InvalidValueError(f"{name} is {number:g}; expected more than {above:g}")
+    if number >= below:
+        raise InvalidValueError(f"{name} is {number:g}; expected less than {below:g}")
+    return number
+
+
+def one_of(name: str, value: Any, options: tuple[str, ...]) -> str:
+    if value not in options:
+        raise InvalidValueError(f"{name} is {value!r}; expected one of {', '.join(map(repr, options))}")
+    return value
+
+
+def float_array(name: str, x: Any, *, ndim: int | None = None, dtype: Any = None) -> Array:
+    """`x` as a C-contiguous array of float32 or float64 (other numbers become `dtype`, or float32)."""
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiub":
+        raise InvalidTypeError(f"{name} has dtype {array.dtype}; expected numbers")
+    if dtype is None:
+        dtype = array.dtype if array.dtype in DTYPES else np.float32
+    if ndim is not None and array.ndim != ndim:
+        raise InvalidValueError(f"{name} has shape {array.shape}; expected {ndim} dimension{'s' if ndim != 1 else ''}")
+    return plain(array, dtype)
+
+
+def plain(array: Array, dtype: Any = None) -> Array:
+    """`array` C-contiguous and not marked read-only, without a copy where the memory allows it.
+
+    numba compiles a kernel anew for read-only arrays. Kernels never write their inputs, so a read-only input
+    (a memory map, a broadcast) is shown to them as an ordinary one.
+    """
+    array = np.ascontiguousarray(array, dtype).reshape(array.shape)
+    if not array.flags.aligned or array.dtype.byteorder not in "=|":
+        array = array.astype(array.dtype.newbyteorder("="), copy=True)
+    return array if array.flags.writeable else np.asarray(_Writeable(array))
+
+
+class _Writeable:
+    """The array interface of a read-only array, with the flag cleared."""
+
+    def __init__(self, array: Array) -> None:
+        self._keep_alive = array
+        interface = dict(array.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        self.__array_interface__ = interface
+
+
+def same_shape(name: str, x: Array, other_name: str, other: Array) -> None:
+    if x.shape != other.shape:
+        raise InvalidValueError(f"{name} has shape {x.shape}; expected {other.shape}, the shape of {other_name}")
+
+
+def labels(name: str, target: Any, rows: int, classes: int) -> NDArray[np.int64]:
+    """Class labels as int64 (rows,), each in [0, classes)."""
+    array = np.asarray(target)
+    if array.shape != (rows,):
+        raise InvalidValueError(f"{name} has shape {array.shape}; expected ({rows},), a label for each row")
+    if array.dtype.kind not in "iu":
+        raise InvalidTypeError(f"{name} has dtype {array.dtype}; expected integer labels")
+    if array.size:
+        low, high = int(array.min()), int(array.max())
+        if low < 0 or high >= classes:
+            wrong = low if low < 0 else high
+            raise InvalidValueError(f"{name} holds the label {wrong}; expected labels from 0 to {classes - 1}")
+    return np.asarray(plain(array, np.int64))
+
+
+def class_target(name: str, target: Any, prediction: Array) -> Array:
+    """Targets of a classification: labels (n,) as int64, or rows of weights (n, classes) in the prediction's dtype."""
+    array = np.asarray(target)
+    rows, classes = prediction.shape
+    if array.ndim <= 1:
+        return labels(name, array, rows, classes)
+    if array.shape != (rows, classes):
+        raise InvalidValueError(
+            f"{name} has shape {array.shape}; expected ({rows},) for labels or ({rows}, {classes}) for a row of "
+            "probabilities each"
+        )
+    return float_array(name, array, dtype=prediction.dtype)
+
+
+def n_threads(value: int | None, *, automatic: int) -> int:
+    """The number of threads: `automatic` for None."""
+    return automatic if value is None else positive_int("n_threads", value)

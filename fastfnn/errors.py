@@ -1,0 +1,36 @@
+"""What fastfnn raises: each error names the argument, what came and what was expected."""
+
+
+class FastFNNError(Exception):
+    """Base of every error that fastfnn raises on purpose."""
+
+
+class InvalidValueError(FastFNNError, ValueError):
+    """An argument of the right type has a value, shape or size that does not fit."""
+
+
+class InvalidTypeError(FastFNNError, TypeError):
+    """An argument has a type or dtype that does not fit."""
+
+
+class DataError(InvalidValueError):
+    """A data file is missing, truncated, foreign or does not match its checksum."""
+
+
+class ModelFileError(InvalidValueError):
+    """A saved model is truncated, foreign or of another architecture."""
+
+
+class NonFiniteLossError(FastFNNError, ArithmeticError):
+    """The loss became NaN or infinite; the parameters are those of the last finished epoch.
+
+    Attributes
+    ----------
+    epoch, step : int
+        Where it happened, both counted from 1.
+    """
+
+    def __init__(self, message: str, *, epoch: int, step: int) -> None:
+        super().__init__(message)
+        self.epoch = epoch
+        self.step = step

@@ -1,0 +1,97 @@
+"""What every layer is: a forward, a backward, and dictionaries of parameters and gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastfnn import _checks as check
+from fastfnn.errors import InvalidValueError
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+
+class Layer:
+    """Base of the layers.
+
+    ``y = layer.forward(x)`` keeps what ``grad_x = layer.backward(grad_y)`` needs. `backward` fills `grads` with the
+    gradients of the parameters, overwriting those of the last call.
+
+    Attributes
+    ----------
+    params, grads : dict of str to ndarray
+        Parameters and their gradients by name; the arrays may be written in place.
+    """
+
+    def __init__(self) -> None:
+        self._params: dict[str, Array] | None = None
+        self._grads: dict[str, Array] = {}
+        self._saved: Any = None
+        self.dtype = np.dtype(np.float32)
+
+    # What a layer says about itself
+
+    def forward(self, x: ArrayLike) -> Array:
+        raise TypeError(f"{type(self).__name__} has no forward")
+
+    def backward(self, grad_out: ArrayLike) -> Array:
+        raise TypeError(f"{type(self).__name__} has no backward")
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Shape of one sample's output from that of one sample's input."""
+        return input_shape
+
+    def config(self) -> dict[str, Any]:
+        """Arguments that make such a layer again, as JSON has them."""
+        return {}
+
+    def initial_params(self, rng: np.random.Generator, activation: str | None) -> dict[str, Array]:
+        """Fresh parameters in float64; `activation` is the class name of the layer that follows, if any."""
+        return {}
+
+    # What follows from it
+
+    @property
+    def is_built(self) -> bool:
+        """Whether the parameters have been drawn."""
+        return self._params is not None
+
+    def build(self, rng: np.random.Generator, dtype: Any = "float32", activation: str | None = None) -> None:
+        """Draw the parameters, unless that has happened; and give them `dtype`."""
+        self.dtype = check.as_dtype(dtype)
+        params = self._params if self._params is not None else self.initial_params(rng, activation)
+        self._params = {name: np.ascontiguousarray(array, self.dtype) for name, array in params.items()}
+        self._grads = {name: np.zeros_like(array) for name, array in self._params.items()}
+
+    @property
+    def params(self) -> dict[str, Array]:
+        if self._params is None:
+            self.build(np.random.default_rng(), self.dtype)
+        assert self._params is not None
+        return self._params
+
+    @property
+    def grads(self) -> dict[str, Array]:
+        if self._params is None:
+            self.build(np.random.default_rng(), self.dtype)
+        return self._grads
+
+    @property
+    def saved(self) -> Any:
+        """What `forward` kept for `backward`."""
+        if self._saved is None:
+            raise InvalidValueError(f"{type(self).__name__}.backward was called before forward")
+        return self._saved
+
+    def __call__(self, x: ArrayLike) -> Array:
+        return self.forward(x)
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.config().items())
+        return f"{type(self).__name__}({arguments})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_saved": None}  # a pickle or a copy does not drag the last batch along

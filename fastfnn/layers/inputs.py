@@ -1,0 +1,101 @@
+"""Layers that prepare a network's input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+import fastfnn_kernels as kernels
+from fastfnn import _checks as check
+from fastfnn.errors import InvalidValueError
+from fastfnn.layers.base import Array, Layer, Shape
+
+
+class Flatten(Layer):
+    """(n, …) to (n, features), without a copy."""
+
+    def forward(self, x: ArrayLike) -> Array:
+        array = np.asarray(x)
+        if array.ndim < 2:
+            raise InvalidValueError(f"x has shape {array.shape}; expected (n, …), a sample in each row")
+        self._saved = array.shape
+        return array.reshape(array.shape[0], math.prod(array.shape[1:]))
+
+    def backward(self, grad_out: ArrayLike) -> Array:
+        return np.asarray(grad_out).reshape(self.saved)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return (math.prod(input_shape),)
+
+
+def _values(name: str, value: float | Sequence[float]) -> list[float]:
+    values = np.atleast_1d(np.asarray(value, np.float64))
+    if values.ndim != 1 or not values.size or not np.isfinite(values).all():
+        raise InvalidValueError(f"{name} is {value!r}; expected a finite number, or one for each channel")
+    return values.tolist()
+
+
+class Normalize(Layer):
+    """``(x * scale - mean) / std``, from any numeric dtype to the network's.
+
+    Parameters
+    ----------
+    mean, std : float, or one for each channel
+        Channels are the first axis of a sample, or equal blocks of a flattened one.
+    scale : float
+        Applied first: ``1 / 255`` for ``uint8`` images whose mean and std are given for pixels in [0, 1].
+    """
+
+    def __init__(self, mean: float | Sequence[float] = 0.0, std: float | Sequence[float] = 1.0, scale: float = 1.0):
+        super().__init__()
+        self.mean, self.std = _values("mean", mean), _values("std", std)
+        self.scale = check.real("scale", scale)
+        if min(self.std) <= 0:
+            raise InvalidValueError(f"std is {std!r}; expected more than 0")
+        if 1 not in (len(self.mean), len(self.std)) and len(self.mean) != len(self.std):
+            raise InvalidValueError(f"std has {len(self.std)} values; expected {len(self.mean)}, as many as mean")
+
+    def factor_and_shift(self) -> tuple[Array, Array]:
+        """The same as ``x * factor + shift``, a value for each channel."""
+        mean, std = np.broadcast_arrays(np.array(self.mean), np.array(self.std))
+        return (self.scale / std).astype(self.dtype), (-mean / std).astype(self.dtype)
+
+    def forward(self, x: ArrayLike) -> Array:
+        array = check.plain(np.asarray(x))
+        if array.dtype.kind not in "fiub":
+            raise InvalidValueError(f"x has dtype {array.dtype}; expected numbers")
+        if array.ndim < 2:
+            raise InvalidValueError(f"x has shape {array.shape}; expected (n, …), a sample in each row")
+        factor, shift = self.factor_and_shift()
+        self.output_shape(array.shape[1:])
+        out = np.empty(array.shape, self.dtype)
+        features = math.prod(array.shape[1:])
+        kernels.normalization.normalize(
+            out.reshape(len(out), features), array.reshape(len(out), features), factor, shift
+        )
+        self._saved = factor
+        return out
+
+    def backward(self, grad_out: ArrayLike) -> Array:
+        grad = check.float_array("grad_out", grad_out, dtype=self.dtype)
+        blocks = grad.reshape(len(grad), self.saved.size, -1)
+        return (blocks * self.saved[:, None]).reshape(grad.shape)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        channels = max(len(self.mean), len(self.std))
+        first = input_shape[0] if input_shape else 0
+        fits = first == channels if len(input_shape) > 1 else first % channels == 0
+        if channels > 1 and not fits:
+            raise InvalidValueError(f"{self!r} got samples of shape {input_shape}; expected {channels} channels first")
+        return input_shape
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "mean": self.mean[0] if len(self.mean) == 1 else self.mean,
+            "std": self.std[0] if len(self.std) == 1 else self.std,
+            "scale": self.scale,
+        }

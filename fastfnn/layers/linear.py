@@ -1,0 +1,107 @@
+"""Layers that multiply matrices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastfnn import _checks as check
+from fastfnn import functional
+from fastfnn.errors import InvalidValueError
+from fastfnn.initializers import Initializer, initializer
+from fastfnn.layers.base import Array, Layer, Shape
+
+RELU_FAMILY = ("ReLU", "LeakyReLU")
+
+
+class Linear(Layer):
+    """``x @ weight + bias``.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    bias : bool
+        Whether there is a bias vector.
+    weight_init : {"he", "xavier", "normal", "zeros"} or callable ``(shape, rng) -> array``, optional
+        None: He where a ReLU or leaky ReLU follows in the `Sequential`, else Xavier.
+    bias_init : the same; zeros by default
+
+    Attributes
+    ----------
+    params : ``weight`` (in_features, out_features), ``bias`` (out_features,)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        weight_init: str | Initializer | None = None,
+        bias_init: str | Initializer = "zeros",
+    ) -> None:
+        super().__init__()
+        self.in_features = check.positive_int("in_features", in_features)
+        self.out_features = check.positive_int("out_features", out_features)
+        self.bias = bool(bias)
+        self.weight_init = None if weight_init is None else initializer("weight_init", weight_init)
+        self.bias_init = initializer("bias_init", bias_init)
+
+    def initial_params(self, rng: np.random.Generator, activation: str | None) -> dict[str, Array]:
+        fitting = initializer("weight_init", "he" if activation in RELU_FAMILY else "xavier")
+        shapes: dict[str, tuple[Initializer, Shape]] = {
+            "weight": (self.weight_init or fitting, (self.in_features, self.out_features))
+        }
+        if self.bias:
+            shapes["bias"] = (self.bias_init, (self.out_features,))
+        params = {}
+        for name, (make, shape) in shapes.items():
+            params[name] = np.asarray(make(shape, rng), np.float64)
+            if params[name].shape != shape:
+                raise InvalidValueError(f"{name}_init made shape {params[name].shape}; expected {shape}")
+        return params
+
+    def forward(self, x: ArrayLike) -> Array:
+        """(n, in_features) to (n, out_features)."""
+        x = check.float_array("x", x, ndim=2, dtype=self.dtype)
+        if x.shape[1] != self.in_features:
+            raise InvalidValueError(f"x has shape {x.shape}; expected (n, {self.in_features}) for {self!r}")
+        self._saved = x
+        return functional.linear(x, self.params["weight"], self.params.get("bias"))
+
+    def backward(self, grad_out: ArrayLike) -> Array:
+        grad_x, grad_weight, grad_bias = functional.linear_backward(grad_out, self.saved, self.params["weight"])
+        self.grads["weight"][...] = grad_weight
+        if self.bias:
+            self.grads["bias"][...] = grad_bias
+        return grad_x
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if input_shape != (self.in_features,):
+            raise InvalidValueError(f"{self!r} got samples of shape {input_shape}; expected ({self.in_features},)")
+        return (self.out_features,)
+
+    def config(self) -> dict[str, Any]:
+        config: dict[str, Any] = {"in_features": self.in_features, "out_features": self.out_features}
+        return config if self.bias else {**config, "bias": False}
+
+
+class Matmul(Layer):
+    """The exercise's product of two arguments: ``forward(x, w)``, ``backward(grad) -> (grad_x, grad_w)``.
+
+    It holds no parameters, so it stands for itself and not in a `Sequential`.
+    """
+
+    def forward(self, x: ArrayLike, w: ArrayLike) -> Array:  # type: ignore[override]
+        """x (n, d) @ w (d, k)."""
+        x = check.float_array("x", x, ndim=2)
+        self._saved = (x, check.float_array("w", w, ndim=2, dtype=x.dtype))
+        return functional.matmul(*self._saved)
+
+    def backward(self, grad_out: ArrayLike) -> tuple[Array, Array]:  # type: ignore[override]
+        """``(grad_out @ w.T, x.T @ grad_out)``."""
+        return functional.matmul_backward(grad_out, *self.saved)
+
+    __call__ = forward  # type: ignore[assignment]

@@ -1,0 +1,158 @@
+"""Optimizers: one kernel call over all parameters of a model, which lie in one flat array."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastfnn_kernels as kernels
+from fastfnn import _checks as check
+from fastfnn.errors import InvalidValueError
+
+Array = NDArray[Any]
+
+
+class Optimizer:
+    """Base of the optimizers.
+
+    Attributes
+    ----------
+    lr : float
+        Learning rate; may be changed between steps.
+    state : dict of str to ndarray
+        Running averages, of the shape of the parameters. They belong to one model; with another the optimizer
+        starts afresh.
+    steps : int
+        Updates made so far.
+    """
+
+    #: Names of the state arrays.
+    slots: tuple[str, ...] = ()
+
+    def __init__(self, lr: float, weight_decay: float) -> None:
+        self.lr = check.real("lr", lr, least=0)
+        self.weight_decay = check.real("weight_decay", weight_decay, least=0)
+        self.state: dict[str, Array] = {}
+        self.steps = 0
+        self._params: weakref.ref[Array] | None = None
+
+    def step(self, params: Array, grads: Array, team: Any = None) -> None:
+        """Update `params` in place from `grads`, both flat."""
+        if params.shape != grads.shape:
+            raise InvalidValueError(f"grads has shape {grads.shape}; expected {params.shape}, the shape of params")
+        if self._params is None or self._params() is not params:
+            self._params = weakref.ref(params)
+            self.state = {name: np.zeros_like(params) for name in self.slots}
+            self.steps = 0
+        self.steps += 1
+        self._update(params, grads, params.dtype.type, team)
+
+    def _update(self, params: Array, grads: Array, scalar: Any, team: Any) -> None:
+        raise TypeError(f"{type(self).__name__} has no update")
+
+    def config(self) -> dict[str, Any]:
+        """Arguments that make such an optimizer again."""
+        return {"lr": self.lr, "weight_decay": self.weight_decay}
+
+    def snapshot(self) -> tuple[dict[str, Array], int]:
+        """A copy of the state, for `restore`."""
+        return {name: array.copy() for name, array in self.state.items()}, self.steps
+
+    def restore(self, snapshot: tuple[dict[str, Array], int]) -> None:
+        """Go back to a `snapshot`; arrays that it has not seen yet become zero."""
+        saved, self.steps = snapshot
+        for name, array in self.state.items():
+            array[...] = saved.get(name, 0)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_params": None}  # a weak reference cannot be pickled
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.config().items())})"
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate.
+    momentum : float in [0, 1)
+        Share of the last step's velocity that is kept (PyTorch's form: v ← μ v + g, w ← w - lr v).
+    nesterov : bool
+        Look ahead along the velocity; needs a momentum.
+    weight_decay : float
+        λ of the L2 term λ/2 |w|², added to the gradient.
+    """
+
+    def __init__(self, lr: float = 0.01, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0):
+        super().__init__(lr, weight_decay)
+        self.momentum = check.real("momentum", momentum, least=0, below=1)
+        self.nesterov = bool(nesterov)
+        if self.nesterov and not self.momentum:
+            raise InvalidValueError("nesterov is True with momentum 0; expected a momentum above 0")
+        self.slots = ("velocity",) if self.momentum else ()
+
+    def _update(self, params: Array, grads: Array, scalar: Any, team: Any) -> None:
+        lr, decay = scalar(self.lr), scalar(self.weight_decay)
+        if self.momentum:
+            velocity = self.state["velocity"]
+            momentum = scalar(self.momentum)
+            kernels.optim.sgd_momentum(params, velocity, grads, lr, momentum, self.nesterov, decay, team=team)
+        else:
+            kernels.optim.sgd(params, grads, lr, decay, team=team)
+
+    def config(self) -> dict[str, Any]:
+        return {"lr": self.lr, "momentum": self.momentum, "nesterov": self.nesterov, "weight_decay": self.weight_decay}
+
+
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2015).
+
+    Parameters
+    ----------
+    lr : float
+    betas : pair of floats in [0, 1)
+        Decay of the averages of the gradient and of its square.
+    eps : float
+        Added to the root of the second average.
+    weight_decay : float
+        λ of the L2 term, added to the gradient (not decoupled).
+    """
+
+    slots = ("mean", "square")
+
+    def __init__(
+        self, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(lr, weight_decay)
+        try:
+            first, second = betas
+        except (TypeError, ValueError):
+            raise InvalidValueError(f"betas is {betas!r}; expected a pair of numbers in [0, 1)") from None
+        self.betas = (check.real("betas[0]", first, least=0, below=1), check.real("betas[1]", second, least=0, below=1))
+        self.eps = check.real("eps", eps, above=0)
+
+    def _update(self, params: Array, grads: Array, scalar: Any, team: Any) -> None:
+        beta1, beta2 = self.betas
+        kernels.optim.adam(
+            params,
+            self.state["mean"],
+            self.state["square"],
+            grads,
+            scalar(self.lr),
+            scalar(beta1),
+            scalar(beta2),
+            scalar(self.eps),
+            scalar(self.weight_decay),
+            scalar(1 - beta1**self.steps),
+            scalar(1 - beta2**self.steps),
+            team=team,
+        )
+
+    def config(self) -> dict[str, Any]:
+        return {"lr": self.lr, "betas": self.betas, "eps": self.eps, "weight_decay": self.weight_decay}

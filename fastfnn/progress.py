@@ -1,0 +1,93 @@
+"""What training shows while it runs: a bar in a terminal or notebook, a plain line an epoch in a log."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from typing import Any
+
+
+def _format(values: dict[str, float]) -> str:
+    parts = []
+    for name, value in values.items():
+        if not math.isnan(value):
+            parts.append(f"{name} {value:.2%}" if "accuracy" in name else f"{name} {value:.4f}")
+    return ", ".join(parts)
+
+
+def in_notebook() -> bool:
+    """Whether a Jupyter kernel runs this process."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and type(shell).__name__ == "ZMQInteractiveShell"
+
+
+class Progress:
+    """Shows epochs on stderr.
+
+    Parameters
+    ----------
+    epochs, samples : int
+        How many epochs, of how many samples each.
+    enabled : bool
+        False shows nothing.
+    """
+
+    #: Seconds between refreshes of the bar.
+    INTERVAL = 0.1
+
+    def __init__(self, epochs: int, samples: int, enabled: bool) -> None:
+        self.epochs, self.samples = epochs, samples
+        self._bar: Any = None
+        self._lines = False
+        self._next = 0.0
+        self._pending = 0
+        if enabled and (sys.stderr.isatty() or in_notebook()):
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(
+                total=epochs * samples,
+                unit="sample",
+                unit_scale=True,
+                bar_format="{desc} {percentage:3.0f}%|{bar}| {rate_fmt}, {remaining} left{postfix}",
+            )
+        elif enabled:
+            self._lines = True
+
+    def step(self, epoch: int, rows: int, values: dict[str, float]) -> None:
+        """`rows` more samples of `epoch` (from 1) are done; `values` are the epoch's figures so far."""
+        if self._bar is None:
+            return
+        self._pending += rows
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + self.INTERVAL
+            self._show(epoch, values)
+
+    def due(self) -> bool:
+        """Whether the bar would be refreshed now: what it shows need not be worked out otherwise."""
+        return self._bar is not None and time.monotonic() >= self._next
+
+    def end_epoch(self, epoch: int, seconds: float, values: dict[str, float]) -> None:
+        """`epoch` (from 1) is done."""
+        if self._bar is not None:
+            self._show(epoch, values)
+        elif self._lines:
+            rate = self.samples / seconds if seconds else 0.0
+            print(
+                f"epoch {epoch}/{self.epochs}: {_format(values)}, {seconds:.2f} s, {rate:,.0f} samples/s",
+                file=sys.stderr,
+            )
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _show(self, epoch: int, values: dict[str, float]) -> None:
+        self._bar.set_description_str(f"epoch {epoch}/{self.epochs}", refresh=False)
+        self._bar.set_postfix_str(_format(values), refresh=False)
+        self._bar.update(self._pending)
+        self._bar.refresh()
+        self._pending = 0

@@ -1,0 +1,173 @@
+"""How every kernel is compiled and cached: the one place that calls `numba.njit`."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numba
+import numpy as np
+from numba.core import config, event
+
+if TYPE_CHECKING:
+    from fastfnn_kernels.team import Team
+
+#: False under NUMBA_DISABLE_JIT=1: every kernel then is its reference twin.
+JIT = not config.DISABLE_JIT
+
+# Never fastmath=True: "nnan" and "ninf" delete the guards that stop a diverging run.
+FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
+OPTIONS: dict[str, Any] = {"fastmath": FASTMATH, "error_model": "numpy", "nogil": True}
+
+#: Compiles a function that kernels call; it is cached inside the kernels that use it.
+helper: Callable[[Callable[..., Any]], Any] = numba.njit(**OPTIONS)
+
+
+def source_hash(folder: Path) -> str:
+    """Hash of every kernel source below `folder`: the name of the cache folder.
+
+    numba notices an edit in a kernel's own file only. A kernel cached before an edit in a *helper's* file would go
+    on giving the old answer, so any edit, and any upgrade, moves to a new folder.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _user_cache() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: below NUMBA_CACHE_DIR where that is set, else in the user's cache folder."""
+    base = Path(os.environ["NUMBA_CACHE_DIR"]) if os.environ.get("NUMBA_CACHE_DIR") else _user_cache()
+    return base / "fastfnn" / source_hash(Path(__file__).parent)
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether a file can be made in `folder` (which is made where it is missing)."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+@functools.cache
+def _warn_uncached(reason: str) -> None:
+    warnings.warn(
+        f"fastfnn compiles its kernels anew in every process: {reason}. "
+        "Set NUMBA_CACHE_DIR to a writable folder to keep them.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+@functools.cache
+def _usable_cache() -> str | None:
+    try:
+        folder = cache_folder()
+    except (OSError, RuntimeError) as error:  # no home folder, unreadable sources
+        _warn_uncached(str(error))
+        return None
+    if is_writable(folder):
+        return str(folder)
+    _warn_uncached(f"{folder} is not writable")
+    return None
+
+
+def _compile(function: Callable[..., None]) -> Any:
+    """`numba.njit` with our options, cached in our folder and nowhere else."""
+    jitted = numba.njit(**OPTIONS)(function)
+    folder = _usable_cache()
+    if folder is None:
+        return jitted
+    # numba reads the setting when caching is switched on; other users of numba in this process keep theirs.
+    before = config.CACHE_DIR
+    config.CACHE_DIR = folder
+    try:
+        jitted.enable_caching()
+    except RuntimeError as error:  # no file behind the function: a zip archive, an interactive session
+        _warn_uncached(str(error))
+    finally:
+        config.CACHE_DIR = before
+    return jitted
+
+
+def kernel(
+    twin: Callable[..., Any], *, outputs: int = 1, scratch: int = 0, in_place: bool = False
+) -> Callable[..., Any]:
+    """Make a kernel of ``function(*outputs, *scratch, *inputs, tid, n_threads)``.
+
+    The function writes thread `tid`'s share of its first `outputs` arguments; it never raises and never allocates.
+    What the decorator returns is called as ``function(*outputs, *scratch, *inputs, team=None)``: on the calling
+    thread, or on every thread of a `Team`. The compiled function itself is its attribute ``jitted``.
+
+    Without the JIT the kernel is ``twin(*inputs)``, whose results are copied into the outputs.
+
+    Parameters
+    ----------
+    twin : callable
+        The NumPy reference; takes the inputs and returns the outputs (a tuple where there are several).
+    outputs : int
+        How many arguments are results.
+    scratch : int
+        How many arguments behind them are working memory; the twin gets none of these.
+    in_place : bool
+        The outputs are read too, so the twin gets them in front of the inputs.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        if not JIT:
+
+            def run(*args: Any, team: Team | None = None) -> None:
+                inputs = args[outputs + scratch :]
+                results = twin(*args[:outputs], *inputs) if in_place else twin(*inputs)
+                for out, result in zip(args[:outputs], results if outputs > 1 else (results,), strict=True):
+                    np.copyto(out, result, casting="same_kind")
+
+        else:
+            jitted = _compile(function)
+
+            def run(*args: Any, team: Team | None = None) -> None:
+                if team is None or team.size == 1:
+                    jitted(*args, 0, 1)
+                else:
+                    team.run(jitted, *args)
+
+            run.jitted = jitted  # type: ignore[attr-defined]
+        functools.update_wrapper(run, function)
+        return run
+
+    return decorate
+
+
+class _AnnounceOnce(event.Listener):
+    """Says on stderr, once a process, that kernels are being compiled: the first call then takes seconds."""
+
+    announced = False
+
+    def on_start(self, event: Any) -> None:
+        module = event.data["dispatcher"].py_func.__module__
+        if not self.announced and module.startswith("fastfnn_kernels"):
+            _AnnounceOnce.announced = True
+            print("fastfnn: compiling kernels for this machine; later runs load them from the cache", file=sys.stderr)
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+event.register("numba:compile", _AnnounceOnce())

@@ -1,0 +1,300 @@
+"""Vectors and atomics for kernels: the only file that emits LLVM IR.
+
+numba compiles scalar code and hopes that LLVM vectorises it. For a matrix product that hope is not
+enough: the accumulators must stay in registers for the whole inner loop. So the inner loop is written
+here once, as LLVM IR, for whatever vector width the host has. Everything above this file is ordinary
+numba.
+
+An intrinsic takes numba arrays and offsets counted in elements; none of them checks a bound.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from typing import Any
+
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils, config
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
+
+I32, I64 = ir.IntType(32), ir.IntType(64)
+
+
+def _host_vector_bytes() -> int:
+    """Width of a vector register: what numba will compile for, not merely what the host has."""
+    if config.CPU_FEATURES is not None:
+        features = set(config.CPU_FEATURES.split(","))
+    elif config.CPU_NAME is not None:  # "generic", or a processor whose features numba is not told
+        features = set()
+    else:
+        features = {f"+{name}" for name, on in binding.get_host_cpu_features().items() if on}
+    if "+avx512f" in features:
+        return 64
+    return 32 if "+avx2" in features else 16  # SSE2 and NEON are both 128 bits wide
+
+
+if sys.platform == "win32":
+    binding.load_library_permanently("kernel32.dll")  # SwitchToThread
+
+VECTOR_BYTES = _host_vector_bytes()
+#: How many vector registers there are: they bound the micro-kernel's tile.
+VECTOR_REGISTERS = 32 if VECTOR_BYTES == 64 or platform.machine().lower() in ("arm64", "aarch64") else 16
+
+
+def _pointer(context: Any, builder: ir.IRBuilder, array_type: types.Array, array: Any, offset: Any) -> Any:
+    """Address of element `offset` (a flat, element-counted index) of `array`."""
+    return builder.gep(make_array(array_type)(context, builder, array).data, [offset])
+
+
+class _Emit:
+    """Vector instructions of one element type, bound to a builder."""
+
+    def __init__(self, context: Any, builder: ir.IRBuilder, dtype: types.Type) -> None:
+        lanes = VECTOR_BYTES * 8 // dtype.bitwidth
+        self.builder, self.lanes = builder, lanes
+        self.scalar = context.get_value_type(dtype)
+        self.vector = ir.VectorType(self.scalar, lanes)
+        self.align = dtype.bitwidth // 8
+        suffix = f"v{lanes}f{dtype.bitwidth}"
+        mask = ir.VectorType(ir.IntType(1), lanes)
+        pointer = self.vector.as_pointer()
+        declare = lambda name, result, args: cgutils.get_or_insert_function(  # noqa: E731
+            builder.module, ir.FunctionType(result, args), name
+        )
+        # fmuladd, not fma: where the host has no FMA unit it becomes a multiply and an add, not a library call.
+        self._fmuladd = declare(f"llvm.fmuladd.{suffix}", self.vector, [self.vector] * 3)
+        self._load = declare(f"llvm.masked.load.{suffix}.p0", self.vector, [pointer, I32, mask, self.vector])
+        self._store = declare(f"llvm.masked.store.{suffix}.p0", ir.VoidType(), [self.vector, pointer, I32, mask])
+
+    def zero(self) -> ir.Constant:
+        return ir.Constant(self.vector, [0.0] * self.lanes)
+
+    def broadcast(self, scalar: Any) -> Any:
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, I32(0))
+        return self.builder.shuffle_vector(
+            first, undefined, ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
+        )
+
+    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
+        return self.builder.call(self._fmuladd, [a, b, c])
+
+    def first_lanes(self, count: Any) -> Any:
+        """Mask of the first `count` lanes (an i64)."""
+        lane_type = ir.VectorType(I64, self.lanes)
+        undefined = ir.Constant(lane_type, ir.Undefined)
+        first = self.builder.insert_element(undefined, count, I32(0))
+        counts = self.builder.shuffle_vector(
+            first, undefined, ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
+        )
+        return self.builder.icmp_signed("<", ir.Constant(lane_type, list(range(self.lanes))), counts)
+
+    def load(self, pointer: Any, mask: Any = None) -> Any:
+        address = self.builder.bitcast(pointer, self.vector.as_pointer())
+        if mask is None:
+            value = self.builder.load(address)
+            value.align = self.align
+            return value
+        return self.builder.call(self._load, [address, I32(self.align), mask, self.zero()])
+
+    def store(self, value: Any, pointer: Any, mask: Any = None) -> None:
+        address = self.builder.bitcast(pointer, self.vector.as_pointer())
+        if mask is None:
+            self.builder.store(value, address).align = self.align
+        else:
+            self.builder.call(self._store, [value, address, I32(self.align), mask])
+
+
+@intrinsic(prefer_literal=True)
+def multiply_tile(typing, rows, vectors, c, c0, ldc, a, a0, a_row, a_k, b, b0, ldb, depth, alpha, accumulate, columns):  # type: ignore[no-untyped-def]
+    """The micro-kernel: a `rows` × `vectors` tile of vector accumulators that never leave the registers.
+
+    Computes, for ``i < rows`` and ``j < columns``::
+
+        c[c0 + i*ldc + j] (+)= alpha * sum over k < depth of a[a0 + i*a_row + k*a_k] * b[b0 + k*ldb + j]
+
+    ``+=`` where `accumulate` is nonzero; otherwise `c` is written without being read. The sum runs through k
+    upwards in one accumulator an element, so an element's value does not depend on the shape of the tile
+    that computed it. `rows` and `vectors` are compile-time constants; `columns` lies in
+    ``((vectors - 1) * lanes, vectors * lanes]`` and masks the last vector: nothing behind it is read or
+    written.
+    """
+    n_rows, n_vectors = rows.literal_value, vectors.literal_value
+    dtype, integer = c.dtype, types.intp
+    signature = types.void(
+        rows, vectors, c, integer, integer, a, integer, integer, integer, b, integer, integer, integer, dtype,
+        integer, integer,
+    )  # fmt: skip
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        _, _, c, c0, ldc, a, a0, a_row, a_k, b, b0, ldb, depth, alpha, accumulate, columns = args
+        emit = _Emit(context, builder, dtype)
+        c = _pointer(context, builder, signature.args[2], c, c0)
+        a = _pointer(context, builder, signature.args[5], a, a0)
+        b = _pointer(context, builder, signature.args[9], b, b0)
+        mask = emit.first_lanes(builder.sub(columns, I64((n_vectors - 1) * emit.lanes)))
+        masks = [None] * (n_vectors - 1) + [mask]
+        place = [(i, j) for i in range(n_rows) for j in range(n_vectors)]
+
+        before = builder.block
+        loop = builder.append_basic_block("k_loop")
+        done = builder.append_basic_block("k_done")
+        a_rows = [builder.gep(a, [builder.mul(a_row, I64(i))]) for i in range(n_rows)]
+        builder.cbranch(builder.icmp_signed(">", depth, I64(0)), loop, done)
+
+        builder.position_at_end(loop)
+        k, a_offset, b_offset = (builder.phi(I64) for _ in range(3))
+        sums = {ij: builder.phi(emit.vector) for ij in place}
+        b_row = builder.gep(b, [b_offset])
+        b_vectors = [emit.load(builder.gep(b_row, [I64(j * emit.lanes)]), masks[j]) for j in range(n_vectors)]
+        a_elements = [emit.broadcast(builder.load(builder.gep(a_row_i, [a_offset]))) for a_row_i in a_rows]
+        new = {(i, j): emit.multiply_add(a_elements[i], b_vectors[j], sums[i, j]) for i, j in place}
+        k_next = builder.add(k, I64(1))
+        next_values = [(k, k_next), (a_offset, builder.add(a_offset, a_k)), (b_offset, builder.add(b_offset, ldb))]
+        for phi, following in next_values:
+            phi.add_incoming(I64(0), before)
+            phi.add_incoming(following, loop)
+        for ij in place:
+            sums[ij].add_incoming(emit.zero(), before)
+            sums[ij].add_incoming(new[ij], loop)
+        builder.cbranch(builder.icmp_signed("<", k_next, depth), loop, done)
+
+        builder.position_at_end(done)
+        totals = {ij: builder.phi(emit.vector) for ij in place}
+        for ij in place:
+            totals[ij].add_incoming(emit.zero(), before)
+            totals[ij].add_incoming(new[ij], loop)
+        scale = emit.broadcast(alpha)
+        c_rows = [builder.gep(c, [builder.mul(ldc, I64(i))]) for i in range(n_rows)]
+        targets = {(i, j): builder.gep(c_rows[i], [I64(j * emit.lanes)]) for i, j in place}
+        with builder.if_else(builder.icmp_signed("!=", accumulate, I64(0))) as (add, overwrite):
+            with add:
+                for i, j in place:
+                    old = emit.load(targets[i, j], masks[j])
+                    emit.store(emit.multiply_add(scale, totals[i, j], old), targets[i, j], masks[j])
+            with overwrite:
+                for i, j in place:
+                    emit.store(builder.fmul(scale, totals[i, j]), targets[i, j], masks[j])
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def copy_vector(typing, out, out0, x, x0, count):  # type: ignore[no-untyped-def]
+    """Copy `count` <= lanes elements and fill the vector's other lanes of `out` with zeros."""
+    integer = types.intp
+    signature = types.void(out, integer, x, integer, integer)
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        out, out0, x, x0, count = args
+        emit = _Emit(context, builder, signature.args[0].dtype)
+        vector = emit.load(_pointer(context, builder, signature.args[2], x, x0), emit.first_lanes(count))
+        emit.store(vector, _pointer(context, builder, signature.args[0], out, out0))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def transpose_block(typing, out, out0, ldo, x, x0, ldx):  # type: ignore[no-untyped-def]
+    """Write a lanes × lanes block of `x` transposed: ``out[out0 + j*ldo + i] = x[x0 + i*ldx + j]``.
+
+    log2(lanes) rounds of two-vector shuffles: round by round, blocks of 1, 2, 4, … elements trade places
+    across the diagonal.
+    """
+    integer = types.intp
+    signature = types.void(out, integer, integer, x, integer, integer)
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        out, out0, ldo, x, x0, ldx = args
+        out = _pointer(context, builder, signature.args[0], out, out0)
+        x = _pointer(context, builder, signature.args[3], x, x0)
+        emit = _Emit(context, builder, signature.args[0].dtype)
+        lanes = emit.lanes
+        vectors = [emit.load(builder.gep(x, [builder.mul(ldx, I64(i))])) for i in range(lanes)]
+        index = ir.VectorType(I32, lanes)
+        step = 1
+        while step < lanes:
+            # lane j of the upper row keeps its place where bit `step` of j is clear, else takes the lower row's partner
+            upper = ir.Constant(index, [j if not j & step else lanes + j - step for j in range(lanes)])
+            lower = ir.Constant(index, [j + step if not j & step else lanes + j for j in range(lanes)])
+            for i in (i for i in range(lanes) if not i & step):
+                top, bottom = vectors[i], vectors[i + step]
+                vectors[i] = builder.shuffle_vector(top, bottom, upper)
+                vectors[i + step] = builder.shuffle_vector(top, bottom, lower)
+            step *= 2
+        for j in range(lanes):
+            emit.store(vectors[j], builder.gep(out, [builder.mul(ldo, I64(j))]))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def atomic_load(typing, array, index):  # type: ignore[no-untyped-def]
+    """``array[index]`` of an int64 array; what other threads wrote before their matching store is visible after it."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        return builder.load_atomic(_pointer(context, builder, signature.args[0], args[0], args[1]), "acquire", 8)
+
+    return types.int64(array, types.intp), codegen
+
+
+@intrinsic
+def atomic_store(typing, array, index, value):  # type: ignore[no-untyped-def]
+    """``array[index] = value`` for an int64 array, after everything this thread wrote before."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        builder.store_atomic(args[2], _pointer(context, builder, signature.args[0], args[0], args[1]), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.int64), codegen
+
+
+@intrinsic
+def atomic_add(typing, array, index, value):  # type: ignore[no-untyped-def]
+    """Add to ``array[index]`` of an int64 array in one indivisible step; returns the value before."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, signature.args[0], args[0], args[1])
+        return builder.atomic_rmw("add", pointer, args[2], "seq_cst")
+
+    return types.int64(array, types.intp, types.int64), codegen
+
+
+@intrinsic
+def yield_thread(typing):  # type: ignore[no-untyped-def]
+    """Let another thread have this core."""
+    name = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(I32, []), name), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def bits_of(typing, x):  # type: ignore[no-untyped-def]
+    """The bit pattern of a float32 or float64 as an int32 or int64."""
+    bits = types.int32 if x.bitwidth == 32 else types.int64
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(bits))
+
+    return bits(x), codegen
+
+
+@intrinsic
+def float_of(typing, bits):  # type: ignore[no-untyped-def]
+    """The float32 or float64 that has the bit pattern of an int32 or int64."""
+    real = types.float32 if bits.bitwidth == 32 else types.float64
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(real))
+
+    return real(bits), codegen

@@ -1,0 +1,138 @@
+"""The SPMD team: n threads run one kernel, each on its share of what the kernel writes.
+
+No threading layer of numba's is used: they abort on concurrent callers, die after a fork, or cost more than a
+small network's whole step. A team is plain Python threads around `nogil` kernels; it lives inside one `with` block,
+so nothing survives a call that a fork or a second caller could trip over.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastfnn_kernels._config import JIT, helper
+from fastfnn_kernels.simd import atomic_add, atomic_load, atomic_store, yield_thread
+
+#: Polls of the barrier before a waiting thread offers its core to others: about 20 µs.
+SPINS_BEFORE_YIELD = 2000
+
+
+@helper
+def share(n: int, tid: int, n_threads: int, multiple: int) -> tuple[int, int]:
+    """The half-open range of ``range(n)`` that thread `tid` writes; inner ends are multiples of `multiple`."""
+    blocks = (n + multiple - 1) // multiple
+    return min(n, blocks * tid // n_threads * multiple), min(n, blocks * (tid + 1) // n_threads * multiple)
+
+
+def barrier_state() -> NDArray[np.int64]:
+    """State for `barrier`: the count of arrivals and the generation, on cache lines of their own."""
+    return np.zeros(32, np.int64)
+
+
+@helper
+def barrier(state: NDArray[np.int64], n_threads: int) -> None:
+    """Wait until all `n_threads` threads of the team have called this; what they wrote before is then visible."""
+    generation = atomic_load(state, 16)
+    if atomic_add(state, 0, 1) == n_threads - 1:
+        atomic_store(state, 0, 0)
+        atomic_store(state, 16, generation + 1)
+    else:
+        spins = 0
+        while atomic_load(state, 16) == generation:
+            spins += 1
+            if spins > SPINS_BEFORE_YIELD:
+                yield_thread()
+
+
+class _Job:
+    """One kernel launch. Workers start together, once every one of them has the job, or not at all."""
+
+    def __init__(self, function: Any, args: tuple[Any, ...]) -> None:
+        self.function, self.args = function, args
+        self.gate = threading.Event()
+        self.cancelled = False
+
+
+class Team:
+    """A team of threads for the length of a `with` block.
+
+    Parameters
+    ----------
+    size : int
+        How many threads; with 1 kernels run on the calling thread and none is started.
+
+    Notes
+    -----
+    The calling thread only waits: an interrupt that reaches it can then never leave a worker alone at a barrier.
+    """
+
+    def __init__(self, size: int = 1) -> None:
+        self.size = size if JIT else 1
+        self._process = os.getpid()
+        self._inboxes: list[SimpleQueue[_Job | None]] = []
+        self._outbox: SimpleQueue[BaseException | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Team:
+        if self.size == 1:
+            return self
+        try:
+            for tid in range(self.size):
+                inbox: SimpleQueue[_Job | None] = SimpleQueue()
+                thread = threading.Thread(target=self._work, args=(tid, inbox), name=f"fastfnn-{tid}", daemon=True)
+                thread.start()
+                self._inboxes.append(inbox)
+                self._threads.append(thread)
+        except RuntimeError:  # the system refuses another thread: one will do
+            self._stop()
+            self.size = 1
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def run(self, function: Any, *args: Any) -> None:
+        """Call ``function(*args, tid, size)`` on every thread and wait for all of them."""
+        if self.size == 1 or os.getpid() != self._process:  # a forked child has none of the threads
+            function(*args, 0, 1)
+            return
+        job = _Job(function, args)
+        try:
+            for inbox in self._inboxes:
+                inbox.put(job)
+        except BaseException:
+            job.cancelled = True
+            raise
+        finally:
+            job.gate.set()
+        errors = [self._outbox.get() for _ in self._inboxes]
+        for error in errors:
+            if error is not None:
+                raise error
+
+    def _work(self, tid: int, inbox: SimpleQueue[_Job | None]) -> None:
+        while (job := inbox.get()) is not None:
+            job.gate.wait()
+            error = None
+            try:
+                if not job.cancelled:
+                    job.function(*job.args, tid, self.size)
+            except BaseException as raised:
+                error = raised
+            self._outbox.put(error)
+
+    def _stop(self) -> None:
+        if os.getpid() == self._process:
+            for inbox in self._inboxes:
+                inbox.put(None)
+            for thread in self._threads:
+                thread.join()
+        self._inboxes, self._threads = [], []
