@@ -73,7 +73,8 @@ def float_array(name: str, x: Any, *, ndim: int | None = None, dtype: Any = None
     if array.dtype.kind not in "fiub":
         raise InvalidTypeError(f"{name} has dtype {array.dtype}; expected numbers")
     if dtype is None:
-        dtype = array.dtype if array.dtype in DTYPES else np.float32
+        native = array.dtype.newbyteorder("=")
+        dtype = native if native in DTYPES else np.float32
     if ndim is not None and array.ndim != ndim:
         raise InvalidValueError(f"{name} has shape {array.shape}; expected {ndim} dimension{'s' if ndim != 1 else ''}")
     return plain(array, dtype)
@@ -85,9 +86,9 @@ def plain(array: Array, dtype: Any = None) -> Array:
     numba compiles a kernel anew for read-only arrays. Kernels never write their inputs, so a read-only input
     (a memory map, a broadcast) is shown to them as an ordinary one.
     """
-    array = np.ascontiguousarray(array, dtype).reshape(array.shape)
-    if not array.flags.aligned or array.dtype.byteorder not in "=|":
-        array = array.astype(array.dtype.newbyteorder("="), copy=True)
+    array = np.ascontiguousarray(array, dtype or array.dtype.newbyteorder("=")).reshape(array.shape)
+    if not array.flags.aligned:
+        array = array.copy()
     return array if array.flags.writeable else np.asarray(_Writeable(array))
 
 

@@ -1,10 +1,10 @@
 """Where fastfnn keeps files for a user, and how it takes paths from one."""
 
 import os
-import sys
 from pathlib import Path
 
 from fastfnn.errors import InvalidTypeError, InvalidValueError
+from fastfnn_kernels import _user_cache
 
 StrPath = str | os.PathLike[str]
 
@@ -22,34 +22,11 @@ def as_path(value: StrPath, argument: str) -> Path:
 
 
 def user_cache_dir() -> Path:
-    r"""Give the folder for files that fastfnn can make again, the user's own; it need not exist yet.
-
-    Returns
-    -------
-    pathlib.Path
-        ``$XDG_CACHE_HOME/fastfnn`` or ``~/.cache/fastfnn``; on macOS ``~/Library/Caches/fastfnn``, on Windows
-        ``%LOCALAPPDATA%\fastfnn``.
-
-    Raises
-    ------
-    InvalidValueError
-        The user has no home folder and none of the variables above is set.
-    """
-    if sys.platform == "win32":
-        variable, below_home = "LOCALAPPDATA", ("AppData", "Local")
-    elif sys.platform == "darwin":
-        variable, below_home = None, ("Library", "Caches")
-    else:
-        variable, below_home = "XDG_CACHE_HOME", (".cache",)
-    configured = os.environ.get(variable, "") if variable else ""
-    # A relative folder would move with the current one; the XDG rules say to ignore it.
-    if os.path.isabs(configured):
-        return Path(configured, "fastfnn")
+    """The user's own cache folder of fastfnn; without a home folder an `InvalidValueError` says what to set."""
     try:
-        return Path.home().joinpath(*below_home, "fastfnn")
-    except RuntimeError:
-        remedy = f"; set {variable}" if variable else ""
-        raise InvalidValueError(f"no cache folder: the user has no home folder{remedy}") from None
+        return _user_cache.user_cache_dir()
+    except RuntimeError as error:
+        raise InvalidValueError(str(error)) from None
 
 
 def data_dir() -> Path:

@@ -323,7 +323,7 @@ def _nll_arguments(prediction: ArrayLike, target: ArrayLike, reduction: str) -> 
 
 
 def nll_loss(prediction: ArrayLike, target: ArrayLike, reduction: str = "mean", *, n_threads: int | None = None) -> Any:
-    """``-Σ q prediction`` a row, where `prediction` (n, classes) holds log-probabilities; `target` as in `cross_entropy`."""
+    """``-Σ q prediction`` a row of log-probabilities (n, classes); `target` as in `cross_entropy`."""
     log_p, q = _nll_arguments(prediction, target, reduction)
     kernel = kernels.losses.nll_losses if q.ndim == 1 else kernels.losses.nll_losses_rows
     return _reduced(_run(kernel, np.empty(len(log_p)), log_p, q, n_threads=n_threads), reduction)
@@ -368,7 +368,7 @@ def _gradient(
 def binary_cross_entropy(
     prediction: ArrayLike, target: ArrayLike, reduction: str = "mean", *, n_threads: int | None = None
 ) -> Any:
-    """``-(t log p + (1 - t) log(1 - p))`` of probabilities p; each logarithm is bounded below by -100, as in PyTorch."""
+    """``-(t log p + (1 - t) log(1 - p))`` of probabilities; logarithms are bounded below by -100, as in PyTorch."""
     return _losses(kernels.losses.bce_losses, prediction, target, reduction, n_threads)
 
 

@@ -41,12 +41,11 @@ def zeros(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float6
 BY_NAME: dict[str, Initializer] = {"he": he, "xavier": xavier, "normal": normal, "zeros": zeros}
 
 
-def initializer(name: str, value: Any) -> Initializer:
+def initializer(name: str, value: Any) -> Any:
     """The initializer called `value`, or `value` itself where it is callable; `name` is the argument's, for errors."""
+    if isinstance(value, str) and value in BY_NAME:
+        return BY_NAME[value]
     if callable(value):
         return value
-    if not isinstance(value, str):
-        raise InvalidTypeError(f"{name} is {value!r}; expected a callable or one of {', '.join(map(repr, BY_NAME))}")
-    if value not in BY_NAME:
-        raise InvalidValueError(f"{name} is {value!r}; expected a callable or one of {', '.join(map(repr, BY_NAME))}")
-    return BY_NAME[value]
+    error = InvalidValueError if isinstance(value, str) else InvalidTypeError
+    raise error(f"{name} is {value!r}; expected a callable or one of {', '.join(map(repr, BY_NAME))}")

@@ -208,8 +208,8 @@ def fit(
                     history.val_loss.append(result.loss)
                     history.val_accuracy.append(result.accuracy)
                 bar.end_epoch(epoch, history.seconds[-1], {k: v for k, v in history.last().items() if k != "seconds"})
-                # Every callback is asked, also after one that wants to stop.
-                if any([bool(callback(EpochEnd(epoch, model, optimizer, history))) for callback in callbacks]):
+                answers = [callback(EpochEnd(epoch, model, optimizer, history)) for callback in callbacks]
+                if any(answers):
                     break
     finally:
         bar.close()
@@ -239,8 +239,7 @@ def _epoch(
         mean = total / done if loss.reduction == "mean" else total
         return {"loss": mean, "accuracy": correct / done if loss.classifies else math.nan}
 
-    step = 0
-    for step, start in enumerate(range(0, rows, batch_size), 1):
+    for start in range(0, rows, batch_size):
         size = min(batch_size, rows - start)
         index = slice(start, start + size) if order is None else order[start : start + size]
         value, right = plan.batch(x, y, index, size)
@@ -254,8 +253,9 @@ def _epoch(
     if done < rows or not np.isfinite(model.parameters).all():
         model.parameters[...] = parameters
         optimizer.restore(state)
+        step = min(done, rows - 1) // batch_size + 1
         raise NonFiniteLossError(
-            f"the loss became {'infinite or NaN' if done < rows else 'infinite'} in epoch {epoch}, step {step}; "
+            f"the loss became infinite or NaN in epoch {epoch}, step {step}; "
             f"the parameters are those after epoch {epoch - 1}. A smaller learning rate than {optimizer.lr:g} or "
             "normalised inputs usually help.",
             epoch=epoch,

@@ -194,7 +194,7 @@ def test_usable_outside_compiled_code(name: str, dtype: str) -> None:
     x = np.linspace(0.1, 5, 20).astype(dtype)
     got = getattr(vecmath, name)(x)
     assert got.dtype == x.dtype
-    np.testing.assert_allclose(got, in_loop(name, x), rtol=8 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(got, in_loop(name, x), rtol=8 * float(np.finfo(dtype).eps))
 
 
 @pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="reads x86 assembly")

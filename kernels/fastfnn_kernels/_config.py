@@ -14,10 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
-from numba.core import config, event
+from numba.core import config as numba_config
+from numba.core import event
+
+from fastfnn_kernels._user_cache import user_cache_dir
 
 if TYPE_CHECKING:
     from fastfnn_kernels.team import Team
+
+config: Any = numba_config  # its settings are made at run time, so no type checker knows them
 
 #: False under NUMBA_DISABLE_JIT=1: every kernel then is its reference twin.
 JIT = not config.DISABLE_JIT
@@ -42,18 +47,11 @@ def source_hash(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _user_cache() -> Path:
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-
-
 def cache_folder() -> Path:
     """Where compiled kernels are kept: below NUMBA_CACHE_DIR where that is set, else in the user's cache folder."""
-    base = Path(os.environ["NUMBA_CACHE_DIR"]) if os.environ.get("NUMBA_CACHE_DIR") else _user_cache()
-    return base / "fastfnn" / source_hash(Path(__file__).parent)
+    configured = os.environ.get("NUMBA_CACHE_DIR")
+    base = Path(configured, "fastfnn") if configured else user_cache_dir() / "kernels"
+    return base / source_hash(Path(__file__).parent)
 
 
 def is_writable(folder: Path) -> bool:
@@ -150,6 +148,7 @@ def kernel(
 
             run.jitted = jitted  # type: ignore[attr-defined]
         functools.update_wrapper(run, function)
+        vars(run).update(twin=twin, outputs=outputs, scratch=scratch, in_place=in_place)  # what the registry reads
         return run
 
     return decorate

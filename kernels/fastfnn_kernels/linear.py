@@ -34,7 +34,7 @@ def linear(
     relu: bool = False,
     team: Team | None = None,
 ) -> None:
-    """``out = x @ weight + bias``, through a ReLU where asked; out (n, out), x (n, in), weight (in, out), bias (out,)."""
+    """``out = x @ weight + bias``, through a ReLU where asked; x is (n, in), weight (in, out), bias (out,)."""
     if bias is None:
         bias = np.zeros(weight.shape[1], weight.dtype) if relu else _nothing(weight)
         epilogue = BIAS_RELU if relu else NO_EPILOGUE

@@ -34,7 +34,7 @@ def nll_losses(
 def nll_losses_rows(
     losses: NDArray[np.float64], prediction: NDArray[Any], target: NDArray[Any], tid: int, n_threads: int
 ) -> None:
-    """``losses[i] = -Σ target[i] prediction[i]``; both (n, classes). A weight of 0 counts nothing, even against -inf."""
+    """``losses[i] = -Σ target[i] prediction[i]``; both (n, classes). A weight of 0 beats even -inf."""
     rows, classes = prediction.shape
     zero = target.dtype.type(0)
     start, stop = share(rows, tid, n_threads, GRAIN)

@@ -12,13 +12,19 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import binding, ir
 from numba import types
-from numba.core import cgutils, config
-from numba.extending import intrinsic
+from numba.core import cgutils
+from numba.core import config as numba_config
+from numba.extending import intrinsic as numba_intrinsic
 from numba.np.arrayobj import make_array
+
+# An intrinsic is written with a leading typing context that its callers do not pass; no type checker knows that.
+intrinsic: Any = numba_intrinsic
+config: Any = numba_config  # its settings are made at run time
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 
@@ -52,7 +58,7 @@ def _pointer(context: Any, builder: ir.IRBuilder, array_type: types.Array, array
 class _Emit:
     """Vector instructions of one element type, bound to a builder."""
 
-    def __init__(self, context: Any, builder: ir.IRBuilder, dtype: types.Type) -> None:
+    def __init__(self, context: Any, builder: ir.IRBuilder, dtype: Any) -> None:
         lanes = VECTOR_BYTES * 8 // dtype.bitwidth
         self.builder, self.lanes = builder, lanes
         self.scalar = context.get_value_type(dtype)
@@ -92,6 +98,22 @@ class _Emit:
         )
         return self.builder.icmp_signed("<", ir.Constant(lane_type, list(range(self.lanes))), counts)
 
+    def with_mask(self, count: Any, body: Callable[[Any], None]) -> None:
+        """Emit ``body(mask of the first `count` lanes)``.
+
+        SSE2 and NEON have no masked instructions: LLVM makes a branch of every lane. There a second body without a
+        mask serves whole vectors.
+        """
+        if VECTOR_BYTES > 16:
+            body(self.first_lanes(count))
+            return
+        whole = self.builder.icmp_signed("==", count, I64(self.lanes))
+        with self.builder.if_else(whole) as (all_lanes, some_lanes):
+            with all_lanes:
+                body(None)
+            with some_lanes:
+                body(self.first_lanes(count))
+
     def load(self, pointer: Any, mask: Any = None) -> Any:
         address = self.builder.bitcast(pointer, self.vector.as_pointer())
         if mask is None:
@@ -103,7 +125,8 @@ class _Emit:
     def store(self, value: Any, pointer: Any, mask: Any = None) -> None:
         address = self.builder.bitcast(pointer, self.vector.as_pointer())
         if mask is None:
-            self.builder.store(value, address).align = self.align
+            stored: Any = self.builder.store(value, address)
+            stored.align = self.align
         else:
             self.builder.call(self._store, [value, address, I32(self.align), mask])
 
@@ -135,49 +158,51 @@ def multiply_tile(typing, rows, vectors, c, c0, ldc, a, a0, a_row, a_k, b, b0, l
         c = _pointer(context, builder, signature.args[2], c, c0)
         a = _pointer(context, builder, signature.args[5], a, a0)
         b = _pointer(context, builder, signature.args[9], b, b0)
-        mask = emit.first_lanes(builder.sub(columns, I64((n_vectors - 1) * emit.lanes)))
-        masks = [None] * (n_vectors - 1) + [mask]
         place = [(i, j) for i in range(n_rows) for j in range(n_vectors)]
 
-        before = builder.block
-        loop = builder.append_basic_block("k_loop")
-        done = builder.append_basic_block("k_done")
-        a_rows = [builder.gep(a, [builder.mul(a_row, I64(i))]) for i in range(n_rows)]
-        builder.cbranch(builder.icmp_signed(">", depth, I64(0)), loop, done)
+        def emit_tile(last_mask: Any) -> None:
+            masks = [None] * (n_vectors - 1) + [last_mask]
+            before = builder.block
+            loop = builder.append_basic_block("k_loop")
+            done = builder.append_basic_block("k_done")
+            a_rows = [builder.gep(a, [builder.mul(a_row, I64(i))]) for i in range(n_rows)]
+            builder.cbranch(builder.icmp_signed(">", depth, I64(0)), loop, done)
 
-        builder.position_at_end(loop)
-        k, a_offset, b_offset = (builder.phi(I64) for _ in range(3))
-        sums = {ij: builder.phi(emit.vector) for ij in place}
-        b_row = builder.gep(b, [b_offset])
-        b_vectors = [emit.load(builder.gep(b_row, [I64(j * emit.lanes)]), masks[j]) for j in range(n_vectors)]
-        a_elements = [emit.broadcast(builder.load(builder.gep(a_row_i, [a_offset]))) for a_row_i in a_rows]
-        new = {(i, j): emit.multiply_add(a_elements[i], b_vectors[j], sums[i, j]) for i, j in place}
-        k_next = builder.add(k, I64(1))
-        next_values = [(k, k_next), (a_offset, builder.add(a_offset, a_k)), (b_offset, builder.add(b_offset, ldb))]
-        for phi, following in next_values:
-            phi.add_incoming(I64(0), before)
-            phi.add_incoming(following, loop)
-        for ij in place:
-            sums[ij].add_incoming(emit.zero(), before)
-            sums[ij].add_incoming(new[ij], loop)
-        builder.cbranch(builder.icmp_signed("<", k_next, depth), loop, done)
+            builder.position_at_end(loop)
+            k, a_offset, b_offset = (builder.phi(I64) for _ in range(3))
+            sums = {ij: builder.phi(emit.vector) for ij in place}
+            b_row = builder.gep(b, [b_offset])
+            b_vectors = [emit.load(builder.gep(b_row, [I64(j * emit.lanes)]), masks[j]) for j in range(n_vectors)]
+            a_elements = [emit.broadcast(builder.load(builder.gep(a_row_i, [a_offset]))) for a_row_i in a_rows]
+            new = {(i, j): emit.multiply_add(a_elements[i], b_vectors[j], sums[i, j]) for i, j in place}
+            k_next = builder.add(k, I64(1))
+            next_values = [(k, k_next), (a_offset, builder.add(a_offset, a_k)), (b_offset, builder.add(b_offset, ldb))]
+            for phi, following in next_values:
+                phi.add_incoming(I64(0), before)
+                phi.add_incoming(following, loop)
+            for ij in place:
+                sums[ij].add_incoming(emit.zero(), before)
+                sums[ij].add_incoming(new[ij], loop)
+            builder.cbranch(builder.icmp_signed("<", k_next, depth), loop, done)
 
-        builder.position_at_end(done)
-        totals = {ij: builder.phi(emit.vector) for ij in place}
-        for ij in place:
-            totals[ij].add_incoming(emit.zero(), before)
-            totals[ij].add_incoming(new[ij], loop)
-        scale = emit.broadcast(alpha)
-        c_rows = [builder.gep(c, [builder.mul(ldc, I64(i))]) for i in range(n_rows)]
-        targets = {(i, j): builder.gep(c_rows[i], [I64(j * emit.lanes)]) for i, j in place}
-        with builder.if_else(builder.icmp_signed("!=", accumulate, I64(0))) as (add, overwrite):
-            with add:
-                for i, j in place:
-                    old = emit.load(targets[i, j], masks[j])
-                    emit.store(emit.multiply_add(scale, totals[i, j], old), targets[i, j], masks[j])
-            with overwrite:
-                for i, j in place:
-                    emit.store(builder.fmul(scale, totals[i, j]), targets[i, j], masks[j])
+            builder.position_at_end(done)
+            totals = {ij: builder.phi(emit.vector) for ij in place}
+            for ij in place:
+                totals[ij].add_incoming(emit.zero(), before)
+                totals[ij].add_incoming(new[ij], loop)
+            scale = emit.broadcast(alpha)
+            c_rows = [builder.gep(c, [builder.mul(ldc, I64(i))]) for i in range(n_rows)]
+            targets = {(i, j): builder.gep(c_rows[i], [I64(j * emit.lanes)]) for i, j in place}
+            with builder.if_else(builder.icmp_signed("!=", accumulate, I64(0))) as (add, overwrite):
+                with add:
+                    for i, j in place:
+                        old = emit.load(targets[i, j], masks[j])
+                        emit.store(emit.multiply_add(scale, totals[i, j], old), targets[i, j], masks[j])
+                with overwrite:
+                    for i, j in place:
+                        emit.store(builder.fmul(scale, totals[i, j]), targets[i, j], masks[j])
+
+        emit.with_mask(builder.sub(columns, I64((n_vectors - 1) * emit.lanes)), emit_tile)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -192,8 +217,9 @@ def copy_vector(typing, out, out0, x, x0, count):  # type: ignore[no-untyped-def
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
         out, out0, x, x0, count = args
         emit = _Emit(context, builder, signature.args[0].dtype)
-        vector = emit.load(_pointer(context, builder, signature.args[2], x, x0), emit.first_lanes(count))
-        emit.store(vector, _pointer(context, builder, signature.args[0], out, out0))
+        source = _pointer(context, builder, signature.args[2], x, x0)
+        target = _pointer(context, builder, signature.args[0], out, out0)
+        emit.with_mask(count, lambda mask: emit.store(emit.load(source, mask), target))
         return context.get_dummy_value()
 
     return signature, codegen

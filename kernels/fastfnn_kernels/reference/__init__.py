@@ -13,7 +13,16 @@ from fastfnn_kernels.reference.activations import (
     tanh_backward,
 )
 from fastfnn_kernels.reference.gemm import gemm
-from fastfnn_kernels.reference.linear import column_sum, linear, linear_backward, matmul, matmul_backward
+from fastfnn_kernels.reference.linear import (
+    column_sum,
+    linear,
+    linear_backward,
+    linear_backward_input,
+    linear_backward_weight,
+    linear_relu,
+    matmul,
+    matmul_backward,
+)
 from fastfnn_kernels.reference.losses import (
     bce_gradient,
     bce_losses,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastfnn_kernels.reference.activations import relu, relu_backward
+
 Array = NDArray[np.float64]
 
 
@@ -27,6 +29,25 @@ def linear_backward(grad_out: ArrayLike, x: ArrayLike, weight: ArrayLike) -> tup
     """The gradients for `x`, `weight` and `bias`."""
     grad_x, grad_weight = matmul_backward(grad_out, x, weight)
     return grad_x, grad_weight, np.asarray(grad_out, np.float64).sum(axis=0)
+
+
+def linear_relu(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Array:
+    """`linear` through a ReLU; NaN stays NaN."""
+    return relu(linear(x, weight, bias))
+
+
+def linear_backward_input(grad_out: ArrayLike, weight: ArrayLike, relu_output: ArrayLike | None = None) -> Array:
+    """The gradient for `x`; where `x` was the output of a ReLU, the gradient for that ReLU's input."""
+    grad_x = matmul(grad_out, np.asarray(weight).T)
+    return grad_x if relu_output is None else relu_backward(grad_x, relu_output)
+
+
+def linear_backward_weight(
+    grad_weight: ArrayLike, grad_out: ArrayLike, x: ArrayLike, alpha: float = 1.0, accumulate: bool = False
+) -> Array:
+    """``grad_weight (+)= alpha * x.T @ grad_out``."""
+    update = float(alpha) * matmul(np.asarray(x).T, grad_out)
+    return update + np.asarray(grad_weight, np.float64) if accumulate else update
 
 
 def column_sum(out: ArrayLike, x: ArrayLike, accumulate: bool = False) -> Array:

@@ -1,0 +1,209 @@
+"""Functional: each function equals its reference, keeps the dtype, and refuses what does not fit."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+from fastfnn import functional as F
+from fastfnn.errors import InvalidTypeError, InvalidValueError
+from fastfnn_kernels import reference
+
+RNG = np.random.default_rng(7)
+X, WEIGHT, BIAS, GRAD = (RNG.normal(size=shape) for shape in ((9, 7), (7, 5), (5,), (9, 5)))
+POSITIVE = np.abs(GRAD) + 0.1
+UNIT = 1 / (1 + np.exp(-GRAD))
+LABELS = RNG.integers(0, 5, 9)
+ROWS = POSITIVE / POSITIVE.sum(axis=1, keepdims=True)
+
+CALLS = {
+    "matmul": (X, WEIGHT),
+    "matmul_backward": (GRAD, X, WEIGHT),
+    "linear": (X, WEIGHT, BIAS),
+    "linear_backward": (GRAD, X, WEIGHT),
+    "relu": (GRAD,),
+    "relu_backward": (POSITIVE, GRAD),
+    "leaky_relu": (GRAD, 0.2),
+    "leaky_relu_backward": (POSITIVE, GRAD, 0.2),
+    "sigmoid": (GRAD,),
+    "sigmoid_backward": (GRAD, UNIT),
+    "tanh": (GRAD,),
+    "tanh_backward": (GRAD, UNIT),
+    "log": (POSITIVE,),
+    "log_backward": (GRAD, POSITIVE),
+    "softmax": (GRAD,),
+    "softmax_backward": (GRAD, ROWS),
+    "log_softmax": (GRAD,),
+    "log_softmax_backward": (GRAD, np.log(ROWS)),
+    "cross_entropy": (GRAD, LABELS),
+    "cross_entropy_backward": (GRAD, LABELS),
+    "nll_loss": (np.log(ROWS), LABELS),
+    "nll_loss_backward": (np.log(ROWS), LABELS),
+    "binary_cross_entropy": (UNIT, ROWS),
+    "binary_cross_entropy_backward": (UNIT, ROWS),
+    "binary_cross_entropy_with_logits": (GRAD, ROWS),
+    "binary_cross_entropy_with_logits_backward": (GRAD, ROWS),
+    "mse_loss": (GRAD, ROWS),
+    "mse_loss_backward": (GRAD, ROWS),
+}
+LOSSES = [name for name in CALLS if "loss" in name or "entropy" in name]
+
+
+def cast(arguments, dtype):
+    return [a.astype(dtype) if isinstance(a, np.ndarray) and a.dtype.kind == "f" else a for a in arguments]
+
+
+def as_tuple(result):
+    return result if isinstance(result, tuple) else (result,)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", CALLS)
+def test_equals_its_reference_and_keeps_the_dtype(name, dtype):
+    arguments = cast(CALLS[name], dtype)
+    results, expected = as_tuple(getattr(F, name)(*arguments)), as_tuple(getattr(reference, name)(*arguments))
+    assert len(results) == len(expected)
+    tolerance = 2e-5 if dtype == "float32" else 1e-12
+    for result, value in zip(results, expected, strict=True):
+        assert np.shape(result) == np.shape(value)
+        assert isinstance(result, float) or result.dtype == dtype
+        np.testing.assert_allclose(result, value, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_reduce_as_their_references(name, reduction):
+    for target in [LABELS, ROWS] if "nll" in name or name.startswith("cross") else [ROWS]:
+        arguments = (CALLS[name][0], target, reduction)
+        result, expected = getattr(F, name)(*arguments), getattr(reference, name)(*arguments)
+        assert np.shape(result) == np.shape(expected)
+        np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_has_the_signature_of_its_reference_and_n_threads(name):
+    ours = inspect.signature(getattr(F, name)).parameters
+    theirs = inspect.signature(getattr(reference, name)).parameters
+    assert ours["n_threads"].kind is inspect.Parameter.KEYWORD_ONLY
+    assert [(p.name, p.default) for p in ours.values() if p.name != "n_threads"] == [
+        (p.name, p.default) for p in theirs.values()
+    ]
+
+
+def test_every_public_function_is_tested_here():
+    public = {
+        name
+        for name, f in vars(F).items()
+        if inspect.isfunction(f) and f.__module__ == F.__name__ and not name.startswith("_")
+    }
+    assert public - {"cores"} == set(CALLS)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_does_not_depend_on_the_number_of_threads(name):
+    one, three = (as_tuple(getattr(F, name)(*CALLS[name], n_threads=n)) for n in (1, 3))
+    for a, b in zip(one, three, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("make", [np.asfortranarray, lambda x: np.repeat(x, 2, axis=0)[::2], lambda x: x[::-1][::-1]])
+def test_takes_any_memory_layout(make):
+    np.testing.assert_array_equal(F.linear(make(X), make(WEIGHT)), F.linear(X, WEIGHT))
+
+
+def test_takes_read_only_and_foreign_endian_arrays_without_changing_them():
+    frozen = X.astype("float32")
+    frozen.flags.writeable = False
+    before = frozen.copy()
+    np.testing.assert_array_equal(F.relu(frozen), np.maximum(frozen, 0))
+    np.testing.assert_array_equal(frozen, before)
+    assert not frozen.flags.writeable
+    np.testing.assert_array_equal(F.relu(X.astype(">f8")), np.maximum(X, 0))
+
+
+def test_other_numbers_become_float32():
+    for x in ([[1, -2]], np.array([[1, -2]], np.int8), np.array([[True, False]]), np.ones((1, 2), np.float16)):
+        assert F.relu(x).dtype == np.float32
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_no_rows_and_one_row(rows):
+    assert F.linear(X[:rows], WEIGHT, BIAS).shape == (rows, 5)
+    assert F.softmax(GRAD[:rows]).shape == (rows, 5)
+    grads = F.linear_backward(GRAD[:rows], X[:rows], WEIGHT)
+    np.testing.assert_allclose(grads[1], X[:rows].T @ GRAD[:rows], rtol=1e-12, atol=1e-12)
+    assert F.cross_entropy(GRAD[:rows], LABELS[:rows], "sum") >= 0
+
+
+def test_empty_depth_gives_the_bias():
+    np.testing.assert_array_equal(F.linear(np.empty((3, 0)), np.empty((0, 5)), BIAS), np.tile(BIAS, (3, 1)))
+
+
+@pytest.mark.parametrize("size", [1e4, -1e4])
+def test_extreme_logits_stay_finite(size):
+    logits = np.array([[size, 0.0, -size], [0.0, 0.0, 0.0]])
+    p = F.softmax(logits)
+    np.testing.assert_allclose(p.sum(axis=1), 1)
+    assert np.isfinite(F.log_softmax(logits)).all()
+    assert F.cross_entropy(logits, [0, 1]) == pytest.approx((max(0, -2 * size) + np.log(3)) / 2)
+    assert np.isfinite(F.cross_entropy_backward(logits, [0, 1])).all()
+    assert F.binary_cross_entropy_with_logits(np.array([size]), np.array([0.0])) == pytest.approx(max(size, 0))
+
+
+BAD_CALLS = [
+    ("linear", (X, WEIGHT.T), InvalidValueError, r"x has shape \(9, 7\); expected \(n, 5\)"),
+    ("linear", (X[0], WEIGHT), InvalidValueError, r"x has shape \(7,\); expected 2 dimensions"),
+    ("linear", (X, WEIGHT, BIAS[:3]), InvalidValueError, r"bias has shape \(3,\); expected \(5,\)"),
+    ("matmul", (X, X), InvalidValueError, r"b has shape \(9, 7\); expected \(7, n\)"),
+    ("matmul_backward", (GRAD[:3], X, WEIGHT), InvalidValueError, r"grad_out has shape \(3, 5\); expected \(9, 5\)"),
+    ("relu", (np.array(["a"]),), InvalidTypeError, "x has dtype <U1; expected numbers"),
+    ("relu", (X.astype(complex),), InvalidTypeError, "x has dtype complex128"),
+    (
+        "relu_backward",
+        (X, GRAD),
+        InvalidValueError,
+        r"grad_out has shape \(9, 7\); expected \(9, 5\), the shape of out",
+    ),
+    ("leaky_relu", (X, "a"), InvalidTypeError, "negative_slope is 'a'; expected a number"),
+    ("leaky_relu", (X, float("nan")), InvalidValueError, "negative_slope is nan; expected a finite number"),
+    ("softmax", (np.empty((3, 0)),), InvalidValueError, r"x has shape \(3, 0\)"),
+    ("softmax_backward", (GRAD, X), InvalidValueError, r"grad_out has shape \(9, 5\); expected \(9, 7\)"),
+    ("cross_entropy", (GRAD, LABELS[:3]), InvalidValueError, r"target has shape \(3,\); expected \(9,\)"),
+    ("cross_entropy", (GRAD, LABELS + 4), InvalidValueError, r"target holds the label \d; expected labels from 0 to 4"),
+    (
+        "cross_entropy",
+        (GRAD, LABELS - 9),
+        InvalidValueError,
+        r"target holds the label -\d; expected labels from 0 to 4",
+    ),
+    ("cross_entropy", (GRAD, LABELS + 0.0), InvalidTypeError, "target has dtype float64; expected integer labels"),
+    (
+        "cross_entropy",
+        (GRAD, X),
+        InvalidValueError,
+        r"target has shape \(9, 7\); expected \(9,\) for labels or \(9, 5\)",
+    ),
+    ("cross_entropy", (GRAD, LABELS, "avg"), InvalidValueError, "reduction is 'avg'; expected one of 'mean', 'sum'"),
+    ("cross_entropy", (GRAD, LABELS, "mean", 1.0), InvalidValueError, "label_smoothing is 1; expected less than 1"),
+    ("cross_entropy", (BIAS, LABELS), InvalidValueError, r"prediction has shape \(5,\); expected 2 dimensions"),
+    (
+        "mse_loss",
+        (GRAD, X),
+        InvalidValueError,
+        r"target has shape \(9, 7\); expected \(9, 5\), the shape of prediction",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "error", "message"), BAD_CALLS)
+def test_bad_arguments_are_named(name, arguments, error, message):
+    with pytest.raises(error, match=message):
+        getattr(F, name)(*arguments)
+
+
+@pytest.mark.parametrize("n_threads", [0, -1, 1.5, True, "2"])
+def test_bad_thread_counts_are_refused(n_threads):
+    with pytest.raises(
+        (InvalidValueError, InvalidTypeError), match="n_threads is .*; expected an integer of at least 1"
+    ):
+        F.relu(X, n_threads=n_threads)

@@ -1,0 +1,165 @@
+"""Layers: forward and backward, gradients, parameters, initialisation, and what is refused."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import fastfnn as ff
+from fastfnn.errors import InvalidTypeError, InvalidValueError
+
+RNG = np.random.default_rng(11)
+
+LAYERS = {
+    "Linear": (lambda: ff.Linear(6, 4), RNG.normal(size=(5, 6))),
+    "Linear without bias": (lambda: ff.Linear(6, 4, bias=False), RNG.normal(size=(5, 6))),
+    "Flatten": (lambda: ff.Flatten(), RNG.normal(size=(3, 2, 4))),
+    "Normalize": (lambda: ff.Normalize(0.3, 2.0, scale=0.5), RNG.normal(size=(3, 2, 4))),
+    "Normalize channels": (lambda: ff.Normalize([0.1, -0.2], [1.0, 3.0]), RNG.normal(size=(3, 2, 4))),
+    "ReLU": (lambda: ff.ReLU(), RNG.normal(size=(5, 6))),
+    "LeakyReLU": (lambda: ff.LeakyReLU(0.3), RNG.normal(size=(5, 6))),
+    "LeakyReLU rising": (lambda: ff.LeakyReLU(-0.5), RNG.normal(size=(5, 6))),
+    "Sigmoid": (lambda: ff.Sigmoid(), RNG.normal(size=(5, 6))),
+    "Tanh": (lambda: ff.Tanh(), RNG.normal(size=(5, 6))),
+    "Softmax": (lambda: ff.Softmax(), RNG.normal(size=(5, 6))),
+    "LogSoftmax": (lambda: ff.LogSoftmax(), RNG.normal(size=(5, 6))),
+    "Log": (lambda: ff.Log(), RNG.uniform(0.5, 2, (5, 6))),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_match_central_differences(name):
+    make, x = LAYERS[name]
+    assert ff.gradcheck(make(), x) < 1e-7
+
+
+def test_matmul_differentiates_both_arguments():
+    assert ff.gradcheck(ff.Matmul(), RNG.normal(size=(4, 3)), RNG.normal(size=(3, 5))) < 1e-7
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_backward_before_forward_is_refused(name):
+    make, x = LAYERS[name]
+    with pytest.raises(InvalidValueError, match="backward was called before forward"):
+        make().backward(x)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_inputs_and_gradients_are_left_alone(name):
+    make, x = LAYERS[name]
+    layer, kept = make(), x.copy()
+    out = layer.forward(x)
+    grad = RNG.normal(size=out.shape)
+    grad_kept = grad.copy()
+    grad_x = layer.backward(grad)
+    assert grad_x.shape == x.shape
+    np.testing.assert_array_equal(x, kept)
+    np.testing.assert_array_equal(grad, grad_kept)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_output_shape_is_told_in_advance(name):
+    make, x = LAYERS[name]
+    layer = make()
+    assert layer.forward(x).shape[1:] == layer.output_shape(x.shape[1:])
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_repr_makes_such_a_layer_again(name):
+    layer = LAYERS[name][0]()
+    again = eval(repr(layer), vars(ff))  # noqa: S307
+    assert type(again) is type(layer)
+    assert again.config() == layer.config()
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_copies_compute_the_same_and_share_nothing(how):
+    layer, x = ff.Linear(6, 4), RNG.normal(size=(5, 6))
+    expected = layer.forward(x)
+    other = how(layer)
+    np.testing.assert_array_equal(other.forward(x), expected)
+    other.params["weight"][...] = 0
+    np.testing.assert_array_equal(layer.forward(x), expected)
+
+
+def test_parameters_may_be_written_in_place():
+    layer = ff.Linear(3, 2)
+    layer.params["weight"][...] = [[1, 0], [0, 1], [1, 1]]
+    layer.params["bias"][...] = [0.5, -1]
+    np.testing.assert_array_equal(layer.forward([[1.0, 2.0, 3.0]]), [[4.5, 4.0]])
+
+
+def test_backward_overwrites_the_gradients_of_the_last_call():
+    layer, x, grad = ff.Linear(3, 2), np.ones((4, 3), "float32"), np.ones((4, 2), "float32")
+    for _ in range(2):
+        layer.forward(x)
+        layer.backward(grad)
+        np.testing.assert_array_equal(layer.grads["weight"], np.full((3, 2), 4))
+        np.testing.assert_array_equal(layer.grads["bias"], [4, 4])
+
+
+def test_the_default_start_fits_the_activation_that_follows():
+    spread = {}
+    for activation in (ff.ReLU(), ff.LeakyReLU(), ff.Sigmoid(), ff.Tanh()):
+        model = ff.Sequential(ff.Linear(400, 300), activation, seed=0)
+        spread[type(activation).__name__] = model[0].params["weight"].std()
+        assert not model[0].params["bias"].any()
+    he, xavier = np.sqrt(2 / 400), np.sqrt(2 / 700)
+    for name, expected in {"ReLU": he, "LeakyReLU": he, "Sigmoid": xavier, "Tanh": xavier}.items():
+        assert spread[name] == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize(("name", "spread"), [("normal", 1.0), ("zeros", 0.0), ("he", 0.1), ("xavier", 0.0816)])
+def test_initialisers_by_name(name, spread):
+    model = ff.Sequential(ff.Linear(200, 100, weight_init=name, bias_init="zeros"), seed=1)
+    assert model[0].params["weight"].std() == pytest.approx(spread, rel=0.02)
+
+
+def test_an_initialiser_of_ones_own():
+    layer = ff.Linear(2, 3, weight_init=lambda shape, rng: np.full(shape, 7.0), bias_init="normal")
+    np.testing.assert_array_equal(layer.params["weight"], np.full((2, 3), 7))
+    assert layer.params["bias"].any()
+    with pytest.raises(InvalidValueError, match=r"weight_init made shape \(1,\); expected \(2, 3\)"):
+        _ = ff.Linear(2, 3, weight_init=lambda shape, rng: np.ones(1)).params
+
+
+def test_normalize_reads_images_as_they_come():
+    images = RNG.integers(0, 256, (4, 3, 5), dtype=np.uint8)
+    out = ff.Normalize(0.1307, 0.3081, scale=1 / 255).forward(images)
+    assert out.dtype == np.float32
+    np.testing.assert_allclose(out, (images / 255 - 0.1307) / 0.3081, rtol=1e-5, atol=1e-6)
+
+
+def test_normalize_knows_channels_also_after_flatten():
+    x = RNG.normal(size=(4, 2, 3, 3))
+    layer = ff.Normalize([1.0, 2.0], [0.5, 4.0])
+    np.testing.assert_array_equal(layer.forward(x).reshape(4, 18), layer.forward(x.reshape(4, 18)))
+
+
+def test_relu_lets_nan_through():
+    assert np.isnan(ff.ReLU().forward([[np.nan]])).all()
+    assert np.isnan(ff.Linear(2, 2).forward([[np.nan, 1.0]])).all()
+
+
+BAD_LAYERS = [
+    (lambda: ff.Linear(0, 3), InvalidValueError, "in_features is 0; expected an integer of at least 1"),
+    (lambda: ff.Linear(3, -1), InvalidValueError, "out_features is -1"),
+    (lambda: ff.Linear(3, 2.5), InvalidTypeError, "out_features is 2.5; expected an integer"),
+    (lambda: ff.Linear(3, True), InvalidTypeError, "out_features is True"),
+    (lambda: ff.Linear(3, 2, weight_init="hee"), InvalidValueError, "weight_init is 'hee'; expected .*'he'"),
+    (lambda: ff.Linear(3, 2, bias_init=3), InvalidTypeError, "bias_init is 3"),
+    (lambda: ff.Linear(3, 2).forward(np.ones((4, 5))), InvalidValueError, r"x has shape \(4, 5\); expected \(n, 3\)"),
+    (lambda: ff.Normalize(std=0), InvalidValueError, "std is 0; expected more than 0"),
+    (lambda: ff.Normalize([1, 2], [1, 2, 3]), InvalidValueError, "std has 3 values; expected 2"),
+    (lambda: ff.Normalize([1, 2]).forward(np.ones((2, 3, 4))), InvalidValueError, "expected 2 channels first"),
+    (lambda: ff.Normalize(float("nan")), InvalidValueError, "mean is nan; expected a finite number"),
+    (lambda: ff.Flatten().forward(np.ones(3)), InvalidValueError, r"x has shape \(3,\)"),
+    (lambda: ff.LeakyReLU("x"), InvalidTypeError, "negative_slope is 'x'"),
+]
+
+
+@pytest.mark.parametrize(("make", "error", "message"), BAD_LAYERS)
+def test_bad_arguments_are_named(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
