@@ -18,12 +18,13 @@ from typing import Any
 
 import numba
 import numpy as np
-from fastfnn_kernels.simd import VECTOR_BYTES
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic as numba_intrinsic
 from numba.np.arrayobj import make_array
+
+from fastfnn_kernels.simd import VECTOR_BYTES
 
 intrinsic: Any = numba_intrinsic  # its leading argument is not passed by callers; no type checker knows that
 

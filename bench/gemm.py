@@ -12,11 +12,13 @@ and ``tn*``, ``nt*`` are the forward's own m × k × n with `a` or `b` stored tr
 only in part; 96 and 112 are shown beside it to tell what that costs. FMA loop, kernel and BLAS take turns.
 """
 
+# ruff: noqa: E402 (the number of threads must be set before NumPy is imported)
+
 from __future__ import annotations
 
 import os
 
-for _name in ("OPENBLAS", "MKL", "OMP", "BLIS", "VECLIB_MAXIMUM"):  # before NumPy loads its BLAS
+for _name in ("OPENBLAS", "MKL", "OMP", "BLIS", "VECLIB_MAXIMUM"):
     os.environ[f"{_name}_NUM_THREADS"] = "1"
 
 import argparse
@@ -28,6 +30,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from _machine import ROOT, describe, peak_flops, peak_seconds
 from _timing import interleave, ratio, repeat
+
 from fastfnn_kernels.gemm import NO_EPILOGUE, gemm, scratch_for
 
 BATCHES, DEPTH, COLUMNS = (64, 128, 256), 784, (96, 100, 112)

@@ -22,9 +22,9 @@ from fastfnn.errors import FastFNNError, InvalidValueError, NonFiniteLossError
 ACTIVATIONS = {"relu": ff.ReLU, "leaky-relu": ff.LeakyReLU, "sigmoid": ff.Sigmoid, "tanh": ff.Tanh}
 #: Each with the learning rate that --lr defaults to.
 OPTIMIZERS: dict[str, tuple[Callable[[float], ff.Optimizer], float]] = {
-    "sgd": (lambda lr: ff.SGD(lr), 0.1),
+    "sgd": (ff.SGD, 0.1),
     "momentum": (lambda lr: ff.SGD(lr, momentum=0.9), 0.02),
-    "adam": (lambda lr: ff.Adam(lr), 0.001),
+    "adam": (ff.Adam, 0.001),
 }
 MODEL_FILE, HISTORY_FILE = "model.safetensors", "history.json"
 
@@ -83,8 +83,8 @@ def _drop_unwritable_stdout() -> None:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError:
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.__stdout__.fileno() if sys.__stdout__ is not None else 1)
 
 
 def _say(text: str) -> None:
@@ -258,11 +258,11 @@ def _header(data: _cli_data.DataSet, model: ff.Sequential, args: argparse.Namesp
     sizes = "-".join(map(str, [math.prod(data.x_train.shape[1:]), *args.hidden, data.classes]))
     activation = f" {args.activation}" if args.hidden else ""
     threads = f"up to {_cores()} threads" if args.threads is None else _count(args.threads, "thread")
+    batch = "full batch" if args.batch_size is None else f"batch {args.batch_size}"
     return (
         f"data   {data}\n"
         f"model  {sizes}{activation}, {model.n_parameters:,} parameters, {model.dtype}\n"
-        f"run    {args.optimizer}, lr {lr:g}, {'full batch' if args.batch_size is None else f'batch {args.batch_size}'}, "
-        f"{_count(args.epochs, 'epoch')}, seed {args.seed}, {threads}"
+        f"run    {args.optimizer}, lr {lr:g}, {batch}, {_count(args.epochs, 'epoch')}, seed {args.seed}, {threads}"
     )
 
 

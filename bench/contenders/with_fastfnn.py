@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from fastfnn_kernels.softmax import softmax_cross_entropy
-from fastfnn_kernels.team import Team
 
 import fastfnn as ff
 from contenders import common
+from fastfnn_kernels.softmax import softmax_cross_entropy
+from fastfnn_kernels.team import Team
 
 
 def variants(task: str, batch: int, n_threads: int, quick: bool) -> list[str]:

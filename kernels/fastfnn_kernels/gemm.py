@@ -106,24 +106,12 @@ def _pack(panel, width, b, b0, ldb, depth, columns):  # type: ignore[no-untyped-
 
 @helper
 def _pack_transposed(panel, width, b, b0, ldb, depth, columns):  # type: ignore[no-untyped-def]
-    """The same from a transposed `b`, whose row j holds column j: whole blocks in registers, the edges by element."""
+    """The same from a transposed `b`, whose row j holds column j."""
     lanes = VECTOR_BYTES // b.itemsize
-    whole = columns // lanes * lanes
-    for j in range(0, whole, lanes):
-        k = 0
-        while k + lanes <= depth:
-            transpose_block(panel, k * width + j, width, b, b0 + j * ldb + k, ldb)
-            k += lanes
-        while k < depth:
-            for lane in range(j, j + lanes):
-                panel[k * width + lane] = b[b0 + lane * ldb + k]
-            k += 1
-    if whole < width:
-        for k in range(depth):
-            for j in range(whole, columns):
-                panel[k * width + j] = b[b0 + j * ldb + k]
-            for j in range(columns, width):
-                panel[k * width + j] = 0
+    for j in range(0, width, lanes):
+        for k in range(0, depth, lanes):
+            rows = min(lanes, columns - j)
+            transpose_block(panel, k * width + j, width, b, b0 + j * ldb + k, ldb, rows, min(lanes, depth - k), lanes)
 
 
 @helper

@@ -76,11 +76,12 @@ def column_sum(out: NDArray[Any], x: NDArray[Any], accumulate: bool, tid: int, n
 
     Loop order: rows outside, so that memory is read as it lies. Each thread sums its share of the columns.
     """
-    zero = out.dtype.type(0)
     start, stop = share(x.shape[1], tid, n_threads, GRAIN)
+    total = out[start:stop]
     if not accumulate:
-        for j in range(start, stop):
-            out[j] = zero
+        for j in range(total.size):
+            total[j] = 0
     for i in range(x.shape[0]):
-        for j in range(start, stop):
-            out[j] += x[i, j]
+        row = x[i, start:stop]
+        for j in range(total.size):
+            total[j] += row[j]

@@ -78,7 +78,8 @@ def bce_losses(losses: NDArray[Any], prediction: NDArray[Any], target: NDArray[A
     dtype = prediction.dtype.type
     one, lowest = dtype(1), dtype(LOWEST_LOG)
     start, stop = share(prediction.size, tid, n_threads, GRAIN)
-    for i in range(start, stop):
+    prediction, losses, target = prediction[start:stop], losses[start:stop], target[start:stop]
+    for i in range(prediction.size):
         log_p, log_not_p = vecmath.log(prediction[i]), vecmath.log(one - prediction[i])
         log_p = lowest if log_p < lowest else log_p
         log_not_p = lowest if log_not_p < lowest else log_not_p
@@ -93,7 +94,8 @@ def bce_gradient(
     dtype = prediction.dtype.type
     one, lowest = dtype(1), dtype(LOWEST_VARIANCE)
     start, stop = share(prediction.size, tid, n_threads, GRAIN)
-    for i in range(start, stop):
+    prediction, grad, target = prediction[start:stop], grad[start:stop], target[start:stop]
+    for i in range(prediction.size):
         variance = prediction[i] * (one - prediction[i])
         variance = lowest if variance < lowest else variance
         grad[i] = scale * (prediction[i] - target[i]) / variance
@@ -121,7 +123,8 @@ def bce_with_logits_losses(
     """``max(z, 0) - z t + log(1 + exp(-|z|))``: the loss of ``sigmoid(z)``, finite for every finite z."""
     zero = prediction.dtype.type(0)
     start, stop = share(prediction.size, tid, n_threads, GRAIN)
-    for i in range(start, stop):
+    prediction, losses, target = prediction[start:stop], losses[start:stop], target[start:stop]
+    for i in range(prediction.size):
         z = prediction[i]
         positive = zero if z < zero else z
         losses[i] = positive - z * target[i] + _log1p_of_unit(vecmath.exp(-abs(z)))
@@ -133,7 +136,8 @@ def bce_with_logits_gradient(
 ) -> None:
     """``scale (sigmoid(z) - t)``."""
     start, stop = share(prediction.size, tid, n_threads, GRAIN)
-    for i in range(start, stop):
+    grad, prediction, target = grad[start:stop], prediction[start:stop], target[start:stop]
+    for i in range(grad.size):
         grad[i] = scale * (vecmath.sigmoid(prediction[i]) - target[i])
 
 
@@ -141,7 +145,8 @@ def bce_with_logits_gradient(
 def mse_losses(losses: NDArray[Any], prediction: NDArray[Any], target: NDArray[Any], tid: int, n_threads: int) -> None:
     """``(prediction - target)²``."""
     start, stop = share(prediction.size, tid, n_threads, GRAIN)
-    for i in range(start, stop):
+    prediction, target, losses = prediction[start:stop], target[start:stop], losses[start:stop]
+    for i in range(prediction.size):
         difference = prediction[i] - target[i]
         losses[i] = difference * difference
 
@@ -152,6 +157,7 @@ def mse_gradient(
 ) -> None:
     """``2 scale (prediction - target)``."""
     start, stop = share(prediction.size, tid, n_threads, GRAIN)
-    for i in range(start, stop):
+    prediction, target, grad = prediction[start:stop], target[start:stop], grad[start:stop]
+    for i in range(prediction.size):
         difference = prediction[i] - target[i]
         grad[i] = scale * (difference + difference)

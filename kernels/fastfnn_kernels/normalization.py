@@ -34,5 +34,7 @@ def normalize(
     for row in range(start, stop):
         for channel in range(channels):
             f, s = factor[channel], shift[channel]
-            for j in range(channel * block, (channel + 1) * block):
-                out[row, j] = out.dtype.type(x[row, j]) * f + s
+            pixels = x[row, channel * block : (channel + 1) * block]
+            scaled = out[row, channel * block : (channel + 1) * block]
+            for j in range(scaled.size):
+                scaled[j] = out.dtype.type(pixels[j]) * f + s

@@ -21,7 +21,8 @@ GRAIN = 64
 def sgd(param: NDArray[Any], grad: NDArray[Any], lr: float, weight_decay: float, tid: int, n_threads: int) -> None:
     """w ← w - lr (g + λ w)."""
     start, stop = share(param.size, tid, n_threads, GRAIN)
-    for i in range(start, stop):
+    param, grad = param[start:stop], grad[start:stop]
+    for i in range(param.size):
         param[i] -= lr * (grad[i] + weight_decay * param[i])
 
 
@@ -39,7 +40,8 @@ def sgd_momentum(
 ) -> None:
     """v ← μ v + g; w ← w - lr v, or with Nesterov w ← w - lr (g + μ v) (Sutskever et al. 2013, PyTorch's form)."""
     start, stop = share(param.size, tid, n_threads, GRAIN)
-    for i in range(start, stop):
+    grad, param, velocity = grad[start:stop], param[start:stop], velocity[start:stop]
+    for i in range(grad.size):
         g = grad[i] + weight_decay * param[i]
         v = momentum * velocity[i] + g
         velocity[i] = v
@@ -65,7 +67,8 @@ def adam(
     """Algorithm 1 of Kingma & Ba (2015); ``correction = 1 - beta**step`` undoes the zero start of both averages."""
     one = param.dtype.type(1)
     start, stop = share(param.size, tid, n_threads, GRAIN)
-    for i in range(start, stop):
+    grad, param, mean, square = grad[start:stop], param[start:stop], mean[start:stop], square[start:stop]
+    for i in range(grad.size):
         g = grad[i] + weight_decay * param[i]
         m = beta1 * mean[i] + (one - beta1) * g
         s = beta2 * square[i] + (one - beta2) * g * g

@@ -164,8 +164,8 @@ def _round(count: int, *lengths: Iterable[int]) -> tuple[Shape, ...]:
 _EDGES = (*range(18), 23, 24, 25, 31, 32, 33, 63, 64, 65, 127, 128, 129, 191, 192, 193, 513)
 _CLASSES = (10, 1, 3, 4, 5, 2, 7, 8, 9, 15, 16, 17, 100, 31, 33, 6, 65)
 _COLUMNS = (1, 3, 4, 5, 7, 8, 9, 10, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 100, 129, 2)
-#: 56, 112, 224 and 448 are the depths at which a panel is full, by vector width and dtype.
-_DEPTHS = (1, 7, 2, 16, 111, 55, 113, 10, 225, 447, 0, 449, 57, 33, 112)
+#: A panel is full at a depth of 112, 448 or 896, by the machine's vectors (`gemm._depth_block`).
+_DEPTHS = (1, 7, 2, 16, 111, 10, 113, 447, 225, 895, 0, 449, 897, 33, 112)
 
 FLAT = {"shapes": tuple((n,) for n in _EDGES), "bench_shapes": ((6_400,), (79_510,), (4_000_000,))}
 ROWS = {"shapes": (*_round(52, _EDGES, _CLASSES), (513, 10)), "bench_shapes": ((64, 10), (60_000, 10))}
@@ -177,7 +177,7 @@ IMAGES = {
 
 def _products(*bench_shapes: Shape) -> dict[str, Any]:
     shapes = _round(46, _EDGES[1:], _DEPTHS, _COLUMNS)
-    big = ((513, 7, 33), (193, 449, 17), (5, 784, 100), (1025, 3, 10))
+    big = ((513, 7, 33), (193, 448, 17), (5, 784, 100), (1025, 3, 10))
     return {"shapes": (*shapes, *big, (0, 7, 10)), "bench_shapes": bench_shapes, "scale": lambda m, k, n: 1 + k}
 
 
@@ -186,7 +186,7 @@ _TO_INPUT = _products((64, 100, 784), (256, 100, 784), (64, 10, 100), (512, 512,
 _TO_WEIGHT = _products((784, 64, 100), (784, 256, 100), (100, 64, 10), (512, 512, 512))
 
 
-def _gemm(
+def gemm_arguments(
     transpose_a: bool = False,
     transpose_b: bool = False,
     accumulate: bool = False,
@@ -261,15 +261,15 @@ _ALL = [
     _spec("log_backward", activations.log_backward,
           lambda d, n: (d.blank(n), d.normal(n), d.between(1e-3, 10, n)), 1, **FLAT),
 
-    _spec("gemm_nn", gemm.gemm, _gemm(), 2, **_FORWARD),
-    _spec("gemm_nn_accumulate", gemm.gemm, _gemm(accumulate=True), 2, **_FORWARD),
-    _spec("gemm_nn_bias", gemm.gemm, _gemm(epilogue=gemm.BIAS), 2, **_FORWARD),
-    _spec("gemm_nn_bias_relu", gemm.gemm, _gemm(epilogue=gemm.BIAS_RELU), 2, **_FORWARD),
-    _spec("gemm_nt", gemm.gemm, _gemm(transpose_b=True), 2, **_TO_INPUT),
-    _spec("gemm_nt_relu_mask", gemm.gemm, _gemm(transpose_b=True, epilogue=gemm.RELU_MASK), 2, **_TO_INPUT),
-    _spec("gemm_tn", gemm.gemm, _gemm(transpose_a=True), 2, **_TO_WEIGHT),
-    _spec("gemm_tn_scaled_update", gemm.gemm, _gemm(transpose_a=True, accumulate=True, alpha=-0.1), 2, **_TO_WEIGHT),
-    _spec("gemm_tt", gemm.gemm, _gemm(transpose_a=True, transpose_b=True), 2, **_products((512, 512, 512))),
+    _spec("gemm_nn", gemm.gemm, gemm_arguments(), 2, **_FORWARD),
+    _spec("gemm_nn_accumulate", gemm.gemm, gemm_arguments(accumulate=True), 2, **_FORWARD),
+    _spec("gemm_nn_bias", gemm.gemm, gemm_arguments(epilogue=gemm.BIAS), 2, **_FORWARD),
+    _spec("gemm_nn_bias_relu", gemm.gemm, gemm_arguments(epilogue=gemm.BIAS_RELU), 2, **_FORWARD),
+    _spec("gemm_nt", gemm.gemm, gemm_arguments(transpose_b=True), 2, **_TO_INPUT),
+    _spec("gemm_nt_relu_mask", gemm.gemm, gemm_arguments(transpose_b=True, epilogue=gemm.RELU_MASK), 2, **_TO_INPUT),
+    _spec("gemm_tn", gemm.gemm, gemm_arguments(transpose_a=True), 2, **_TO_WEIGHT),
+    _spec("gemm_tn_scaled_update", gemm.gemm, gemm_arguments(transpose_a=True, accumulate=True, alpha=-0.1), 2, **_TO_WEIGHT),
+    _spec("gemm_tt", gemm.gemm, gemm_arguments(transpose_a=True, transpose_b=True), 2, **_products((512, 512, 512))),
 
     _spec("linear", linear.linear,
           lambda d, m, k, n: (d.blank(m, n), d.panels(), d.normal(m, k), d.normal(k, n), d.normal(n)), 2,

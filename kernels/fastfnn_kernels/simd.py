@@ -226,35 +226,54 @@ def copy_vector(typing, out, out0, x, x0, count):  # type: ignore[no-untyped-def
 
 
 @intrinsic
-def transpose_block(typing, out, out0, ldo, x, x0, ldx):  # type: ignore[no-untyped-def]
-    """Write a lanes × lanes block of `x` transposed: ``out[out0 + j*ldo + i] = x[x0 + i*ldx + j]``.
+def transpose_block(typing, out, out0, ldo, x, x0, ldx, rows, columns, written):  # type: ignore[no-untyped-def]
+    """Write a block of `x`, at most lanes × lanes, transposed: ``out[out0 + j*ldo + i] = x[x0 + i*ldx + j]``.
 
-    log2(lanes) rounds of two-vector shuffles: round by round, blocks of 1, 2, 4, … elements trade places
-    across the diagonal.
+    The block has `rows` rows and `columns` columns; nothing else of `x` is read. Each of the `columns` rows of `out`
+    gets its first `written` elements; those from `rows` on are zero.
+
+    log2(lanes) rounds of two-vector shuffles: round by round, blocks of 1, 2, 4, … elements trade places across the
+    diagonal.
     """
     integer = types.intp
-    signature = types.void(out, integer, integer, x, integer, integer)
+    signature = types.void(out, integer, integer, x, integer, integer, integer, integer, integer)
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        out, out0, ldo, x, x0, ldx = args
+        out, out0, ldo, x, x0, ldx, rows, columns, written = args
         out = _pointer(context, builder, signature.args[0], out, out0)
         x = _pointer(context, builder, signature.args[3], x, x0)
         emit = _Emit(context, builder, signature.args[0].dtype)
         lanes = emit.lanes
-        vectors = [emit.load(builder.gep(x, [builder.mul(ldx, I64(i))])) for i in range(lanes)]
-        index = ir.VectorType(I32, lanes)
-        step = 1
-        while step < lanes:
-            # lane j of the upper row keeps its place where bit `step` of j is clear, else takes the lower row's partner
-            upper = ir.Constant(index, [j if not j & step else lanes + j - step for j in range(lanes)])
-            lower = ir.Constant(index, [j + step if not j & step else lanes + j for j in range(lanes)])
-            for i in (i for i in range(lanes) if not i & step):
-                top, bottom = vectors[i], vectors[i + step]
-                vectors[i] = builder.shuffle_vector(top, bottom, upper)
-                vectors[i + step] = builder.shuffle_vector(top, bottom, lower)
-            step *= 2
-        for j in range(lanes):
-            emit.store(vectors[j], builder.gep(out, [builder.mul(ldo, I64(j))]))
+
+        def count_where(index: int, limit: Any, count: Any) -> Any:
+            return builder.select(builder.icmp_signed("<", I64(index), limit), count, I64(0))
+
+        def emit_block(mask_x: Callable[[int], Any], mask_out: Callable[[int], Any]) -> None:
+            vectors = [emit.load(builder.gep(x, [builder.mul(ldx, I64(i))]), mask_x(i)) for i in range(lanes)]
+            index = ir.VectorType(I32, lanes)
+            step = 1
+            while step < lanes:
+                # Where bit `step` of its number is clear, a lane of the upper row stays; else the lower row's partner
+                # takes its place.
+                upper = ir.Constant(index, [j if not j & step else lanes + j - step for j in range(lanes)])
+                lower = ir.Constant(index, [j + step if not j & step else lanes + j for j in range(lanes)])
+                for i in (i for i in range(lanes) if not i & step):
+                    top, bottom = vectors[i], vectors[i + step]
+                    vectors[i] = builder.shuffle_vector(top, bottom, upper)
+                    vectors[i + step] = builder.shuffle_vector(top, bottom, lower)
+                step *= 2
+            for j in range(lanes):
+                emit.store(vectors[j], builder.gep(out, [builder.mul(ldo, I64(j))]), mask_out(j))
+
+        whole = builder.icmp_signed("==", builder.mul(builder.mul(rows, columns), written), I64(lanes**3))
+        with builder.if_else(whole) as (whole_block, part):
+            with whole_block:
+                emit_block(lambda i: None, lambda j: None)
+            with part:
+                emit_block(
+                    lambda i: emit.first_lanes(count_where(i, rows, columns)),
+                    lambda j: emit.first_lanes(count_where(j, columns, written)),
+                )
         return context.get_dummy_value()
 
     return signature, codegen

@@ -25,7 +25,11 @@ SPINS_BEFORE_YIELD = 2000
 
 @helper
 def share(n: int, tid: int, n_threads: int, multiple: int) -> tuple[int, int]:
-    """The half-open range of ``range(n)`` that thread `tid` writes; inner ends are multiples of `multiple`."""
+    """The half-open range of ``range(n)`` that thread `tid` writes; inner ends are multiples of `multiple`.
+
+    Slice arrays with it and loop from zero: an index that starts elsewhere could be negative for all numba knows, and
+    its test for wrapping round keeps the loop from being vectorised.
+    """
     blocks = (n + multiple - 1) // multiple
     return min(n, blocks * tid // n_threads * multiple), min(n, blocks * (tid + 1) // n_threads * multiple)
 

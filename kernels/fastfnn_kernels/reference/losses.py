@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastfnn_kernels.reference.activations import sigmoid
-from fastfnn_kernels.reference.softmax import reduce_losses, target_rows
+from fastfnn_kernels.reference.softmax import reduce_losses, target_rows, weighted_nll
 
 Array = NDArray[np.float64]
 
@@ -28,8 +28,7 @@ def _reduce_gradient(grad: Array, reduction: str, count: int) -> Array:
 
 def nll_losses(prediction: ArrayLike, target: ArrayLike) -> Array:
     log_p = _f64(prediction)
-    q = target_rows(target, log_p.shape[1])
-    return -np.where(q == 0, 0, q * log_p).sum(axis=1)  # 0 * -inf counts nothing
+    return weighted_nll(target_rows(target, log_p.shape[1]), log_p)
 
 
 def nll_gradient(prediction: ArrayLike, target: ArrayLike, scale: float) -> Array:

@@ -44,6 +44,11 @@ def target_rows(target: ArrayLike, classes: int, label_smoothing: float = 0.0) -
     return (1 - label_smoothing) * rows + label_smoothing / classes
 
 
+def weighted_nll(weights: Array, log_p: Array) -> Array:
+    """``-Σ weights · log_p`` a row; a weight of 0 counts nothing, even against -inf."""
+    return -(weights * np.where(weights == 0, 0, log_p)).sum(axis=1)
+
+
 def reduce_losses(losses: Array, reduction: str) -> Array | np.float64:
     if reduction == "none":
         return losses
@@ -56,7 +61,7 @@ def cross_entropy(
     """``-Σ q log softmax(logits)`` a row; `target` is labels (n,), one-hot rows or probabilities (n, classes)."""
     log_p = log_softmax(logits)
     q = target_rows(target, log_p.shape[1], label_smoothing)
-    return reduce_losses(-(q * log_p).sum(axis=1), reduction)
+    return reduce_losses(weighted_nll(q, log_p), reduction)
 
 
 def cross_entropy_backward(

@@ -1,0 +1,103 @@
+"""Imports run one way, from the command line down to the kernels."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import fastfnn
+import fastfnn_kernels
+
+KERNELS = Path(fastfnn_kernels.__file__).parent
+FASTFNN = Path(fastfnn.__file__).parent
+
+#: The way down. A module may import its own rung and those below it; `fastfnn_kernels` lies below them all.
+RUNGS = [
+    {"__main__"},
+    {"cli", "_cli_data"},
+    {"warmup"},
+    {"training"},
+    {"lowering", "model", "checkpoint", "gradcheck"},
+    {"layers", "losses", "optim"},
+    {"functional", "initializers", "metrics", "data", "progress"},
+    {"_checks", "_paths"},
+    {"errors"},
+]
+HEIGHT = {name: -rung for rung, names in enumerate(RUNGS) for name in names}
+HEIGHT[""] = HEIGHT["warmup"]  # `import fastfnn` means all that its __init__ gathers
+
+#: What one may import that is neither the standard library nor ours. Everything else is for whoever asks for it.
+ALWAYS_THERE = {"numpy", "numba", "llvmlite", "safetensors", "tqdm"}
+
+
+def imports(path: Path) -> Iterator[tuple[int, str, bool]]:
+    """Line, dotted name and whether it stands at the module's top level, of everything that a file imports."""
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name, node in tree.body
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            for alias in node.names:
+                yield node.lineno, f"{node.module}.{alias.name}", node in tree.body
+
+
+def module_of(path: Path) -> str:
+    return path.relative_to(FASTFNN).parts[0].removesuffix(".py")
+
+
+FASTFNN_FILES = sorted(path for path in FASTFNN.rglob("*.py") if path != FASTFNN / "__init__.py")
+KERNEL_FILES = sorted(KERNELS.rglob("*.py"))
+
+
+def test_every_module_has_a_rung() -> None:
+    modules = {module_of(path) for path in FASTFNN_FILES}
+    assert modules <= set(HEIGHT), f"say in RUNGS where these belong: {sorted(modules - set(HEIGHT))}"
+
+
+@pytest.mark.parametrize("path", FASTFNN_FILES, ids=lambda path: path.relative_to(FASTFNN).as_posix())
+def test_a_module_imports_its_own_rung_and_lower_ones_only(path: Path) -> None:
+    mine = HEIGHT[module_of(path)]
+    for line, name, _ in imports(path):
+        package, _, rest = name.partition(".")
+        target = rest.split(".")[0]
+        if package == "fastfnn":
+            height = HEIGHT.get(target, HEIGHT[""])  # a class or function taken from the package itself
+            assert height <= mine, f"line {line}: {module_of(path)} imports {name}, which is above it"
+
+
+@pytest.mark.parametrize("path", KERNEL_FILES, ids=lambda path: path.relative_to(KERNELS).as_posix())
+def test_the_kernels_know_nothing_of_fastfnn(path: Path) -> None:
+    assert not [(line, name) for line, name, _ in imports(path) if name.split(".")[0] == "fastfnn"]
+
+
+@pytest.mark.parametrize("path", sorted((KERNELS / "reference").glob("*.py")), ids=lambda path: path.name)
+def test_the_references_know_nothing_of_numba_or_of_the_kernels(path: Path) -> None:
+    for line, name, _ in imports(path):
+        allowed = name.startswith("fastfnn_kernels.reference") or name.split(".")[0] in {
+            "__future__",
+            "numpy",
+            "typing",
+        }
+        assert allowed, f"line {line} imports {name}"
+
+
+@pytest.mark.parametrize("path", FASTFNN_FILES, ids=lambda path: path.relative_to(FASTFNN).as_posix())
+def test_the_layer_api_leaves_numba_to_the_kernels(path: Path) -> None:
+    for line, name, at_top in imports(path):
+        package = name.split(".")[0]
+        assert package not in {"numba", "llvmlite"} or (module_of(path) == "cli" and not at_top), f"line {line}: {name}"
+
+
+@pytest.mark.parametrize("path", [*FASTFNN_FILES, *KERNEL_FILES], ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_an_optional_package_is_imported_only_where_it_is_used(path: Path) -> None:
+    ours = {"fastfnn", "fastfnn_kernels"}
+    for line, name, at_top in imports(path):
+        package = name.split(".")[0]
+        if package not in sys.stdlib_module_names | ALWAYS_THERE | ours:
+            assert not at_top, f"line {line}: {name} must be imported inside the function that needs it"

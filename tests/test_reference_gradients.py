@@ -1,0 +1,221 @@
+"""The references' gradients against central differences, and values known in closed form. All in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fastfnn_kernels import reference as ref
+
+Array = NDArray[np.float64]
+Rng = np.random.Generator
+
+REDUCTIONS = ("mean", "sum", "none")
+STEP = 1e-5
+
+
+def numeric_gradient(function: Callable[[Array], Any], x: Array, upstream: Any) -> Array:
+    """Central differences of ``Σ upstream · function(x)``."""
+    gradient = np.empty_like(x)
+    for place in np.ndindex(x.shape):
+        above, below = x.copy(), x.copy()
+        above[place] += STEP
+        below[place] -= STEP
+        gradient[place] = np.sum(upstream * (function(above) - function(below))) / (2 * STEP)
+    return gradient
+
+
+def assert_is_gradient(got: Any, function: Callable[[Array], Any], x: Array, upstream: Any = 1.0) -> None:
+    want = numeric_gradient(function, x, upstream)
+    assert np.abs(want).max() > 1e-3, "a gradient of zero would prove nothing"
+    np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-8)
+
+
+def off_zero(rng: Rng, *shape: int) -> Array:
+    """Both signs, nothing near 0, where ReLU has its kink."""
+    return rng.choice([-1, 1], shape) * rng.uniform(0.1, 2, shape)
+
+
+def labels(rng: Rng, n: int, classes: int) -> Any:
+    return np.concatenate([[0, classes - 1], rng.integers(0, classes, n - 2)])
+
+
+def one_hot(rng: Rng, n: int, classes: int) -> Any:
+    return np.eye(classes)[labels(rng, n, classes)]
+
+
+def probabilities(rng: Rng, n: int, classes: int) -> Any:
+    q = rng.random((n, classes))
+    return q / q.sum(axis=1, keepdims=True)
+
+
+def weights(rng: Rng, n: int, classes: int) -> Any:
+    """Rows that do not sum to 1."""
+    return rng.random((n, classes))
+
+
+TARGETS = [labels, one_hot, probabilities, weights]
+
+FROM_INPUT = {
+    "leaky_relu": lambda g, x: ref.leaky_relu_backward(g, x, 0.01),
+    "log": ref.log_backward,
+}
+FROM_OUTPUT = {
+    "relu": ref.relu_backward,
+    "sigmoid": ref.sigmoid_backward,
+    "tanh": ref.tanh_backward,
+    "softmax": ref.softmax_backward,
+    "log_softmax": ref.log_softmax_backward,
+}
+ELEMENT_LOSSES = {
+    "bce": (ref.bce_losses, ref.bce_gradient, ref.binary_cross_entropy, ref.binary_cross_entropy_backward),
+    "bce_with_logits": (
+        ref.bce_with_logits_losses,
+        ref.bce_with_logits_gradient,
+        ref.binary_cross_entropy_with_logits,
+        ref.binary_cross_entropy_with_logits_backward,
+    ),
+    "mse": (ref.mse_losses, ref.mse_gradient, ref.mse_loss, ref.mse_loss_backward),
+}
+#: Every gradient in the references; each is named in a test of this file.
+CHECKED = {
+    *(f"{name}_backward" for name in (*FROM_INPUT, *FROM_OUTPUT, "matmul", "linear", "nll_loss", "cross_entropy")),
+    *(function.__name__ for functions in ELEMENT_LOSSES.values() for function in functions[1::2]),
+    *("nll_gradient", "linear_backward_input", "linear_backward_weight"),
+}
+
+
+def test_every_gradient_of_the_references_is_checked_here() -> None:
+    assert {name for name in dir(ref) if "_backward" in name or name.endswith("_gradient")} == CHECKED
+
+
+@pytest.mark.parametrize("name", [*FROM_INPUT, *FROM_OUTPUT])
+def test_activations(name: str, rng: Rng) -> None:
+    forward = getattr(ref, name)
+    x = rng.uniform(0.2, 3, (4, 5)) if name == "log" else off_zero(rng, 4, 5)
+    upstream = rng.normal(size=x.shape)
+    got = FROM_INPUT[name](upstream, x) if name in FROM_INPUT else FROM_OUTPUT[name](upstream, forward(x))
+    assert_is_gradient(got, forward, x, upstream)
+
+
+def test_products(rng: Rng) -> None:
+    a, b, upstream = rng.normal(size=(4, 3)), rng.normal(size=(3, 5)), rng.normal(size=(4, 5))
+    grad_a, grad_b = ref.matmul_backward(upstream, a, b)
+    assert_is_gradient(grad_a, lambda a: ref.matmul(a, b), a, upstream)
+    assert_is_gradient(grad_b, lambda b: ref.matmul(a, b), b, upstream)
+
+
+def test_the_affine_layer(rng: Rng) -> None:
+    x, weight, bias = rng.normal(size=(4, 3)), rng.normal(size=(3, 5)), rng.normal(size=5)
+    upstream = rng.normal(size=(4, 5))
+    grad_x, grad_weight, grad_bias = ref.linear_backward(upstream, x, weight)
+    assert_is_gradient(grad_x, lambda x: ref.linear(x, weight, bias), x, upstream)
+    assert_is_gradient(grad_weight, lambda weight: ref.linear(x, weight, bias), weight, upstream)
+    assert_is_gradient(grad_bias, lambda bias: ref.linear(x, weight, bias), bias, upstream)
+    np.testing.assert_allclose(ref.linear_backward_input(upstream, weight), grad_x, rtol=1e-13)
+    np.testing.assert_allclose(ref.column_sum(np.empty(5), upstream), grad_bias, rtol=1e-13)
+
+
+def test_the_affine_layer_behind_a_relu_gives_the_gradient_for_the_relus_input(rng: Rng) -> None:
+    before, weight, upstream = off_zero(rng, 4, 3), rng.normal(size=(3, 5)), rng.normal(size=(4, 5))
+    got = ref.linear_backward_input(upstream, weight, ref.relu(before))
+    assert_is_gradient(got, lambda before: ref.linear(ref.relu(before), weight), before, upstream)
+
+
+def test_a_scaled_accumulated_weight_gradient_is_a_step_downhill(rng: Rng) -> None:
+    x, weight, upstream = rng.normal(size=(4, 3)), rng.normal(size=(3, 5)), rng.normal(size=(4, 5))
+    stepped = ref.linear_backward_weight(weight, upstream, x, -0.1, True)
+    assert_is_gradient((weight - stepped) / 0.1, lambda weight: ref.linear(x, weight), weight, upstream)
+    plain = ref.linear_backward_weight(np.full_like(weight, np.nan), upstream, x)
+    assert_is_gradient(plain, lambda weight: ref.linear(x, weight), weight, upstream)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", ELEMENT_LOSSES)
+def test_losses_of_single_elements(name: str, reduction: str, rng: Rng) -> None:
+    losses, gradient, loss, backward = ELEMENT_LOSSES[name]
+    prediction = rng.uniform(0.1, 0.9, (4, 3)) if name == "bce" else 2 * rng.normal(size=(4, 3))
+    target = rng.random((4, 3))
+    target[0] = 0, 1, 0.5
+    upstream = rng.normal(size=(4, 3))
+    assert_is_gradient(gradient(prediction, target, 1.0) * upstream, lambda p: losses(p, target), prediction, upstream)
+    np.testing.assert_allclose(gradient(prediction, target, -0.3), -0.3 * gradient(prediction, target, 1.0), rtol=1e-13)
+    got = backward(prediction, target, reduction)
+    assert_is_gradient(got, lambda p: np.sum(loss(p, target, reduction)), prediction)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("make_target", TARGETS)
+def test_nll(make_target: Callable[..., Any], reduction: str, rng: Rng) -> None:
+    log_p, target = -rng.uniform(0.1, 4, (5, 3)), make_target(rng, 5, 3)
+    got = ref.nll_loss_backward(log_p, target, reduction)
+    assert_is_gradient(got, lambda p: np.sum(ref.nll_loss(p, target, reduction)), log_p)
+    assert_is_gradient(ref.nll_gradient(log_p, target, 0.7), lambda p: 0.7 * ref.nll_losses(p, target).sum(), log_p)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("make_target", TARGETS)
+def test_cross_entropy(make_target: Callable[..., Any], reduction: str, label_smoothing: float, rng: Rng) -> None:
+    logits, target = 2 * rng.normal(size=(5, 3)), make_target(rng, 5, 3)
+    got = ref.cross_entropy_backward(logits, target, reduction, label_smoothing)
+    loss = lambda z: np.sum(ref.cross_entropy(z, target, reduction, label_smoothing))  # noqa: E731
+    assert_is_gradient(got, loss, logits)
+    losses, grad = ref.softmax_cross_entropy(logits, target, 0.7, label_smoothing)
+    assert_is_gradient(grad, lambda z: 0.7 * ref.softmax_cross_entropy(z, target, 1.0, label_smoothing)[0], logits)
+    np.testing.assert_allclose(np.sum(losses) / (5 if reduction == "mean" else 1), loss(logits), rtol=1e-13)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_cross_entropy_is_nll_of_log_softmax(label_smoothing: float, rng: Rng) -> None:
+    logits, target = 2 * rng.normal(size=(5, 3)), labels(rng, 5, 3)
+    smoothed = (1 - label_smoothing) * np.eye(3)[target] + label_smoothing / 3
+    want = ref.nll_loss(ref.log_softmax(logits), smoothed)
+    np.testing.assert_allclose(ref.cross_entropy(logits, target, "mean", label_smoothing), want, rtol=1e-13)
+
+
+# Values known without the code ---------------------------------------------------------------------------------------
+
+
+def test_the_rows_of_a_softmax_sum_to_one_wherever_the_logits_lie(rng: Rng) -> None:
+    x = rng.normal(size=(6, 4))
+    for shift in (0, -1e4, 1e4):
+        p = ref.softmax(x + shift)
+        np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-13)
+        np.testing.assert_allclose(p, ref.softmax(x), rtol=1e-10)
+        np.testing.assert_allclose(np.exp(ref.log_softmax(x + shift)), p, rtol=1e-10)
+    np.testing.assert_allclose(ref.softmax([[0, np.log(3)]]), [[0.25, 0.75]], rtol=1e-13)
+
+
+def test_binary_cross_entropy_of_a_known_example() -> None:
+    y, p = np.array([1.0, 0, 1, 1]), np.array([0.9, 0.1, 0.8, 0.7])
+    assert ref.binary_cross_entropy(p, y) == pytest.approx(0.19763488164214868, rel=1e-14)
+    assert ref.binary_cross_entropy_with_logits(np.log(p / (1 - p)), y) == pytest.approx(0.19763488164214868, rel=1e-13)
+
+
+def test_a_certain_and_wrong_probability_costs_a_hundred() -> None:
+    np.testing.assert_array_equal(ref.bce_losses([0.0, 1.0, 0.0, 1.0], [1.0, 0.0, 0.0, 1.0]), [100, 100, 0, 0])
+
+
+def test_equal_logits_cost_the_logarithm_of_the_number_of_classes() -> None:
+    assert ref.cross_entropy(np.full((3, 10), 7.0), [0, 5, 9]) == pytest.approx(np.log(10), rel=1e-14)
+    assert ref.cross_entropy(np.full((3, 10), 7.0), [0, 5, 9], "sum", 0.3) == pytest.approx(3 * np.log(10), rel=1e-14)
+
+
+def test_sigmoid_and_tanh_at_known_points() -> None:
+    np.testing.assert_allclose(ref.sigmoid([-1e4, -np.log(3), 0, np.log(3), 1e4]), [0, 0.25, 0.5, 0.75, 1], rtol=1e-14)
+    np.testing.assert_allclose(ref.tanh([-1e4, 0, np.log(2), 1e4]), [-1, 0, 0.6, 1], rtol=1e-14)
+
+
+def test_one_step_of_each_optimizer_by_hand() -> None:
+    assert ref.sgd(1.0, 0.5, 0.1, 0.0) == pytest.approx(0.95)
+    assert ref.sgd(1.0, 0.5, 0.1, 0.2) == pytest.approx(0.93)  # the decay adds 0.2 to the gradient
+    assert ref.sgd_momentum(1.0, 2.0, 0.5, 0.1, 0.9, False, 0.0) == pytest.approx((0.77, 2.3))
+    assert ref.sgd_momentum(1.0, 2.0, 0.5, 0.1, 0.9, True, 0.0) == pytest.approx((0.743, 2.3))
+    # Adam's first step has the length of the learning rate, whatever the gradient's size.
+    first = ref.adam(1.0, 0.0, 0.0, 1e-3, 0.01, 0.9, 0.999, 1e-12, 0.0, 1 - 0.9, 1 - 0.999)
+    assert first == pytest.approx((0.99, 1e-4, 1e-9))

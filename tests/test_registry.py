@@ -1,0 +1,150 @@
+"""The registry is complete, and what the tests make of it can fail."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from _helpers import assert_matches
+
+import fastfnn
+import fastfnn_kernels
+from fastfnn_kernels import _config, reference
+from fastfnn_kernels.registry import SPECS, Spec, compile_all, public_kernels
+
+KERNELS = Path(fastfnn_kernels.__file__).parent
+FASTFNN = Path(fastfnn.__file__).parent
+SOURCES = sorted([*KERNELS.rglob("*.py"), *FASTFNN.rglob("*.py")])
+
+
+def a_square_shape(spec: Spec) -> tuple[int, ...]:
+    """One at which 2-D outputs are square, so that a transposed one has the right shape."""
+    if "uint8" in spec.name or spec.name.startswith("normalize"):
+        return (13, 1, 13)
+    return {1: (65,), 2: (13, 13), 3: (13, 7, 13)}[len(spec.shapes[0])]
+
+
+def test_every_public_kernel_is_registered() -> None:
+    registered = {getattr(spec.kernel, "func", spec.kernel) for spec in SPECS.values()}
+    missing = [name for name, kernel in public_kernels().items() if kernel not in registered]
+    assert not missing, f"kernels without a line in registry.py: {missing}"
+
+
+def test_discovery_finds_decorated_kernels_and_plain_drivers() -> None:
+    assert {"activations.relu", "gemm.gemm", "linear.linear", "linear.column_sum", "optim.adam"} <= set(
+        public_kernels()
+    )
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_every_twin_is_a_public_reference(name: str) -> None:
+    twin = SPECS[name].twin
+    assert twin.__module__.startswith("fastfnn_kernels.reference")
+    assert getattr(reference, twin.__name__) is twin
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", SPECS)
+def test_wrong_outputs_are_rejected(name: str, dtype: str, rng: np.random.Generator) -> None:
+    spec = SPECS[name]
+    shape = a_square_shape(spec)
+    args = spec.make_args(rng, dtype, shape)
+    want = spec.expected(args)
+    right = tuple(np.asarray(output).astype(out.dtype) for output, out in zip(want, args, strict=False))
+    assert_matches(spec, right, want, dtype, shape, name)
+    for place, output in enumerate(right):
+        wrong: dict[str, Any] = {
+            "zeroed": np.zeros_like(output),
+            "doubled": 2 * output,
+            "shifted by a row": np.roll(output, 1, axis=0),
+            "without its largest element": np.where(np.abs(output) == np.abs(output).max(), 0, output),
+            "NaN in one place": np.where(np.arange(output.size).reshape(output.shape) == 5, np.nan, output),
+        }
+        if output.ndim == 2:
+            wrong["transposed"] = output.T
+        for how, bad in wrong.items():
+            outputs = (*right[:place], bad, *right[place + 1 :])
+            with pytest.raises(AssertionError, match="differ"):
+                assert_matches(spec, outputs, want, dtype, shape, f"{name} {how}")
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_result_that_a_kernel_must_not_read_is_drawn_as_nan(name: str, rng: np.random.Generator) -> None:
+    spec = SPECS[name]
+    args = spec.make_args(rng, "float64", a_square_shape(spec))
+    for place in range(spec.outputs + spec.scratch):
+        drawn = np.isnan(args[place])
+        if place >= spec.outputs or not spec.in_place:
+            assert drawn.all(), f"argument {place}"
+        else:
+            assert drawn.all() or not drawn.any(), f"argument {place}"
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_work_and_traffic_are_counted(name: str, rng: np.random.Generator) -> None:
+    spec = SPECS[name]
+    shape = a_square_shape(spec)
+    args = spec.make_args(rng, "float32", shape)
+    outputs = sum(out.nbytes for out in args[: spec.outputs])
+    assert spec.flops(shape) > 0
+    assert outputs < spec.bytes(args) <= 2 * outputs + sum(a.nbytes for a in args if isinstance(a, np.ndarray))
+    assert all(len(shape) == len(spec.shapes[0]) for shape in (*spec.shapes, *spec.bench_shapes))
+    assert spec.bench_shapes
+
+
+def test_the_work_of_a_product_is_a_multiplication_and_an_addition_for_each_of_its_terms() -> None:
+    assert SPECS["gemm_nn"].flops((64, 784, 100)) == 2 * 64 * 784 * 100
+
+
+def test_the_traffic_of_a_copying_kernel_is_what_it_reads_and_writes(rng: np.random.Generator) -> None:
+    relu, sgd = SPECS["relu"], SPECS["sgd"]
+    assert relu.bytes(relu.make_args(rng, "float32", (100,))) == 800
+    assert sgd.bytes(sgd.make_args(rng, "float32", (100,))) == 1200
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_compile_all_leaves_nothing_for_training_to_compile(dtype: str) -> None:
+    """Every decorated kernel then has code; one that `compile_all` forgot would have none."""
+    compile_all(dtype)
+    for name, kernel in public_kernels().items():
+        jitted = getattr(kernel, "jitted", None)
+        if jitted is not None:
+            scalar = np.dtype(dtype).name
+            assert any(scalar in str(signature) for signature in jitted.signatures), name
+
+
+def _calls(tree: ast.AST) -> list[tuple[int, str]]:
+    """Everything that is called or used as a decorator, as written."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            found.append((node.lineno, ast.unparse(node.func)))
+        for decorator in getattr(node, "decorator_list", ()):
+            found.append((node.lineno, ast.unparse(decorator)))
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_only_config_compiles_and_it_never_goes_parallel_or_fast_and_loose(path: Path) -> None:
+    tree = ast.parse(path.read_text("utf-8"))
+    compilers = {"njit", "jit", "vectorize", "guvectorize", "cfunc", "stencil"}
+    if path != KERNELS / "_config.py":
+        stray = [(line, name) for line, name in _calls(tree) if name.split("(")[0].split(".")[-1] in compilers]
+        assert not stray, f"compile options belong in _config.py: {stray}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg in ("parallel", "fastmath"):
+            allowed = isinstance(node.value, ast.Constant) and node.value.value is False
+            assert allowed or ast.unparse(node.value) == "FASTMATH", f"{node.arg}={ast.unparse(node.value)}"
+        if isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                named = key.value if isinstance(key, ast.Constant) else None
+                assert named != "parallel", f"line {node.lineno}"
+                assert named != "fastmath" or ast.unparse(value) == "FASTMATH", f"line {node.lineno}"
+
+
+def test_the_fast_math_flags_keep_nan_and_infinity() -> None:
+    assert _config.OPTIONS["fastmath"] is _config.FASTMATH
+    assert {"nnan", "ninf", "fast"}.isdisjoint(_config.FASTMATH)

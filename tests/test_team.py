@@ -1,0 +1,236 @@
+"""The SPMD team: fair shares, a barrier that holds, and no thread, lock or error left behind."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from _helpers import run_python
+
+from fastfnn_kernels import _config, team
+from fastfnn_kernels.activations import relu
+from fastfnn_kernels.team import Team, barrier_state, share
+
+needs_jit = pytest.mark.skipif(not _config.JIT, reason="without the JIT there is one thread and no barrier")
+
+
+def threads_of_teams() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("fastfnn-")]
+
+
+# Shares ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("multiple", [1, 8, 16, 64])
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 4, 7])
+def test_the_shares_cover_the_range_once_in_order_and_about_evenly(n_threads: int, multiple: int) -> None:
+    for n in (0, 1, 2, 7, 8, 9, 63, 64, 65, 127, 128, 129, 500, 513, 10_000):
+        shares = [share(n, tid, n_threads, multiple) for tid in range(n_threads)]
+        covered = [i for start, stop in shares for i in range(start, stop)]
+        assert covered == list(range(n))
+        assert all(start % multiple == 0 for start, stop in shares if start < stop)
+        lengths = [stop - start for start, stop in shares]
+        assert max(lengths) - min(lengths) <= 2 * multiple
+
+
+# The barrier ----------------------------------------------------------------------------------------------------------
+
+
+if _config.JIT:
+    from fastfnn_kernels.simd import atomic_add, atomic_load
+
+    @_config.helper
+    def run_phases(state: Any, arrivals: Any, slots: Any, errors: Any, tid: int, n_threads: int) -> None:
+        """Each thread counts itself in and leaves a note; behind the barrier, all must have done so."""
+        for phase in range(arrivals.size):
+            slots[tid * 16] = phase + tid
+            atomic_add(arrivals, phase, 1)
+            team.barrier(state, n_threads)
+            if atomic_load(arrivals, phase) != n_threads:
+                atomic_add(errors, 0, 1)
+            for other in range(n_threads):
+                if slots[other * 16] != phase + other:
+                    atomic_add(errors, 1, 1)
+            team.barrier(state, n_threads)
+
+
+@needs_jit
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 4])
+def test_no_thread_passes_the_barrier_before_the_last_has_come(n_threads: int) -> None:
+    arrivals, errors = np.zeros(2000, np.int64), np.zeros(2, np.int64)
+    slots = np.zeros(16 * n_threads, np.int64)
+    with Team(n_threads) as crew:
+        crew.run(run_phases, barrier_state(), arrivals, slots, errors)
+    np.testing.assert_array_equal(arrivals, n_threads)
+    np.testing.assert_array_equal(errors, 0)
+
+
+@needs_jit
+def test_a_barrier_may_be_used_again_in_the_next_launch() -> None:
+    state, errors = barrier_state(), np.zeros(2, np.int64)
+    with Team(2) as crew:
+        for _ in range(20):
+            crew.run(run_phases, state, np.zeros(11, np.int64), np.zeros(32, np.int64), errors)
+    np.testing.assert_array_equal(errors, 0)
+
+
+# The team -------------------------------------------------------------------------------------------------------------
+
+
+@needs_jit
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_every_thread_gets_the_launch_with_its_number(size: int) -> None:
+    seen: list[tuple[Any, ...]] = []
+    with Team(size) as crew:
+        for launch in range(50):
+            crew.run(lambda *args: seen.append(args), launch)
+            assert sorted(seen) == [(launch, tid, size) for tid in range(size)]
+            seen.clear()
+
+
+@needs_jit
+def test_no_thread_is_left_after_the_block() -> None:
+    with Team(3):
+        assert len(threads_of_teams()) == 3
+    assert not threads_of_teams()
+    with pytest.raises(ZeroDivisionError), Team(3):
+        raise ZeroDivisionError
+    assert not threads_of_teams()
+
+
+def test_a_team_of_one_starts_no_thread_and_runs_in_the_caller() -> None:
+    seen: list[tuple[Any, ...]] = []
+    with Team(1) as crew:
+        assert not threads_of_teams()
+        crew.run(lambda *args: seen.append((threading.current_thread(), *args)), "x")
+    assert seen == [(threading.current_thread(), "x", 0, 1)]
+
+
+@needs_jit
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_an_error_in_any_thread_reaches_the_caller_and_the_team_goes_on(failing: int) -> None:
+    def fail(tid: int, n_threads: int) -> None:
+        if tid == failing:
+            raise ZeroDivisionError(f"in thread {tid}")
+
+    x, out = np.linspace(-1, 1, 1000), np.empty(1000)
+    with Team(3) as crew:
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError, match=f"in thread {failing}"):
+                crew.run(fail)
+            out[:] = np.nan
+            relu(out, x, team=crew)
+            np.testing.assert_array_equal(out, np.maximum(x, 0))
+    assert not threads_of_teams()
+
+
+@needs_jit
+def test_arguments_that_no_kernel_takes_are_an_error_and_not_a_hang() -> None:
+    with Team(2) as crew, pytest.raises(Exception, match=r"(?i)typ|argument"):
+        relu("not an array", object(), team=crew)
+
+
+@needs_jit
+def test_where_no_thread_can_be_started_one_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = threading.Thread.start, []
+
+    def refuse_the_third(thread: threading.Thread) -> None:
+        started.append(thread)
+        if len(started) == 3:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    x, out = np.linspace(-1, 1, 1000), np.full(1000, np.nan)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse_the_third)
+        with Team(4) as crew:
+            assert (crew.size, len(started)) == (1, 3)
+            assert not threads_of_teams()
+            relu(out, x, team=crew)
+    np.testing.assert_array_equal(out, np.maximum(x, 0))
+
+
+@needs_jit
+def test_several_python_threads_may_each_have_a_team() -> None:
+    results: list[bool] = []
+
+    def work(seed: int) -> None:
+        x = np.random.default_rng(seed).normal(size=5000)
+        out = np.empty_like(x)
+        for _ in range(20):
+            with Team(2) as crew:
+                for _ in range(5):
+                    out[:] = np.nan
+                    relu(out, x, team=crew)
+                    results.append(np.array_equal(out, np.maximum(x, 0)))
+
+    callers = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert results == [True] * 400
+    assert not threads_of_teams()
+
+
+@needs_jit
+def test_the_interpreter_lock_is_free_while_a_kernel_runs() -> None:
+    """A kernel waits for what only another Python thread can do: holding the lock it would wait for ever."""
+    gate, seen = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    with Team(2) as crew:
+        crew.run(wait_for, np.ones(1, np.int64), seen)  # compiled before the clock matters
+        seen[:] = 0
+        opener = threading.Thread(target=lambda: (time.sleep(0.05), gate.fill(1)))
+        opener.start()
+        crew.run(wait_for, gate, seen)
+        opener.join()
+    assert seen[0] == 2
+
+
+if _config.JIT:
+    from fastfnn_kernels.simd import yield_thread
+
+    @_config.helper
+    def wait_for(gate: Any, seen: Any, tid: int, n_threads: int) -> None:
+        while atomic_load(gate, 0) == 0:
+            yield_thread()
+        atomic_add(seen, 0, 1)
+
+
+FORK = """
+import os
+import numpy as np
+from fastfnn_kernels.activations import relu
+from fastfnn_kernels.team import Team
+
+x, out = np.linspace(-1, 1, 1000), np.empty(1000)
+
+
+def works(team):
+    out[:] = np.nan
+    relu(out, x, team=team)
+    return np.array_equal(out, np.maximum(x, 0))
+
+
+with Team(2) as team:
+    assert team.size == 2 and works(team)
+    child = os.fork()
+    right = works(team)
+if child == 0:
+    with Team(2) as own:  # and it may have a team of its own
+        right = right and own.size == 2 and works(own)
+    os._exit(0 if right else 1)
+_, status = os.waitpid(child, 0)
+print(right, os.waitstatus_to_exitcode(status))
+"""
+
+
+@needs_jit
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_child_forked_inside_the_block_works_alone_and_leaves_it() -> None:
+    done = run_python(FORK)
+    assert done.stdout.split() == ["True", "0"], done.stderr
