@@ -20,10 +20,11 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils, config
+from numba.core import cgutils
 from numba.extending import intrinsic as numba_intrinsic
 from numba.np.arrayobj import make_array
 
+from fastfnn_kernels._config import JIT
 from fastfnn_kernels.simd import VECTOR_BYTES
 
 intrinsic: Any = numba_intrinsic  # its leading argument is not passed by callers; no type checker knows that
@@ -108,7 +109,7 @@ def _turns(name: str, milliseconds: float) -> int:
 
 def measure_peak(dtype: Any = "float32", milliseconds: float = 5.0) -> float:
     """FLOP/s of one core now, by a loop of multiply-adds in registers; NaN without the JIT."""
-    if config.DISABLE_JIT:
+    if not JIT:
         return float("nan")
     turns = _turns(np.dtype(dtype).name, milliseconds)
     return peak_flops(dtype, turns) / peak_seconds(dtype, turns)

@@ -105,8 +105,8 @@ def markdown(result: dict[str, Any]) -> str:
         "",
         f"MLP 784-100-10, SGD, float32, on {result['data']}. Medians of {settings['rounds']} interleaved rounds, each "
         f"sample about {settings['sample_seconds'] * 1e3:.0f} ms; (n×): how many times faster fastfnn is than this "
-        "peer's best variant. The learning rate is 0.1, and 0.1 · batch / 64 below a batch of 64. fastfnn is `fit` with "
-        "default threads, whole calls timed. Share of peak: dense arithmetic over the FMA peak of all cores.",
+        "peer's best variant. The learning rate is 0.1, below a batch of 64 it is 0.1 · batch / 64. fastfnn is `fit` "
+        "with default threads, whole calls timed. Share of peak: dense arithmetic over the FMA peak of all cores.",
         "",
     ]
     if result["quick"]:

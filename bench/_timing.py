@@ -80,7 +80,6 @@ def interleave(
     sample_seconds: float = 1e-3,
     *,
     started: Mapping[str, Timing] | None = None,
-    settle: float = 0.0,
 ) -> dict[str, Timing]:
     """Time contenders in turn, round after round; every second round goes backwards.
 
@@ -93,8 +92,6 @@ def interleave(
         A sample repeats the call until it lasts at least about this long.
     started : dict of name to Timing, optional
         Contenders that `start` has already called; their new samples are added to a fresh copy.
-    settle : float
-        Pause before a sample, for threads that the contender before left spinning.
     """
     known = started or {}
     timings = {
@@ -103,8 +100,6 @@ def interleave(
     }
     for turn in range(rounds):
         for name in list(contenders)[:: -1 if turn % 2 else 1]:
-            if settle:
-                time.sleep(settle)
             timing = timings[name]
             timing.samples.append(contenders[name](timing.loops) / timing.loops)
     return timings

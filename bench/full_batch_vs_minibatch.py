@@ -24,32 +24,30 @@ import copy
 import json
 import math
 import os
-import platform
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from _machine import ROOT, describe
 from numpy.typing import NDArray
 
 import fastfnn as ff
 
-PROJECT = Path(__file__).resolve().parent.parent
 NAME = "full_batch_vs_minibatch"
 HIDDEN, CLASSES = 100, 10
 MEAN, STD = 0.1307, 0.3081
 EPSILON = 1e-12
+EPOCHS, IMAGES = 50, 60_000  # the exercise's
 #: Test accuracies whose first reaching is timed.
 GOALS = (0.9, 0.97)
 Array = NDArray[Any]
-#: Figures of a run at some point: loss and accuracy.
+#: Loss and accuracy at some point of a run.
 Pair = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class Exercise:
+class Exercise(NamedTuple):
     """One run of the exercise: its settings, and what it printed, by epoch (-1: the test set at the end)."""
 
     title: str
@@ -61,40 +59,17 @@ class Exercise:
     printed: dict[int, Pair]
 
 
+PRINTED_FULL = {0: (24.12, 0.105), 25: (9.28, 0.607), 49: (3.779, 0.805), -1: (3.480, 0.819)}
+PRINTED_MINI = {0: (9.74, 0.641), 15: (6.26, 0.771), -1: (6.05, 0.778)}
+DRAW_1, DRAW_2 = {0: (23.90, 0.103), 15: (14.45, 0.430)}, {0: (8.10, 0.098), 15: (2.62, 0.365)}
 EXERCISES = (
-    Exercise(
-        "ReLU, full batch",
-        "exercise_full_batch",
-        ff.ReLU,
-        None,
-        1e-5,
-        False,
-        {0: (24.12, 0.105), 25: (9.28, 0.607), 49: (3.779, 0.805), -1: (3.480, 0.819)},
-    ),
-    Exercise(
-        "ReLU, full batch, another draw",
-        "notebook_matrix_calculus",
-        ff.ReLU,
-        None,
-        1e-5,
-        False,
-        {0: (23.90, 0.103), 15: (14.45, 0.430)},
-    ),
-    Exercise(
-        "sigmoid, full batch", "notebook_sigmoid", ff.Sigmoid, None, 1e-5, False, {0: (8.10, 0.098), 15: (2.62, 0.365)}
-    ),
-    Exercise(
-        "ReLU, minibatch 64",
-        "notebook_minibatch",
-        ff.ReLU,
-        64,
-        1e-3,
-        True,
-        {0: (9.74, 0.641), 15: (6.26, 0.771), -1: (6.05, 0.778)},
-    ),
+    Exercise("ReLU, full batch", "exercise_full_batch", ff.ReLU, None, 1e-5, False, PRINTED_FULL),
+    Exercise("ReLU, full batch, another draw", "notebook_matrix_calculus", ff.ReLU, None, 1e-5, False, DRAW_1),
+    Exercise("sigmoid, full batch", "notebook_sigmoid", ff.Sigmoid, None, 1e-5, False, DRAW_2),
+    Exercise("ReLU, minibatch 64", "notebook_minibatch", ff.ReLU, 64, 1e-3, True, PRINTED_MINI),
 )
-
-#: The second part: title, optimizer, batch size. The rates are the best of three or four tried by training loss.
+#: The second part. Full batch: the rates of least training loss after 50 epochs among those tried (SGD 0.2 to 1,
+#: Nesterov 0.1 to 0.4 with momentum 0.9 and 0.95, Adam 0.003 to 0.04). Minibatch: the README's.
 SENSIBLE: tuple[tuple[str, ff.Optimizer, int | None], ...] = (
     ("full batch, SGD", ff.SGD(lr=0.3), None),
     ("full batch, Nesterov", ff.SGD(lr=0.1, momentum=0.95, nesterov=True), None),
@@ -103,8 +78,7 @@ SENSIBLE: tuple[tuple[str, ff.Optimizer, int | None], ...] = (
 )
 
 
-@dataclass
-class Data:
+class Data(NamedTuple):
     """Images as bytes, and labels."""
 
     name: str
@@ -113,46 +87,43 @@ class Data:
     x_test: Array
     y_test: Array
 
-    def with_ones(self) -> Data:
-        """The images as rows, with a last column that becomes 1 when it is divided by 255."""
-        return Data(self.name, _with_ones(self.x_train), self.y_train, _with_ones(self.x_test), self.y_test)
+
+def named(name: str, splits: tuple[tuple[Array, Array], tuple[Array, Array]]) -> Data:
+    """Training and test split as `Data`, the sizes in the name."""
+    train, test = splits
+    return Data(f"{name}: {len(train[0]):,} training and {len(test[0]):,} test images", *train, *test)
 
 
-def _with_ones(images: Array) -> Array:
-    rows = np.full((len(images), math.prod(images.shape[1:]) + 1), 255, np.uint8)
-    rows[:, :-1] = images.reshape(len(images), -1)
-    return rows
+def with_ones(data: Data) -> Data:
+    """The images as rows, with a last column that is 1 once it has been divided by 255."""
+    rows = [x.reshape(len(x), -1) for x in (data.x_train, data.x_test)]
+    train, test = (np.concatenate([x, np.full((len(x), 1), 255, np.uint8)], axis=1) for x in rows)
+    return data._replace(x_train=train, x_test=test)
 
 
 def load_data(root: Path | None = None) -> Data:
     """MNIST from `root`, or else from the first place that has it, or else the embedded sample; says which."""
     if root is not None:
-        return _data("MNIST", ff.data.load_mnist(root))
-    places: list[Path | None] = [PROJECT.parent / "shared" / "data" / "mnist"]
-    if os.environ.get("FASTFNN_MNIST"):
-        places.append(Path(os.environ["FASTFNN_MNIST"]))
-    for place in [*places, None]:  # None: the per-user folder
+        return named("MNIST", ff.data.load_mnist(root))
+    configured = os.environ.get("FASTFNN_MNIST")
+    places = [ROOT.parent / "shared" / "data" / "mnist", Path(configured) if configured else None, None]
+    for place in places:  # None: the per-user folder
         try:
-            return _data("MNIST", ff.data.load_mnist(place, download=False))
+            return named("MNIST", ff.data.load_mnist(place, download=False))
         except ff.errors.DataError:
             continue
     print(
-        "The full MNIST was not found (--data-root, $FASTFNN_MNIST or the per-user folder): this runs on the embedded "
-        "sample, whose figures are not those of the exercise."
+        "The full MNIST was not found (--data-root, $FASTFNN_MNIST, the per-user folder): this runs on the embedded "
+        "sample."
     )
-    return _data("the embedded sample of MNIST", ff.data.load_mnist_sample())
-
-
-def _data(name: str, splits: Any) -> Data:
-    (x_train, y_train), (x_test, y_test) = splits
-    return Data(f"{name}: {len(x_train):,} training and {len(x_test):,} test images", x_train, y_train, x_test, y_test)
+    return named("The embedded sample of MNIST", ff.data.load_mnist_sample())
 
 
 # The networks -----------------------------------------------------------------------------------------------------
 
 
 class AddEpsilon(ff.Layer):
-    """The exercise's guard of the logarithm, as a layer: what it does to figures and gradients is to be seen."""
+    """The exercise's guard of the logarithm, as a layer, to see what it does to figures and gradients."""
 
     def forward(self, x: Any) -> Array:
         return x + x.dtype.type(EPSILON)
@@ -170,23 +141,20 @@ def exercise_weights(seed: int, features: int = 784) -> tuple[Array, Array]:
 def exercise_model(
     run: Exercise, weights: tuple[Array, Array], *, epsilon: bool, bias_vector: bool = False, dtype: str = "float32"
 ) -> tuple[ff.Sequential, ff.Loss]:
-    """The exercise's network with these weights, and its loss: a sum over the batch.
+    """The exercise's network with these weights, and its loss, a sum over the batch.
 
-    The input is `Data.with_ones`, or with `bias_vector` the images, and the row of the bias moves into a vector.
+    The input is that of `with_ones`; or with `bias_vector` the images, and the row of the bias moves into a vector.
     """
     w1, w2 = weights
     features = len(w1) - 1
     mean, std = (MEAN, STD) if run.normalised else (0.0, 1.0)
-    if bias_vector:
-        scaled: list[ff.Layer] = [ff.Flatten(), ff.Normalize(mean, std, scale=1 / 255)]
-    elif run.normalised:  # all but the column of ones
-        scaled = [ff.Normalize([mean] * features + [0.0], [std] * features + [1.0], scale=1 / 255)]
-    else:
-        scaled = [ff.Normalize(scale=1 / 255)]
+    scaling = ff.Normalize(mean, std, scale=1 / 255)
+    if run.normalised and not bias_vector:  # all columns but that of ones
+        scaling = ff.Normalize([mean] * features + [0.0], [std] * features + [1.0], scale=1 / 255)
     first = ff.Linear(features + (not bias_vector), HIDDEN, bias=bias_vector)
     second = ff.Linear(HIDDEN, CLASSES, bias=False)
     ending: list[ff.Layer] = [ff.Softmax(), AddEpsilon(), ff.Log()] if epsilon else []
-    model = ff.Sequential(*scaled, first, run.hidden(), second, *ending, dtype=dtype)
+    model = ff.Sequential(ff.Flatten(), scaling, first, run.hidden(), second, *ending, dtype=dtype)
     first.params["weight"][...] = w1[:-1] if bias_vector else w1
     if bias_vector:
         first.params["bias"][...] = w1[-1]
@@ -196,14 +164,8 @@ def exercise_model(
 
 def sensible_model(seed: int, features: int = 784) -> ff.Sequential:
     """He start for the ReLU layer, a bias in both, normalised pixels."""
-    return ff.Sequential(
-        ff.Flatten(),
-        ff.Normalize(MEAN, STD, scale=1 / 255),
-        ff.Linear(features, HIDDEN),
-        ff.ReLU(),
-        ff.Linear(HIDDEN, CLASSES),
-        seed=seed,
-    )
+    first, second = ff.Linear(features, HIDDEN), ff.Linear(HIDDEN, CLASSES)
+    return ff.Sequential(ff.Flatten(), ff.Normalize(MEAN, STD, scale=1 / 255), first, ff.ReLU(), second, seed=seed)
 
 
 # Training ---------------------------------------------------------------------------------------------------------
@@ -222,7 +184,7 @@ class Run:
     test_loss: list[float] = field(default_factory=list)
     test_accuracy: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
-    trained: Pair = (math.nan, math.nan)
+    train_after: Pair | None = None
     stopped: str | None = None
     source: str | None = None
     printed: dict[int, Pair] = field(default_factory=dict)
@@ -232,19 +194,13 @@ class Run:
         return math.fsum(self.seconds)
 
     @property
-    def samples_per_second(self) -> float:
-        return self.samples * len(self.seconds) / self.total_seconds if self.seconds else math.nan
-
-    @property
-    def full_batch(self) -> bool:
-        return self.settings["batch_size"] is None
+    def samples_per_second(self) -> float | None:
+        return self.samples * len(self.seconds) / self.total_seconds if self.seconds else None
 
     def reached(self, accuracy: float) -> tuple[int, float] | None:
         """Epochs and seconds until the test accuracy was first `accuracy`."""
-        for epoch, value in enumerate(self.test_accuracy, 1):
-            if value >= accuracy:
-                return epoch, math.fsum(self.seconds[:epoch])
-        return None
+        epochs = next((i for i, value in enumerate(self.test_accuracy, 1) if value >= accuracy), None)
+        return None if epochs is None else (epochs, math.fsum(self.seconds[:epochs]))
 
     def figures(self, epoch: int) -> Pair | None:
         """Training loss and accuracy of an epoch, from 0; of the test set for -1; None where it was not reached."""
@@ -253,31 +209,25 @@ class Run:
         return (self.loss[epoch], self.accuracy[epoch]) if epoch < len(self.loss) else None
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "title": self.title,
-            "source": self.source,
-            "settings": self.settings,
+        """Everything, for JSON."""
+        derived = {
             "epochs": len(self.loss),
-            "updates": self.updates,
-            "samples_per_epoch": self.samples,
-            "seconds": self.total_seconds,
+            "total_seconds": self.total_seconds,
             "samples_per_second": self.samples_per_second,
-            "train_loss_after": self.trained[0],
-            "train_accuracy_after": self.trained[1],
-            "test_loss_after": self.test_loss[-1] if self.test_loss else None,
-            "test_accuracy_after": self.test_accuracy[-1] if self.test_accuracy else None,
+            "test_after": self.figures(-1),
             "epochs_and_seconds_to_test_accuracy": {f"{goal}": self.reached(goal) for goal in GOALS},
-            "printed_by_the_exercise": {"test" if k < 0 else f"epoch {k}": v for k, v in self.printed.items()},
-            "stopped": self.stopped,
-            "curves": {
-                "train_loss": self.loss,
-                "train_accuracy": self.accuracy,
-                "test_loss": self.test_loss,
-                "test_accuracy": self.test_accuracy,
-                "seconds": self.seconds,
-            },
         }
+        printed = {"test" if epoch < 0 else f"epoch {epoch}": pair for epoch, pair in self.printed.items()}
+        return finite({**vars(self), "printed": printed, **derived})
+
+
+def finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null instead."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def train(
@@ -286,89 +236,64 @@ def train(
     loss: ff.Loss,
     optimizer: ff.Optimizer,
     data: Data,
-    *,
     batch_size: int | None,
     epochs: int,
     seed: int,
-    start: str,
 ) -> Run:
     """Train `model` and keep its curves; a loss that is no number ends the run, not the script."""
-    settings = {
-        "optimizer": repr(optimizer),
-        "batch_size": batch_size,
-        "loss": repr(loss),
-        "start": start,
-        "seed": seed,
-        "dtype": str(model.dtype),
-        "layers": [repr(layer) for layer in model.layers if not isinstance(layer, ff.Normalize)],
-    }
+    layers = ", ".join(repr(layer) for layer in model.layers if not isinstance(layer, ff.Normalize))
+    settings = {"layers": layers, "loss": repr(loss), "optimizer": repr(optimizer), "batch_size": batch_size}
     rows = len(data.x_train)
-    run = Run(title, settings, rows)
-    first = slice(0, min(rows, 2 * (batch_size or 64)))  # compiled here, so that no run pays for it
-    ff.fit(
-        copy.deepcopy(model),
-        data.x_train[first],
-        data.y_train[first],
-        loss=loss,
-        optimizer=copy.deepcopy(optimizer),
-        batch_size=batch_size,
-        validation_data=(data.x_test[:2], data.y_test[:2]),
-        progress=False,
-    )
+    run = Run(title, {**settings, "seed": seed, "dtype": str(model.dtype)}, rows)
     histories: list[ff.History] = []
-    try:
-        ff.fit(
-            model,
-            data.x_train,
-            data.y_train,
-            loss=loss,
-            optimizer=copy.deepcopy(optimizer),
-            epochs=epochs,
-            batch_size=batch_size,
-            validation_data=(data.x_test, data.y_test),
-            seed=seed,
-            callbacks=[lambda end: histories.append(end.history)],
-            progress=False,
-        )
-    except ff.errors.NonFiniteLossError as error:
-        run.stopped = str(error)
+    few = 2 * (batch_size or 64)
+    first = Data("", data.x_train[:few], data.y_train[:few], data.x_test[:2], data.y_test[:2])
+    # A copy sees a few images first: so compiling is no part of a run's time.
+    for part, trained, n, keep in ((first, copy.deepcopy(model), 1, []), (data, model, epochs, histories)):
+        try:
+            ff.fit(
+                trained,
+                part.x_train,
+                part.y_train,
+                loss=loss,
+                optimizer=copy.deepcopy(optimizer),
+                epochs=n,
+                batch_size=batch_size,
+                validation_data=(part.x_test, part.y_test),
+                seed=seed,
+                callbacks=[lambda end, keep=keep: keep.append(end.history)],
+                progress=False,
+            )
+        except ff.errors.NonFiniteLossError as error:
+            run.stopped = str(error) if part is data else None
     if histories:
-        history = histories[-1]
-        summed = loss.reduction == "sum"
+        history, summed = histories[-1], loss.reduction == "sum"
         run.loss = [value / (rows if summed else 1) for value in history.loss]
         run.test_loss = [value / (len(data.x_test) if summed else 1) for value in history.val_loss]
         run.accuracy, run.test_accuracy = list(history.accuracy), list(history.val_accuracy)
         run.seconds = list(history.seconds)
         run.updates = history.epochs * (1 if batch_size is None else -(-rows // batch_size))
         after = ff.evaluate(model, data.x_train, data.y_train, loss=loss)
-        run.trained = (after.loss / (rows if summed else 1), after.accuracy)
-    shown = f"test {_pair(run.figures(-1))}, {run.total_seconds:.1f} s" if histories else ""
-    print(f"  {title}: {shown}{' stopped: ' + run.stopped if run.stopped else ''}", flush=True)
+        run.train_after = (after.loss / (rows if summed else 1), after.accuracy)
+    stopped = f"; stopped: {run.stopped}" if run.stopped else ""
+    print(f"  {title}: test {pair(run.figures(-1))}, {run.total_seconds:.1f} s{stopped}", flush=True)
     return run
 
 
 def run_exercises(data: Data, epochs: int, seed: int) -> dict[str, list[Run]]:
     """The four runs with the exercise's epsilon and without, and the first also with a bias vector."""
-    runs: dict[str, list[Run]] = {"with_epsilon": [], "without_epsilon": [], "bias_vector": []}
-    ones = data.with_ones()
+    runs: dict[str, list[Run]] = {"with epsilon": [], "without epsilon": [], "bias vector": []}
+    ones = with_ones(data)
     for number, exercise in enumerate(EXERCISES):
         weights = exercise_weights(seed + number, ones.x_train.shape[1] - 1)
-        forms = [("with_epsilon", True, False), ("without_epsilon", False, False)]
-        for kind, epsilon, vector in [*forms, ("bias_vector", True, True)] if number == 0 else forms:
-            model, loss = exercise_model(exercise, weights, epsilon=epsilon, bias_vector=vector)
-            run = train(
-                f"{exercise.title}, {'bias vector' if vector else kind.replace('_', ' ')}",
-                model,
-                loss,
-                ff.SGD(lr=exercise.lr),
-                data if vector else ones,
-                batch_size=exercise.batch_size,
-                epochs=epochs,
-                seed=seed + number,
-                start="N(0, 1)",
-            )
+        for kind in runs if number == 0 else ("with epsilon", "without epsilon"):
+            vector = kind == "bias vector"
+            model, loss = exercise_model(exercise, weights, epsilon=kind != "without epsilon", bias_vector=vector)
+            optimizer, used = ff.SGD(lr=exercise.lr), data if vector else ones
+            title = f"{exercise.title}, {'with epsilon, ' if vector else ''}{kind}"
+            run = train(title, model, loss, optimizer, used, exercise.batch_size, epochs, seed + number)
+            run.settings["start"] = "N(0, 1)"
             run.settings["pixels"] = f"normalised by ({MEAN}, {STD})" if exercise.normalised else "/ 255"
-            run.settings["bias"] = "vector" if vector else "column of ones"
             run.source, run.printed = exercise.source, exercise.printed
             runs[kind].append(run)
     return runs
@@ -379,18 +304,9 @@ def run_sensible(data: Data, epochs: int, seed: int) -> list[Run]:
     runs = []
     for title, optimizer, batch_size in SENSIBLE:
         model = sensible_model(seed, math.prod(data.x_train.shape[1:]))
-        run = train(
-            title,
-            model,
-            ff.CrossEntropyLoss(),
-            optimizer,
-            data,
-            batch_size=batch_size,
-            epochs=epochs,
-            seed=seed,
-            start="He (hidden), Xavier (output), biases 0",
-        )
-        run.settings["pixels"], run.settings["bias"] = f"normalised by ({MEAN}, {STD})", "vectors, both layers"
+        run = train(title, model, ff.CrossEntropyLoss(), optimizer, data, batch_size, epochs, seed)
+        run.settings["start"] = "He (hidden), Xavier (output), biases 0"
+        run.settings["pixels"] = f"normalised by ({MEAN}, {STD})"
         runs.append(run)
     return runs
 
@@ -398,14 +314,15 @@ def run_sensible(data: Data, epochs: int, seed: int) -> list[Run]:
 # Tables -----------------------------------------------------------------------------------------------------------
 
 
-def _pair(figures: Pair | None) -> str:
+def pair(figures: Pair | None) -> str:
+    """Loss / accuracy."""
     if figures is None:
         return "–"
     loss, accuracy = figures
     return f"{loss:.2f} / {accuracy:.3f}" if loss >= 1 else f"{loss:.4f} / {accuracy:.4f}"
 
 
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     """A Markdown table that reads well as text too."""
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     lines = [header, tuple("-" * width for width in widths), *rows]
@@ -415,30 +332,28 @@ def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def exercise_table(runs: dict[str, list[Run]]) -> str:
     """Loss / accuracy as the exercise printed them, beside ours."""
     rows = []
-    for with_epsilon, without in zip(runs["with_epsilon"], runs["without_epsilon"], strict=True):
-        last = len(with_epsilon.loss) - 1
-        wanted = sorted({0, last, *(k for k in with_epsilon.printed if 0 <= k <= last)} - {-1})
-        title = f"{with_epsilon.title.removesuffix(', with epsilon')} ({with_epsilon.source})"
-        for epoch in [*wanted, -1]:
-            printed = _pair(with_epsilon.printed.get(epoch))
+    for exercise, ours, plain in zip(EXERCISES, runs["with epsilon"], runs["without epsilon"], strict=True):
+        last = len(ours.loss) - 1
+        title = f"{exercise.title} ({exercise.source})"
+        for epoch in [*sorted({0, last, *(k for k in ours.printed if 0 <= k <= last)} - {-1}), -1]:
             place = "test" if epoch < 0 else f"epoch {epoch}"
-            rows.append((title, place, printed, _pair(with_epsilon.figures(epoch)), _pair(without.figures(epoch))))
+            rows.append(
+                (title, place, *map(pair, (ours.printed.get(epoch), ours.figures(epoch), plain.figures(epoch))))
+            )
             title = ""
-    return _table(("run", "loss / accuracy at", "printed", "fastfnn, its epsilon", "fastfnn, no epsilon"), rows)
+    return table(("run", "loss / accuracy at", "printed", "fastfnn, its epsilon", "fastfnn, no epsilon"), rows)
 
 
 def bias_line(runs: dict[str, list[Run]]) -> str:
     """How far the run with a bias vector is from that with a column of ones."""
-    column, vector = runs["with_epsilon"][0], runs["bias_vector"][0]
-    pairs = list(zip(column.loss, vector.loss, strict=False))
-    apart = [abs(a - b) / a for a, b in pairs]
+    column, vector = runs["with epsilon"][0], runs["bias vector"][0]
+    apart = [abs(a - b) / a for a, b in zip(column.loss, vector.loss, strict=False)]
     if not apart:
         return "The run with a bias vector has no finished epoch."
-    early = apart[:10]
     return (
-        f"The first run with the bias as a vector instead of a column of ones: largest relative difference of the "
-        f"training loss {max(early):.1e} in the first {len(early)} epochs, {max(apart):.1e} in all {len(apart)} "
-        f"(rounding); test {_pair(vector.figures(-1))}."
+        "With the bias as a vector instead of a column of ones, the first run's training loss differs by at most "
+        f"{max(apart[:10]):.0e} of itself in the first {len(apart[:10])} epochs, and by {max(apart):.0e} in all "
+        f"{len(apart)} (rounding); test {pair(vector.figures(-1))}."
     )
 
 
@@ -446,100 +361,46 @@ def cost_table(runs: list[Run]) -> str:
     """What each run took and reached."""
     rows = []
     for run in runs:
+        size = (f"{len(run.loss)}", f"{run.updates:,}", f"{run.total_seconds:.1f}")
         reached = [run.reached(goal) for goal in GOALS]
-        rows.append(
-            (
-                run.title,
-                f"{len(run.loss)}",
-                f"{run.updates:,}",
-                f"{run.total_seconds:.1f}",
-                f"{run.samples_per_second:,.0f}",
-                _pair(run.trained),
-                _pair(run.figures(-1)),
-                *(f"{found[0]} epochs, {found[1]:.1f} s" if found else "–" for found in reached),
-            )
-        )
+        times = [f"{found[0]} / {found[1]:.1f}" if found else "–" for found in reached]
+        rate = f"{run.samples_per_second or 0:,.0f}"
+        rows.append((run.title, *size, rate, pair(run.train_after), pair(run.figures(-1)), *times))
     figures = ("epochs", "updates", "seconds", "samples/s", "train after", "test after")
-    return _table(("run", *figures, *(f"to {goal:.0%} test" for goal in GOALS)), rows)
-
-
-def all_runs(results: dict[str, Any]) -> list[Run]:
-    """Every run, in the order in which they ran."""
-    exercise = results["exercise"]
-    return [run for kind in exercise.values() for run in kind] + results["sensible"]
+    return table(("run", *figures, *(f"epochs / s to {goal:.0%}" for goal in GOALS)), rows)
 
 
 def markdown(results: dict[str, Any]) -> str:
     """The tables, with what they stand on."""
-    about = results["about"]
-    what = f"{about['data']}; {about['cpu']}, {about['cores']} cores; fastfnn {about['versions']['fastfnn']}"
-    exercise, sensible = results["exercise"], results["sensible"]
-    return "\n".join(
-        [
-            "# Full batch against minibatch",
-            "",
-            f"{what}, commit {about['commit']}. Made by `python bench/{NAME}.py`; the curves are in the JSON and PNG.",
-            "",
-            "## The exercise's settings, beside what it printed",
-            "",
-            f"785-100-10, weights from N(0, 1), gradient of the batch's sum. `its epsilon`: {EPSILON:g} inside the",
-            "logarithm, which caps a sample's loss at 27.6 and takes the gradient from samples beyond it; the printed",
-            "figures need it. `no epsilon`: the cross-entropy as it is. Draws of the weights differ from the exercise's.",
-            "",
-            exercise_table(exercise),
-            "",
-            bias_line(exercise),
-            "",
-            cost_table([run for kind in exercise.values() for run in kind]),
-            "",
-            "## Sensible settings",
-            "",
-            "784-100-10 with a bias in both layers, He start, mean loss, normalised pixels.",
-            "",
-            cost_table(sensible),
-            "",
-        ]
-    )
+    about, exercise = results["about"], results["exercise"]
+    load = "" if about["load_before"] is None else f", load average {about['load_before']:.1f} at the start"
+    alike = results["sensible"][0].samples == IMAGES and about["epochs"] == EPOCHS
+    return f"""# Full batch against minibatch
 
+{about["data"]}; {about["cpu"]}, {about["cores"]} cores{load}; fastfnn {ff.__version__}, commit {about["commit"]}.
+Made by `python bench/{NAME}.py`; the curves are in the JSON and the PNG of the same name.
 
-def about(data: Data, epochs: int, seed: int) -> dict[str, Any]:
-    """What the figures depend on."""
-    import numba
+## The exercise's settings, beside what it printed
 
-    versions = {"fastfnn": ff.__version__, "numpy": np.__version__, "numba": numba.__version__}
-    return {
-        "data": data.name,
-        "epochs": epochs,
-        "seed": seed,
-        "cpu": _cpu(),
-        "cores": ff.functional.cores(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "versions": {**versions, "python": platform.python_version()},
-        "commit": _commit(),
-    }
+785-100-10, weights from N(0, 1), gradient of the batch's sum. Its epsilon is {EPSILON:g} inside the logarithm, which
+caps a sample's loss at 27.6 and takes the gradient from samples beyond that; the printed figures need it. Without it,
+the loss is the cross-entropy as it is.
 
+The weights are other draws than the exercise's, and with the epsilon a draw matters: a class whose images are all
+beyond the cap gets no gradient and is never predicted until chance frees it, which shows as steps in the curves.
+{"" if alike else f"Not comparable: the exercise had {EPOCHS} epochs of {IMAGES:,} images." + chr(10)}
+{exercise_table(exercise)}
 
-def _cpu() -> str:
-    try:
-        if sys.platform == "darwin":
-            return subprocess.check_output(["sysctl", "-n", "machdep.cpu.brand_string"], text=True).strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except (OSError, subprocess.SubprocessError):
-        pass
-    return platform.processor() or platform.machine()
+{bias_line(exercise)}
 
+{cost_table([run for runs in exercise.values() for run in runs])}
 
-def _commit() -> str | None:
-    """The checkout's commit, with a plus where files differ from it; None outside of one."""
-    git = ["git", "--no-optional-locks", "-C", str(PROJECT)]
-    try:
-        commit = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True, stderr=subprocess.DEVNULL).strip()
-        changed = subprocess.check_output([*git, "status", "--porcelain"], text=True, stderr=subprocess.DEVNULL)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return commit + ("+" if changed.strip() else "")
+## Sensible settings
+
+784-100-10 with a bias in both layers, He start, mean loss, normalised pixels.
+
+{cost_table(results["sensible"])}
+"""
 
 
 # The picture ------------------------------------------------------------------------------------------------------
@@ -549,73 +410,61 @@ def plot(results: dict[str, Any], path: Path) -> bool:
     """Training loss and test accuracy, over epochs and over seconds; False where matplotlib is missing."""
     try:
         from matplotlib.figure import Figure
-        from matplotlib.ticker import FuncFormatter, NullLocator
+        from matplotlib.lines import Line2D
+        from matplotlib.ticker import FuncFormatter, NullFormatter
     except ImportError:
         print('No picture: matplotlib is missing (pip install "fastfnn[plot]").')
         return False
     exercise = results["exercise"]
-    colours = ("#b3261e", "#e07b39", "#8e6bb0", "#7a5230")
-    lines = [(run, colour, "--", 1.3) for run, colour in zip(exercise["with_epsilon"], colours, strict=True)]
-    for place in (0, 3):  # without the epsilon the second run is a draw of the first, the third as good as with it
-        lines.append((exercise["without_epsilon"][place], colours[place], ":", 1.6))
-    lines += [
-        (r, c, "-", 1.8) for r, c in zip(results["sensible"], ("#9ecae1", "#4292c6", "#08519c", "#1b7837"), strict=True)
-    ]
-    lines = [line for line in lines if line[0].loss]
+    warm, cold = ("#b3261e", "#e58a3c", "#9467bd", "#7a5230"), ("#9ecae1", "#4292c6", "#08519c", "#1b7837")
+    styled = [(run, colour, "--") for run, colour in zip(exercise["with epsilon"], warm, strict=True)]
+    # Without the epsilon, the second run is one more draw of the first, and the third is as with it.
+    styled += [(exercise["without epsilon"][i], warm[i], ":") for i in (0, 3)]
+    styled += [(run, colour, "-") for run, colour in zip(results["sensible"], cold, strict=True)]
 
     figure = Figure(figsize=(12, 9.6), dpi=110, layout="constrained")
-    axes = figure.subplots(2, 2, sharey="row")
-    for run, colour, style, width in lines:
-        n = len(run.loss)
-        ends = np.cumsum(run.seconds)
-        starts = ends - run.seconds
-        # An epoch's training figure belongs to its start with a full batch, else to its middle; a test figure to its end.
-        middle = 0.0 if run.full_batch else 0.5
-        loss_epochs, loss_seconds = np.arange(n) + middle, starts + middle * np.array(run.seconds)
-        later = loss_seconds > 0  # a logarithmic axis has no zero
-        kept = {"color": colour, "linestyle": style, "linewidth": width}
-        axes[0, 0].plot(loss_epochs, run.loss, label=run.title, **kept)
-        axes[0, 1].plot(loss_seconds[later], np.array(run.loss)[later], **kept)
-        accuracy = np.clip(run.test_accuracy, 0.02, 0.995)
-        axes[1, 0].plot(np.arange(1, n + 1), accuracy, **kept)
-        axes[1, 1].plot(ends, accuracy, **kept)
-    for run, colour in zip(exercise["with_epsilon"], colours, strict=True):
-        shown = {"color": colour, "marker": "o", "markersize": 6, "markeredgecolor": "white", "linestyle": "none"}
-        middle = 0.0 if run.full_batch else 0.5
-        printed = {epoch + middle: pair[0] for epoch, pair in run.printed.items() if 0 <= epoch < len(run.loss)}
-        axes[0, 0].plot(list(printed), list(printed.values()), zorder=5, **shown)
-        if -1 in run.printed and run.loss:
-            axes[1, 0].plot([len(run.loss)], [run.printed[-1][1]], zorder=5, clip_on=False, **shown)
-    axes[0, 0].plot([], [], "o", color="#555555", markeredgecolor="white", label="printed by the exercise")
+    axes: Any = figure.subplots(2, 2, sharey="row")
+    for run, colour, style in styled:
+        # A training figure belongs to the start of its epoch with a full batch, else to its middle; a test figure
+        # to its end.
+        share = 0.0 if run.settings["batch_size"] is None else 0.5
+        seconds, epochs = np.array(run.seconds), np.arange(len(run.loss))
+        ends = np.cumsum(seconds)
+        kept = {"color": colour, "linestyle": style, "linewidth": 1.8 if style == "-" else 1.4}
+        axes[0, 0].plot(epochs + share, run.loss, **kept)
+        at = ends - (1 - share) * seconds
+        axes[0, 1].plot(at[at > 0], np.array(run.loss)[at > 0], **kept)  # a logarithmic axis has no zero
+        axes[1, 0].plot(epochs + 1, run.test_accuracy, **kept)
+        axes[1, 1].plot(ends, run.test_accuracy, **kept)
+        dot = {"color": colour, "marker": "o", "markersize": 7, "markeredgecolor": "white", "linestyle": "none"}
+        for epoch, (loss, accuracy) in run.printed.items() if style == "--" else ():
+            if epoch < len(run.loss):
+                axis, place = (
+                    (axes[1, 0], (len(run.loss), accuracy)) if epoch < 0 else (axes[0, 0], (epoch + share, loss))
+                )
+                axis.plot(*place, zorder=5, clip_on=False, **dot)
 
-    percents = (0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98)
-    for row, (name, scale) in enumerate(
-        (("training loss (mean, log scale)", "log"), ("test accuracy (logit scale)", "logit"))
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    percents = (0.1, 0.2, 0.5, 0.8, 0.9, 0.95, 0.98)
+    for axis in axes.flat:
+        axis.grid(alpha=0.3)
+    for left, right, name, scale in (
+        (*axes[0], "training loss (mean; log scale)", "log"),
+        (*axes[1], "test accuracy (logit scale)", "logit"),
     ):
-        axes[row, 0].set_ylabel(name)
-        axes[row, 0].set_yscale(scale)
-        for column, unit in enumerate(("epochs", "seconds of training (log scale)")):
-            axes[row, column].set_xlabel(unit)
-            axes[row, column].grid(alpha=0.3)
-    for axis in axes[:, 1]:
-        axis.set_xscale("log")
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    for axis in axes[0]:
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    for axis in axes[1]:
-        axis.set_yticks(percents, [f"{value:.0%}" for value in percents])
-        axis.yaxis.set_minor_locator(NullLocator())
-        axis.set_ylim(0.05, 0.985)
-    about = results["about"]
-    figure.suptitle(f"Full batch against minibatch, MLP 784-100-10\n{about['data']}", fontsize=13)
-    figure.legend(
-        loc="outside lower center",
-        ncols=3,
-        fontsize=9,
-        frameon=False,
-        title="dashed, dotted: the exercise's settings; solid: sensible settings",
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
+        left.set(xlabel="epochs", ylabel=name, yscale=scale)
+        right.set(xlabel="seconds of training (log scale)", xscale="log")
+        right.xaxis.set_major_formatter(plain)
+    axes[0, 0].yaxis.set_major_formatter(plain)
+    axes[1, 0].set_yticks(percents, [f"{value:.0%}" for value in percents])
+    axes[1, 0].yaxis.set_minor_formatter(NullFormatter())
+    axes[1, 0].set_ylim(0.06, 0.985)
+    figure.suptitle(f"Full batch against minibatch, MLP 784-100-10\n{results['about']['data']}", fontsize=13)
+    handles = [Line2D([], [], color=colour, linestyle=style, label=run.title) for run, colour, style in styled]
+    dots = {"color": "#555555", "marker": "o", "linestyle": "none", "label": "printed by the exercise"}
+    handles[6:6] = [Line2D([], [], **dots), Line2D([], [], linestyle="none", label=" ")]
+    title = "dashed and dotted: the exercise's settings; solid: sensible settings"
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=10, frameon=False, title=title)
     figure.savefig(path)
     return True
 
@@ -623,57 +472,36 @@ def plot(results: dict[str, Any], path: Path) -> bool:
 # The command ------------------------------------------------------------------------------------------------------
 
 
-def run(data: Data, epochs: int, seed: int) -> dict[str, Any]:
-    """Both parts."""
+def run_all(data: Data, epochs: int, seed: int) -> dict[str, Any]:
+    """Both parts, and what they ran on."""
+    about = {"data": data.name, "epochs": epochs, "seed": seed, "fastfnn": ff.__version__, **describe()}
     print(f"{data.name}; {epochs} epochs a run\nThe exercise's settings:", flush=True)
     exercise = run_exercises(data, epochs, seed)
     print("Sensible settings:", flush=True)
-    return {"about": about(data, epochs, seed), "exercise": exercise, "sensible": run_sensible(data, epochs, seed)}
+    return {"about": about, "exercise": exercise, "sensible": run_sensible(data, epochs, seed)}
 
 
 def save(results: dict[str, Any], folder: Path, name: str = NAME) -> list[Path]:
     """Write JSON, Markdown and, with matplotlib, the PNG; give their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    plain = {
-        "about": results["about"],
-        "exercise": {kind: [run.to_dict() for run in runs] for kind, runs in results["exercise"].items()},
-        "sensible": [run.to_dict() for run in results["sensible"]],
-    }
+    text = json.dumps(results, default=Run.to_dict, indent=1, allow_nan=False)
     paths = [folder / f"{name}.{kind}" for kind in ("json", "md", "png")]
-    paths[0].write_text(json.dumps(_without_nan(plain), indent=1) + "\n", encoding="utf-8")
+    paths[0].write_text(text + "\n", encoding="utf-8")
     paths[1].write_text(markdown(results), encoding="utf-8")
     return paths if plot(results, paths[2]) else paths[:2]
 
 
-def _without_nan(value: Any) -> Any:
-    """JSON has no NaN: null instead."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Full batch against minibatch on MNIST, and the exercise's figures.")
-    parser.add_argument("--data-root", type=Path, help="folder with MNIST's four files (default: where they are found)")
-    parser.add_argument("--epochs", type=int, default=50, help="of each run (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and order (default: %(default)s)")
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).resolve().parent / "results", help="folder (default: bench/results)"
-    )
-    parser.add_argument("--quick", action="store_true", help="3 epochs of 2,000 images, files named ..._quick")
-    options = parser.parse_args(arguments)
-    for name, least in (("epochs", 1), ("seed", 0)):
-        if getattr(options, name) < least:
-            parser.error(f"--{name} is {getattr(options, name)}; expected at least {least}")
-    return options
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run both parts, print the tables, write the files."""
-    options = parse(arguments)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--data-root", type=Path, help="folder with MNIST's four files (default: where they are found)")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of each run (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and order (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results", help="folder (default: bench/results)")
+    parser.add_argument("--quick", action="store_true", help="3 epochs of 2,000 images, into files named ..._quick")
+    options = parser.parse_args(arguments)
+    if options.epochs < 1 or options.seed < 0:
+        parser.error("--epochs must be at least 1 and --seed at least 0")
     try:
         data = load_data(options.data_root)
         options.out.mkdir(parents=True, exist_ok=True)
@@ -682,15 +510,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     epochs, name = options.epochs, NAME
     if options.quick:
-        data = _data(
-            f"{data.name}, of which",
-            ((data.x_train[:2000], data.y_train[:2000]), (data.x_test[:500], data.y_test[:500])),
-        )
+        x, y, x_test, y_test = data[1:]
+        data = named(f"A part of {data.name.partition(':')[0]}", ((x[:2000], y[:2000]), (x_test[:500], y_test[:500])))
         epochs, name = min(3, epochs), f"{NAME}_quick"
-    results = run(data, epochs, options.seed)
+    results = run_all(data, epochs, options.seed)
     print(f"\n{markdown(results)}")
     for path in save(results, options.out, name):
-        print(f"wrote {os.path.relpath(path)}")
+        print(f"wrote {path}")
     return 0
 
 

@@ -4,9 +4,9 @@
     pytest bench/test_kernels.py -k "gemm and float32"  some
     pytest bench/test_kernels.py --benchmark-disable    a quick look that all of it runs
 
-One thread. ``share_of_peak`` is of the FMA loop, ``share_of_copy`` of copying memory, both measured just before and just
-after the kernel; small shapes live in the caches and may well beat the copy. They are in the columns that
-``--benchmark-columns`` does not show but ``--benchmark-json`` holds, and in the table at the end.
+One thread. ``share_of_peak`` is of the FMA loop, ``share_of_copy`` of copying memory, both measured just before and
+just after the kernel; small shapes live in the caches and may well beat the copy. pytest-benchmark's table has no
+columns for them: they are in a table of their own and, as ``extra_info``, in ``--benchmark-json``.
 """
 
 from __future__ import annotations

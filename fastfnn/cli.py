@@ -22,7 +22,7 @@ from fastfnn.errors import FastFNNError, InvalidValueError, NonFiniteLossError
 ACTIVATIONS = {"relu": ff.ReLU, "leaky-relu": ff.LeakyReLU, "sigmoid": ff.Sigmoid, "tanh": ff.Tanh}
 #: Each with the learning rate that --lr defaults to.
 OPTIMIZERS: dict[str, tuple[Callable[[float], ff.Optimizer], float]] = {
-    "sgd": (ff.SGD, 0.1),
+    "sgd": (ff.SGD, 0.15),
     "momentum": (lambda lr: ff.SGD(lr, momentum=0.9), 0.02),
     "adam": (ff.Adam, 0.001),
 }

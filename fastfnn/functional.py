@@ -23,8 +23,11 @@ from fastfnn.errors import InvalidValueError
 
 Array = NDArray[Any]
 
-#: Below this many operations, waking a second thread costs more than it saves (about 30 µs).
-OPERATIONS_WORTH_THREADS = 20e6
+#: What one thread does in a nanosecond, roughly: enough to tell large work from small.
+FLOPS_PER_NANOSECOND = 100.0
+NANOSECONDS_PER_ELEMENT = 0.5
+#: Nanoseconds of work below which starting threads (about 200 µs) costs more than it saves.
+WORK_WORTH_THREADS = 500_000.0
 
 
 def cores() -> int:
@@ -34,15 +37,15 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def _team(n_threads: int | None, operations: float) -> Any:
-    automatic = cores() if operations >= OPERATIONS_WORTH_THREADS else 1
+def _team(n_threads: int | None, nanoseconds: float) -> Any:
+    automatic = cores() if nanoseconds >= WORK_WORTH_THREADS else 1
     return kernels.team.Team(check.n_threads(n_threads, automatic=automatic))
 
 
 def _run(
-    kernel: Callable[..., None], out: Array, *args: Any, n_threads: int | None, operations_each: float = 4.0
+    kernel: Callable[..., None], out: Array, *args: Any, n_threads: int | None, elements_each: float = 1.0
 ) -> Array:
-    with _team(n_threads, out.size * operations_each) as team:
+    with _team(n_threads, out.size * elements_each * NANOSECONDS_PER_ELEMENT) as team:
         kernel(out, *args, team=team)
     return out
 
@@ -80,7 +83,7 @@ def _product(
     m, k = a.shape[::-1] if transpose_a else a.shape
     n = b.shape[0] if transpose_b else b.shape[1]
     out = np.empty((m, n), a.dtype)
-    with _team(n_threads, 2.0 * m * n * k) as team:
+    with _team(n_threads, 2.0 * m * n * k / FLOPS_PER_NANOSECOND) as team:
         scratch = kernels.gemm.scratch_for(a.dtype, team.size)
         nothing, one = np.empty(0, a.dtype), a.dtype.type(1)
         kernels.gemm.gemm(out, scratch, a, b, nothing, transpose_a, transpose_b, one, False, 0, team=team)
@@ -127,7 +130,7 @@ def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None, *, n_
         if bias.shape != weight.shape[1:]:
             raise InvalidValueError(f"bias has shape {bias.shape}; expected {weight.shape[1:]}")
     out = np.empty((x.shape[0], weight.shape[1]), x.dtype)
-    with _team(n_threads, 2.0 * out.size * x.shape[1]) as team:
+    with _team(n_threads, 2.0 * out.size * x.shape[1] / FLOPS_PER_NANOSECOND) as team:
         kernels.linear.linear(out, kernels.gemm.scratch_for(x.dtype, team.size), x, weight, bias, team=team)
     return out
 
@@ -216,14 +219,14 @@ def softmax(x: ArrayLike, *, n_threads: int | None = None) -> Array:
     """exp(x) / Σ exp(x) over the last axis; finite for every finite x."""
     rows, shape = _rows("x", x)
     out = np.empty_like(rows)
-    return _run(kernels.softmax.softmax, out, rows, n_threads=n_threads, operations_each=20).reshape(shape)
+    return _run(kernels.softmax.softmax, out, rows, n_threads=n_threads, elements_each=4).reshape(shape)
 
 
 def log_softmax(x: ArrayLike, *, n_threads: int | None = None) -> Array:
     """The logarithm of `softmax`, without taking the logarithm of a small number."""
     rows, shape = _rows("x", x)
     out, scratch = np.empty_like(rows), np.empty_like(rows)
-    return _run(kernels.softmax.log_softmax, out, scratch, rows, n_threads=n_threads, operations_each=20).reshape(shape)
+    return _run(kernels.softmax.log_softmax, out, scratch, rows, n_threads=n_threads, elements_each=4).reshape(shape)
 
 
 def _rows_backward(kernel: Callable[..., None], grad_out: ArrayLike, out: ArrayLike, n_threads: int | None) -> Array:
@@ -277,7 +280,7 @@ def _cross_entropy(
     kernel = kernels.softmax.softmax_cross_entropy if q.ndim == 1 else kernels.softmax.softmax_cross_entropy_rows
     losses, grad = np.empty(len(z)), np.empty_like(z)
     scalar = z.dtype.type
-    with _team(n_threads, z.size * 20) as team:
+    with _team(n_threads, z.size * 4 * NANOSECONDS_PER_ELEMENT) as team:
         kernel(losses, grad, z, q, scalar(_scale(reduction, len(z))), scalar(smoothing), team=team)
     return losses, grad
 
@@ -352,7 +355,7 @@ def _losses(
 ) -> Any:
     p, t = _pair(prediction, target, reduction)
     losses = np.empty_like(p)
-    _run(kernel, losses.reshape(-1), p.reshape(-1), t.reshape(-1), n_threads=n_threads, operations_each=20)
+    _run(kernel, losses.reshape(-1), p.reshape(-1), t.reshape(-1), n_threads=n_threads, elements_each=4)
     return _reduced(losses, reduction)
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastfnn_kernels as kernels
+from fastfnn.functional import FLOPS_PER_NANOSECOND, NANOSECONDS_PER_ELEMENT
 from fastfnn.layers import Flatten, Layer, LeakyReLU, Linear, Log, LogSoftmax, Normalize, ReLU, Sigmoid, Softmax, Tanh
 from fastfnn.losses import Loss
 from fastfnn.model import Sequential
@@ -29,10 +30,8 @@ Array = NDArray[Any]
 
 #: Rows of a batch that go through the network together. A thread's share of their inputs stays in its cache.
 CHUNK_ROWS = 2048
-#: Nanoseconds of one thread's work below which waking the team (about 30 µs) does not pay.
-WORK_WORTH_TEAM = 100_000.0
-FLOPS_PER_NANOSECOND = 100.0
-NANOSECONDS_PER_ELEMENT = 0.5
+#: Nanoseconds of one thread's work below which waking the team (about 30 µs, more on a busy machine) does not pay.
+WORK_WORTH_TEAM = 150_000.0
 
 
 class _Step:

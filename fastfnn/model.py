@@ -146,12 +146,6 @@ class Sequential:
         total = f"{self.n_parameters:,} parameters, {self.dtype}, {megabytes:.2f} MB"
         return "\n".join([lines[0], rule, *lines[1:], rule, total])
 
-    def save(self, path: Any) -> None:
-        """Write the model to a safetensors file; see `fastfnn.save`."""
-        from fastfnn import checkpoint
-
-        checkpoint.save(self, path)
-
     def __len__(self) -> int:
         return len(self.layers)
 

@@ -9,11 +9,19 @@ from typing import Any
 
 
 def _format(values: dict[str, float]) -> str:
+    """All figures, for a log."""
     parts = []
     for name, value in values.items():
         if not math.isnan(value):
             parts.append(f"{name} {value:.2%}" if "accuracy" in name else f"{name} {value:.4f}")
     return ", ".join(parts)
+
+
+def _brief(values: dict[str, float]) -> str:
+    """The figures that fit beside a bar."""
+    short = {"loss": "loss", "accuracy": "acc", "val_accuracy": "val"}
+    shown = {name: values[name] for name in short if not math.isnan(values.get(name, math.nan))}
+    return ", ".join(f"{short[name]} {value:{'.4f' if name == 'loss' else '.1%'}}" for name, value in shown.items())
 
 
 def in_notebook() -> bool:
@@ -48,8 +56,11 @@ class Progress:
 
             self._bar = tqdm(
                 total=epochs * samples,
-                unit="sample",
+                desc=f"epoch 1/{epochs}",
+                unit=" samples",
                 unit_scale=True,
+                mininterval=0,
+                miniters=1,
                 bar_format="{desc} {percentage:3.0f}%|{bar}| {rate_fmt}, {remaining} left{postfix}",
             )
         elif enabled:
@@ -87,7 +98,9 @@ class Progress:
 
     def _show(self, epoch: int, values: dict[str, float]) -> None:
         self._bar.set_description_str(f"epoch {epoch}/{self.epochs}", refresh=False)
-        self._bar.set_postfix_str(_format(values), refresh=False)
-        self._bar.update(self._pending)
-        self._bar.refresh()
+        self._bar.set_postfix_str(_brief(values), refresh=False)
+        if self._pending:
+            self._bar.update(self._pending)
+        else:
+            self._bar.refresh()
         self._pending = 0

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 import fastfnn_kernels as kernels
 from fastfnn import _checks as check
 from fastfnn.errors import InvalidTypeError, InvalidValueError, NonFiniteLossError
-from fastfnn.functional import cores, sigmoid, softmax
+from fastfnn.functional import FLOPS_PER_NANOSECOND, cores, sigmoid, softmax
 from fastfnn.layers import LogSoftmax, Sigmoid, Softmax
 from fastfnn.losses import Loss
 from fastfnn.lowering import CHUNK_ROWS, WORK_WORTH_TEAM, Plan, n_correct
@@ -120,7 +120,7 @@ def _pair(model: Sequential, loss: Any, x: ArrayLike, y: ArrayLike, x_name: str 
 
 def _team(model: Sequential, rows: int, n_threads: int | None) -> Any:
     """A team of the asked size; by default one thread where a step is too small to share."""
-    nanoseconds = 4.0 * rows * model.n_parameters / 100
+    nanoseconds = 4.0 * rows * model.n_parameters / FLOPS_PER_NANOSECOND
     automatic = cores() if nanoseconds >= 2 * WORK_WORTH_TEAM else 1
     return kernels.team.Team(check.n_threads(n_threads, automatic=automatic))
 

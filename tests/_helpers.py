@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from fastfnn_kernels.registry import Spec
 
 GUARD_BYTES = 4096
-#: All bits set: NaN as a float and -1 as a label, so that a read past an end shows in the result too.
-SENTINEL = 0xFF
+#: Around inputs all bits are set: NaN as a float, so that a read past an end shows in the result too. Around what
+#: kernels write it is another pattern: a NaN that came from there would hide itself in a zone of its own bits.
+READ_SENTINEL, WRITE_SENTINEL = 0xFF, 0xA5
 #: A cache line, and the widest vector.
 LINE = 64
 
@@ -27,12 +28,15 @@ class Guarded:
     Parameters
     ----------
     array : ndarray
+    sentinel : int
+        What the zones' bytes are.
     misaligned : bool
         Put it one element behind a cache line's start, instead of at it.
     """
 
-    def __init__(self, array: NDArray[Any], misaligned: bool = False) -> None:
-        self.memory = np.full(GUARD_BYTES + 2 * LINE + array.nbytes + GUARD_BYTES, SENTINEL, np.uint8)
+    def __init__(self, array: NDArray[Any], sentinel: int, misaligned: bool = False) -> None:
+        self.sentinel = sentinel
+        self.memory = np.full(GUARD_BYTES + 2 * LINE + array.nbytes + GUARD_BYTES, sentinel, np.uint8)
         to_line = -(self.memory.ctypes.data + GUARD_BYTES) % LINE
         self.start = GUARD_BYTES + to_line + (array.itemsize if misaligned else 0)
         self.stop = self.start + array.nbytes
@@ -41,7 +45,7 @@ class Guarded:
 
     def assert_untouched(self, where: str) -> None:
         for side, zone in (("before", self.memory[: self.start]), ("behind", self.memory[self.stop :])):
-            places = np.flatnonzero(zone != SENTINEL)
+            places = np.flatnonzero(zone != self.sentinel)
             assert not places.size, f"{where}: {places.size} bytes were written {side} the array"
 
 
@@ -49,12 +53,18 @@ def run_guarded(
     spec: Spec, args: tuple[Any, ...], *, team: Any = None, misaligned: bool = False, where: str = ""
 ) -> tuple[NDArray[Any], ...]:
     """The kernel's outputs for copies of `args`; nothing but outputs and scratch may have changed."""
-    zones = [Guarded(arg, misaligned) if isinstance(arg, np.ndarray) else None for arg in args]
+    written = spec.outputs + spec.scratch
+    zones = [
+        Guarded(arg, WRITE_SENTINEL if place < written else READ_SENTINEL, misaligned)
+        if isinstance(arg, np.ndarray)
+        else None
+        for place, arg in enumerate(args)
+    ]
     spec.kernel(*(arg if zone is None else zone.array for arg, zone in zip(args, zones, strict=True)), team=team)
     for place, (arg, zone) in enumerate(zip(args, zones, strict=True)):
         if zone is not None:
             zone.assert_untouched(f"{where}, argument {place}")
-            if place >= spec.outputs + spec.scratch:
+            if place >= written:
                 assert zone.array.tobytes() == arg.tobytes(), f"{where}: input {place} was written"
     return tuple(zone.array for zone in zones[: spec.outputs] if zone is not None)
 

@@ -130,7 +130,7 @@ from fastfnn_kernels import _config
 
 rng = np.random.default_rng(0)
 x, g = rng.normal(size=(2, 5, 3)).astype(DTYPE)
-a, b, bias = rng.normal(size=(4, 5)).astype(DTYPE), rng.normal(size=(5, 3)).astype(DTYPE), rng.normal(size=3).astype(DTYPE)
+a, b, bias = (rng.normal(size=shape).astype(DTYPE) for shape in ((4, 5), (5, 3), 3))
 p, t = rng.uniform(0.1, 0.9, (2, 5, 3)).astype(DTYPE)
 labels = np.array([0, 2, 1, 1, 0])
 out = {

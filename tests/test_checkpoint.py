@@ -40,7 +40,7 @@ def test_every_layer_of_ours_can_be_saved(tmp_path):
     for name in set(LAYERS) - {"Matmul"}:
         arguments = {"in_features": 3, "out_features": 2} if name == "Linear" else {}
         model = ff.Sequential(LAYERS[name](**arguments), seed=0)
-        model.save(tmp_path / "m")
+        ff.save(model, tmp_path / "m")
         assert repr(ff.load(tmp_path / "m")) == repr(model)
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from _helpers import assert_matches
+from _helpers import assert_matches, run_guarded, run_python
 
 import fastfnn
 import fastfnn_kernels
 from fastfnn_kernels import _config, reference
-from fastfnn_kernels.registry import SPECS, Spec, compile_all, public_kernels
+from fastfnn_kernels.registry import SPECS, Spec, public_kernels
 
 KERNELS = Path(fastfnn_kernels.__file__).parent
 FASTFNN = Path(fastfnn.__file__).parent
@@ -71,6 +73,27 @@ def test_wrong_outputs_are_rejected(name: str, dtype: str, rng: np.random.Genera
                 assert_matches(spec, outputs, want, dtype, shape, f"{name} {how}")
 
 
+@pytest.mark.parametrize("value", [0.0, np.nan])
+@pytest.mark.parametrize("place", [-1, 5])
+def test_a_write_beside_an_output_is_noticed(place: int, value: float, rng: np.random.Generator) -> None:
+    def stray(out: Any, x: Any, team: Any = None) -> None:
+        around = np.ndarray((7,), out.dtype, out.base, out.ctypes.data - out.base.ctypes.data - out.itemsize)
+        around[1 + place] = value
+
+    spec = dataclasses.replace(SPECS["relu"], kernel=stray)
+    with pytest.raises(AssertionError, match="before" if place < 0 else "behind"):
+        run_guarded(spec, spec.make_args(rng, "float32", (5,)))
+
+
+def test_a_written_input_is_noticed(rng: np.random.Generator) -> None:
+    def stray(out: Any, x: Any, team: Any = None) -> None:
+        x[-1] = 7
+
+    spec = dataclasses.replace(SPECS["relu"], kernel=stray)
+    with pytest.raises(AssertionError, match="input 1 was written"):
+        run_guarded(spec, spec.make_args(rng, "float32", (5,)))
+
+
 @pytest.mark.parametrize("name", SPECS)
 def test_a_result_that_a_kernel_must_not_read_is_drawn_as_nan(name: str, rng: np.random.Generator) -> None:
     spec = SPECS[name]
@@ -105,26 +128,58 @@ def test_the_traffic_of_a_copying_kernel_is_what_it_reads_and_writes(rng: np.ran
     assert sgd.bytes(sgd.make_args(rng, "float32", (100,))) == 1200
 
 
+TRAIN_AFTER_COMPILE_ALL = """
+import numpy as np
+import fastfnn as ff
+from fastfnn_kernels.registry import compile_all, public_kernels
+
+
+def compiled():
+    jitted = {name: kernel.jitted for name, kernel in public_kernels().items() if hasattr(kernel, "jitted")}
+    return {f"{name} {signature}" for name, function in jitted.items() for signature in function.signatures}
+
+
+compile_all(DTYPE)
+before = compiled()
+rng = np.random.default_rng(0)
+labels, activations = rng.integers(0, 3, 20), (ff.ReLU(), ff.LeakyReLU(), ff.Sigmoid(), ff.Tanh())
+pixels = rng.integers(0, 256, (20, 4, 4)).astype(np.uint8)
+for x in (pixels, rng.normal(size=(20, 4, 4)), np.ones((20, 16), np.float32)):
+    for loss, target, last in (
+        (ff.CrossEntropyLoss(), labels, ()),
+        (ff.CrossEntropyLoss(label_smoothing=0.1), np.eye(3)[labels], ()),
+        (ff.NLLLoss(), labels, (ff.LogSoftmax(),)),
+        (ff.NLLLoss(), np.eye(3)[labels], (ff.Softmax(), ff.Log())),
+        (ff.BCELoss(), np.eye(3)[labels], (ff.Sigmoid(),)),
+        (ff.BCEWithLogitsLoss(), np.eye(3)[labels], ()),
+        (ff.MSELoss(), np.eye(3)[labels], ()),
+    ):
+        layers = [layer for activation in activations for layer in (ff.Linear(5, 5), activation)]
+        model = ff.Sequential(ff.Flatten(), ff.Normalize(0.5), ff.Linear(16, 5), *layers, ff.Linear(5, 3), *last,
+                              dtype=DTYPE, seed=0)
+        for optimizer in (ff.SGD(0.01), ff.SGD(0.01, momentum=0.5), ff.Adam()):
+            ff.fit(model, x, target, loss=loss, optimizer=optimizer, batch_size=8, n_threads=2, progress=False)
+        ff.evaluate(model, x, target, loss=loss)
+        ff.predict_proba(model, x)
+print(len(before) >= 30, sorted(compiled() - before))
+"""
+
+
+@pytest.mark.skipif(not _config.JIT, reason="without the JIT nothing is compiled")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_compile_all_leaves_nothing_for_training_to_compile(dtype: str) -> None:
-    """Every decorated kernel then has code; one that `compile_all` forgot would have none."""
-    compile_all(dtype)
-    for name, kernel in public_kernels().items():
-        jitted = getattr(kernel, "jitted", None)
-        if jitted is not None:
-            scalar = np.dtype(dtype).name
-            assert any(scalar in str(signature) for signature in jitted.signatures), name
+    done = run_python(TRAIN_AFTER_COMPILE_ALL.replace("DTYPE", repr(dtype)))
+    assert done.stdout == "True []\n", done.stderr
 
 
-def _calls(tree: ast.AST) -> list[tuple[int, str]]:
-    """Everything that is called or used as a decorator, as written."""
-    found = []
+def _calls(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and name of everything that is called or used as a decorator."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            found.append((node.lineno, ast.unparse(node.func)))
-        for decorator in getattr(node, "decorator_list", ()):
-            found.append((node.lineno, ast.unparse(decorator)))
-    return found
+            yield node.lineno, ast.unparse(node.func).split(".")[-1]
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            for decorator in node.decorator_list:
+                yield decorator.lineno, ast.unparse(decorator).split("(")[0].split(".")[-1]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
@@ -132,7 +187,7 @@ def test_only_config_compiles_and_it_never_goes_parallel_or_fast_and_loose(path:
     tree = ast.parse(path.read_text("utf-8"))
     compilers = {"njit", "jit", "vectorize", "guvectorize", "cfunc", "stencil"}
     if path != KERNELS / "_config.py":
-        stray = [(line, name) for line, name in _calls(tree) if name.split("(")[0].split(".")[-1] in compilers]
+        stray = [(line, name) for line, name in _calls(tree) if name in compilers]
         assert not stray, f"compile options belong in _config.py: {stray}"
     for node in ast.walk(tree):
         if isinstance(node, ast.keyword) and node.arg in ("parallel", "fastmath"):

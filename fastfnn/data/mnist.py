@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -270,7 +271,8 @@ def _fetch(url: str, target: Path) -> None:
     """Download `url` into the file `target`; the only function here that touches the network."""
     import pooch  # type: ignore[import-untyped]
 
-    pooch.get_logger().info("Downloading %s", url)
+    if sys.stderr.isatty():
+        print(f"fastfnn: downloading {url}", file=sys.stderr)
     pooch.HTTPDownloader(chunk_size=1 << 16, timeout=30)(url, str(target), None)
 
 

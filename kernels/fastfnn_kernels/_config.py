@@ -10,7 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numba
 import numpy as np
@@ -18,9 +18,6 @@ from numba.core import config as numba_config
 from numba.core import event
 
 from fastfnn_kernels._user_cache import user_cache_dir
-
-if TYPE_CHECKING:
-    from fastfnn_kernels.team import Team
 
 config: Any = numba_config  # its settings are made at run time, so no type checker knows them
 
@@ -131,16 +128,17 @@ def kernel(
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         if not JIT:
 
-            def run(*args: Any, team: Team | None = None) -> None:
+            def run(*args: Any, team: Any = None) -> None:
                 inputs = args[outputs + scratch :]
-                results = twin(*args[:outputs], *inputs) if in_place else twin(*inputs)
-                for out, result in zip(args[:outputs], results if outputs > 1 else (results,), strict=True):
-                    np.copyto(out, result, casting="same_kind")
+                with np.errstate(all="ignore"):  # a diverging run shows in its loss, as with compiled kernels
+                    results = twin(*args[:outputs], *inputs) if in_place else twin(*inputs)
+                    for out, result in zip(args[:outputs], results if outputs > 1 else (results,), strict=True):
+                        np.copyto(out, result, casting="same_kind")
 
         else:
             jitted = _compile(function)
 
-            def run(*args: Any, team: Team | None = None) -> None:
+            def run(*args: Any, team: Any = None) -> None:
                 if team is None or team.size == 1:
                     jitted(*args, 0, 1)
                 else:

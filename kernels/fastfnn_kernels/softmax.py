@@ -25,7 +25,7 @@ ROWS = 64
 
 @helper
 def _shift_rows(out: NDArray[Any], x: NDArray[Any]) -> None:
-    """``out = x - max(x)`` row by row: the exponential then lies in (0, 1]. A NaN stays one, so it reaches the loss."""
+    """``out = x - max(x)`` row by row: the exponential then lies in (0, 1]. A NaN stays one, and so shows."""
     for i in range(x.shape[0]):
         largest = x[i, 0]
         for j in range(x.shape[1]):
