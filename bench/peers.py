@@ -54,7 +54,7 @@ class Settings(NamedTuple):
     patience: float  # seconds for a first call, compilers included
 
 
-FULL = Settings(9, 2, 0.12, (1, 16, 64, 256, 0), (1, 64, 10_000), 5, 60.0)
+FULL = Settings(9, 2, 0.08, (1, 16, 64, 256, 0), (1, 64, 10_000), 3, 60.0)
 QUICK = Settings(2, 1, 0.02, (1, 64, 0), (64,), 1, 20.0)
 
 

@@ -68,7 +68,7 @@ def test_output_shape_is_told_in_advance(name):
 @pytest.mark.parametrize("name", LAYERS)
 def test_repr_makes_such_a_layer_again(name):
     layer = LAYERS[name][0]()
-    again = eval(repr(layer), vars(ff))  # noqa: S307
+    again = eval(repr(layer), vars(ff))
     assert type(again) is type(layer)
     assert again.config() == layer.config()
 

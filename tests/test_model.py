@@ -109,7 +109,7 @@ def test_summary_shows_shapes_and_counts():
 
 def test_repr_makes_such_a_model_again():
     model = small_model(dtype="float64")
-    assert repr(eval(repr(model), vars(ff))) == repr(model)  # noqa: S307
+    assert repr(eval(repr(model), vars(ff))) == repr(model)
 
 
 BAD_MODELS = [

@@ -61,7 +61,7 @@ def test_optimizers_pickle_and_show_themselves():
     for optimizer in (ff.SGD(0.1, momentum=0.9, nesterov=True), ff.Adam(0.01, weight_decay=0.1)):
         optimizer.step(np.ones(3), np.ones(3))
         again = pickle.loads(pickle.dumps(optimizer))
-        assert repr(again) == repr(optimizer) == repr(eval(repr(optimizer), vars(ff)))  # noqa: S307
+        assert repr(again) == repr(optimizer) == repr(eval(repr(optimizer), vars(ff)))
 
 
 BAD_OPTIMIZERS = [

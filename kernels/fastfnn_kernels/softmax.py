@@ -35,11 +35,24 @@ def _shift_rows(out: NDArray[Any], x: NDArray[Any]) -> None:
 
 
 @helper
-def _exponential(x: NDArray[Any]) -> None:
-    """In place, of one array: with a second one that is the same memory LLVM's overlap test would choose scalar code."""
-    flat = x.reshape(-1)
+def _exponential(x: NDArray[Any], negligible: Any) -> None:
+    """In place, of one array: with a second one that is the same memory LLVM's overlap test would choose scalar code.
+
+    Results below `negligible` become 0.
+    """
+    flat, zero = x.reshape(-1), x.dtype.type(0)
     for i in range(flat.size):
-        flat[i] = vecmath.exp(flat[i])
+        e = vecmath.exp(flat[i])
+        flat[i] = zero if e < negligible else e
+
+
+@helper
+def _negligible_gradient(x: NDArray[Any]) -> Any:
+    """What a gradient may round to 0: far below an epsilon of the row's sum of 1, yet far above the subnormals.
+
+    Subnormal numbers slow a processor down tens of times, in this kernel and in the products that follow.
+    """
+    return x.dtype.type(1e-30) if x.itemsize == 4 else x.dtype.type(1e-290)
 
 
 @helper
@@ -59,7 +72,7 @@ def softmax(out: NDArray[Any], x: NDArray[Any], tid: int, n_threads: int) -> Non
         last = min(first + ROWS, stop)
         p = out[first:last]
         _shift_rows(p, x[first:last])
-        _exponential(p)
+        _exponential(p, p.dtype.type(0))
         for i in range(p.shape[0]):
             inverse = one / _row_sum(p, i)
             for j in range(p.shape[1]):
@@ -69,14 +82,16 @@ def softmax(out: NDArray[Any], x: NDArray[Any], tid: int, n_threads: int) -> Non
 @kernel(reference.softmax_backward)
 def softmax_backward(grad_x: NDArray[Any], grad_out: NDArray[Any], out: NDArray[Any], tid: int, n_threads: int) -> None:
     """p (g - <g, p>) a row: the Jacobian's product without the Jacobian."""
+    zero, negligible = out.dtype.type(0), _negligible_gradient(out)
     start, stop = share(out.shape[0], tid, n_threads, ROWS)
     p, g, result = out[start:stop], grad_out[start:stop], grad_x[start:stop]
     for i in range(p.shape[0]):
-        dot = out.dtype.type(0)
+        dot = zero
         for j in range(p.shape[1]):
             dot += g[i, j] * p[i, j]
         for j in range(p.shape[1]):
-            result[i, j] = p[i, j] * (g[i, j] - dot)
+            value = p[i, j] * (g[i, j] - dot)
+            result[i, j] = zero if abs(value) < negligible else value
 
 
 @kernel(reference.log_softmax, scratch=1)
@@ -88,7 +103,7 @@ def log_softmax(out: NDArray[Any], scratch: NDArray[Any], x: NDArray[Any], tid: 
         y, e = out[first:last], scratch[first:last]
         _shift_rows(y, x[first:last])
         _shift_rows(e, x[first:last])
-        _exponential(e)
+        _exponential(e, e.dtype.type(0))
         for i in range(y.shape[0]):
             log_sum = vecmath.log(_row_sum(e, i))
             for j in range(y.shape[1]):
@@ -133,6 +148,7 @@ def softmax_cross_entropy(
     scale, label_smoothing : scalars of the logits' dtype
         `scale` is 1 / n for the mean.
     """
+    negligible = _negligible_gradient(grad)
     keep = grad.dtype.type(1) - label_smoothing
     spread = label_smoothing / grad.dtype.type(logits.shape[1])
     start, stop = share(logits.shape[0], tid, n_threads, ROWS)
@@ -145,7 +161,7 @@ def softmax_cross_entropy(
             loss[i] = -np.float64(keep * g[i, label[i]])
             if label_smoothing > 0:
                 loss[i] -= np.float64(spread * _row_sum(g, i))
-        _exponential(g)
+        _exponential(g, negligible)
         for i in range(loss.size):
             total = _row_sum(g, i)
             loss[i] += np.float64(vecmath.log(total))
@@ -171,6 +187,7 @@ def softmax_cross_entropy_rows(
     With s = Σ q: ``losses = s log Σ exp(z) - Σ q z`` and ``grad = scale (s softmax(z) - q)``. A weight of 0 counts
     nothing, even against a logit of -inf.
     """
+    negligible = _negligible_gradient(grad)
     keep = grad.dtype.type(1) - label_smoothing
     spread = label_smoothing / grad.dtype.type(logits.shape[1])
     start, stop = share(logits.shape[0], tid, n_threads, ROWS)
@@ -185,7 +202,7 @@ def softmax_cross_entropy_rows(
                 if weight != 0:
                     expected += np.float64(weight * g[i, j])
             loss[i] = -expected
-        _exponential(g)
+        _exponential(g, negligible)
         for i in range(loss.size):
             total, weight = _row_sum(g, i), keep * _row_sum(q, i) + label_smoothing
             loss[i] += np.float64(weight * vecmath.log(total))

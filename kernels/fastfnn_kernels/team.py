@@ -59,6 +59,7 @@ class _Job:
 
     def __init__(self, function: Any, args: tuple[Any, ...]) -> None:
         self.function, self.args = function, args
+        self.results: SimpleQueue[BaseException | None] = SimpleQueue()
         self.gate = threading.Event()
         self.cancelled = False
 
@@ -80,7 +81,6 @@ class Team:
         self.size = size if JIT else 1
         self._process = os.getpid()
         self._inboxes: list[SimpleQueue[_Job | None]] = []
-        self._outbox: SimpleQueue[BaseException | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Team:
@@ -117,7 +117,7 @@ class Team:
             raise
         finally:
             job.gate.set()
-        errors = [self._outbox.get() for _ in self._inboxes]
+        errors = [job.results.get() for _ in self._inboxes]
         for error in errors:
             if error is not None:
                 raise error
@@ -131,7 +131,7 @@ class Team:
                     job.function(*job.args, tid, self.size)
             except BaseException as raised:
                 error = raised
-            self._outbox.put(error)
+            job.results.put(error)
 
     def _stop(self) -> None:
         if os.getpid() == self._process:
