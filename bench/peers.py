@@ -54,7 +54,7 @@ class Settings(NamedTuple):
     patience: float  # seconds for a first call, compilers included
 
 
-FULL = Settings(9, 2, 0.08, (1, 16, 64, 256, 0), (1, 64, 10_000), 3, 60.0)
+FULL = Settings(9, 2, 0.08, (1, 16, 64, 256, 0), (1, 64, 10_000), 5, 60.0)
 QUICK = Settings(2, 1, 0.02, (1, 64, 0), (64,), 1, 20.0)
 
 
@@ -167,11 +167,11 @@ def import_times(rounds: int, packages: list[str]) -> dict[str, dict[str, float]
     """Seconds of one import in a fresh process, the packages in turn."""
     code = "import sys, time; began = time.perf_counter(); import {0}; print(time.perf_counter() - began)"
     samples: dict[str, list[float]] = {name: [] for name in packages}
-    for turn in range(rounds + 1):  # the first fills the disk's cache
+    for _ in range(rounds):
         for name in packages:
             command = [sys.executable, "-c", code.format(name)]
             done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(cores()))
-            if turn and done.returncode == 0:
+            if done.returncode == 0:
                 samples[name].append(float(done.stdout.split()[-1]))
     return {name: {"median_s": statistics.median(s), "minimum_s": min(s)} for name, s in samples.items() if s}
 
