@@ -14,6 +14,7 @@ The gradient for the input of the first layer with parameters is not computed: n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -28,13 +29,14 @@ from fastfnn.model import Sequential
 
 Array = NDArray[Any]
 
-#: Rows of a batch that go through the network together. A thread's share of their inputs stays in its cache.
-CHUNK_ROWS = 2048
+#: Rows of a batch that go through the network together: as many as keep their inputs in a second-level cache, within
+#: bounds.
+CHUNK_BYTES, CHUNK_ROWS = 3 << 19, 2048
 #: Nanoseconds of one thread's work below which waking the team (about 30 µs, more on a busy machine) does not pay.
 WORK_WORTH_TEAM = 150_000.0
 
 
-class _Step:
+class Step:
     """One operation of a plan. `backward` returns the gradient for the input, or None where nobody needs it."""
 
     needs_input_grad = True
@@ -59,7 +61,7 @@ class _Step:
         raise TypeError(f"{type(self).__name__} has no backward")
 
 
-class _Reshape(_Step):
+class ReshapeStep(Step):
     """Flatten: another view of the same memory."""
 
     def __init__(self, rows: int, shape: tuple[int, ...], dtype: Any, team: Any) -> None:
@@ -74,7 +76,7 @@ class _Reshape(_Step):
         return grad_out.reshape(self.input_shape)
 
 
-class _Normalize(_Step):
+class NormalizeStep(Step):
     """Any numeric input to the network's dtype, scaled; without a `Normalize` layer, a cast."""
 
     def __init__(
@@ -101,7 +103,7 @@ class _Normalize(_Step):
         return (blocks * self.factor[:, None]).reshape(grad_out.shape)
 
 
-class _Linear(_Step):
+class LinearStep(Step):
     """Linear, with the ReLU behind it where `relu`, and the backward of the ReLU before it where `masks_input`."""
 
     def __init__(self, layer: Linear, rows: int, dtype: Any, team: Any, relu: bool) -> None:
@@ -140,7 +142,7 @@ class _Linear(_Step):
         return grad_x
 
 
-class _Elementwise(_Step):
+class ElementwiseStep(Step):
     """An activation: a forward and a backward kernel, flat or by rows, and what the backward keeps."""
 
     def __init__(
@@ -149,6 +151,7 @@ class _Elementwise(_Step):
         shape: tuple[int, ...],
         dtype: Any,
         team: Any,
+        name: str,
         kernel_pair: tuple[Callable[..., None], Callable[..., None]],
         *,
         keeps_input: bool = False,
@@ -157,6 +160,7 @@ class _Elementwise(_Step):
         scalars: tuple[Any, ...] = (),
     ) -> None:
         super().__init__(rows, shape, dtype, team)
+        self.name = name
         self.forward_kernel, self.backward_kernel = kernel_pair
         self.keeps_input, self.by_rows, self.scalars = keeps_input, by_rows, scalars
         self.scratch = np.empty_like(self.out) if scratch else None
@@ -181,7 +185,7 @@ class _Elementwise(_Step):
         return grad_x
 
 
-class _Eager(_Step):
+class EagerStep(Step):
     """A layer that no table knows, a user's own: its forward and backward, which allocate."""
 
     def __init__(self, layer: Layer, shape: tuple[int, ...], dtype: Any, team: Any) -> None:
@@ -199,7 +203,7 @@ class _Eager(_Step):
         return grad_x
 
 
-def _activation_step(layer: Layer, rows: int, shape: tuple[int, ...], dtype: Any, team: Any) -> _Step | None:
+def _activation_step(layer: Layer, rows: int, shape: tuple[int, ...], dtype: Any, team: Any) -> Step | None:
     """The step of an activation layer, or None."""
     a, s = kernels.activations, kernels.softmax
     arguments: dict[type, Any] = {
@@ -220,41 +224,51 @@ def _activation_step(layer: Layer, rows: int, shape: tuple[int, ...], dtype: Any
         },
     }
     make = arguments.get(type(layer))
-    return None if make is None else _Elementwise(rows, shape, dtype, team, **make())
+    if make is None:
+        return None
+    name = "leaky_relu" if type(layer) is LeakyReLU else type(layer).__name__.lower().replace("logs", "log_s")
+    return ElementwiseStep(rows, shape, dtype, team, name, **make())
 
 
-def _steps(model: Sequential, shape: tuple[int, ...], x_dtype: Any, rows: int, team: Any) -> list[_Step]:
+def _steps(model: Sequential, shape: tuple[int, ...], x_dtype: Any, rows: int, team: Any) -> list[Step]:
     """The model's steps, neighbours fused."""
-    steps: list[_Step] = []
+    steps: list[Step] = []
     dtype, in_dtype = model.dtype, np.dtype(x_dtype)
     layers = list(model.layers)
     while layers:
         layer = layers.pop(0)
         out_shape = layer.output_shape(shape)
         if isinstance(layer, Normalize):
-            steps.append(_Normalize(rows, shape, dtype, team, layer.factor_and_shift()))
+            steps.append(NormalizeStep(rows, shape, dtype, team, layer.factor_and_shift()))
             in_dtype = dtype
         elif isinstance(layer, Flatten):
-            steps.append(_Reshape(rows, out_shape, dtype, team))
+            steps.append(ReshapeStep(rows, out_shape, dtype, team))
         else:
             if in_dtype != dtype:
-                steps.append(_Normalize(rows, shape, dtype, team, (np.ones(1, dtype), np.zeros(1, dtype))))
+                steps.append(NormalizeStep(rows, shape, dtype, team, (np.ones(1, dtype), np.zeros(1, dtype))))
                 in_dtype = dtype
             if type(layer) is Linear:
                 relu = bool(layers) and type(layers[0]) is ReLU
                 if relu:
                     layers.pop(0)
-                step = _Linear(layer, rows, dtype, team, relu)
+                step = LinearStep(layer, rows, dtype, team, relu)
                 before = steps[-1] if steps else None
-                if isinstance(before, _Linear) and before.relu:
+                if isinstance(before, LinearStep) and before.relu:
                     step.masks_input = before.masked_by_next = True
                 steps.append(step)
             else:
                 steps.append(
-                    _activation_step(layer, rows, out_shape, dtype, team) or _Eager(layer, out_shape, dtype, team)
+                    _activation_step(layer, rows, out_shape, dtype, team) or EagerStep(layer, out_shape, dtype, team)
                 )
         shape = out_shape
     return steps
+
+
+def chunk_rows(sample_shape: tuple[int, ...], dtype: Any, batch_rows: int) -> int:
+    """Rows that go through the network together; it does not depend on the number of threads, so results do not."""
+    row_bytes = max(1, math.prod(sample_shape)) * np.dtype(dtype).itemsize
+    fitting = CHUNK_BYTES // row_bytes // 64 * 64
+    return max(1, min(CHUNK_ROWS, max(64, fitting), batch_rows))
 
 
 class Plan:
@@ -283,18 +297,18 @@ class Plan:
         model.gather_parameters()
         self.model, self.loss, self.team = model, loss, team
         self.sample_shape, self.x_dtype = sample_shape, np.dtype(x_dtype)
-        self.rows = max(1, min(CHUNK_ROWS, batch_rows))
+        self.rows = chunk_rows(sample_shape, model.dtype, batch_rows)
         self.steps = _steps(model, sample_shape, x_dtype, self.rows, team)
         self.output_shape = model.output_shape(sample_shape)
-        self._inputs = np.empty((self.rows, *sample_shape), x_dtype)
+        self.inputs = np.empty((self.rows, *sample_shape), x_dtype)
         prediction = np.empty((self.rows, *self.output_shape), model.dtype)
-        self._losses = loss.losses_buffer(prediction) if loss is not None else prediction
-        self._grad = np.empty_like(prediction)
-        self._first_trained = next(
-            (i for i, step in enumerate(self.steps) if isinstance(step, (_Linear, _Eager))), len(self.steps)
+        self.losses = loss.losses_buffer(prediction) if loss is not None else prediction
+        self.grad = np.empty_like(prediction)
+        self.first_trained = next(
+            (i for i, step in enumerate(self.steps) if isinstance(step, (LinearStep, EagerStep))), len(self.steps)
         )
-        for i, step in enumerate(self.steps[self._first_trained :], self._first_trained):
-            step.needs_input_grad = i > self._first_trained
+        for i, step in enumerate(self.steps[self.first_trained :], self.first_trained):
+            step.needs_input_grad = i > self.first_trained
             shape = self.steps[i - 1].out.shape[1:] if i else sample_shape
             step.allocate_backward(self.rows, shape)
 
@@ -309,7 +323,7 @@ class Plan:
         """Rows of the data: a view for a slice, gathered into a buffer for an index."""
         if isinstance(index, slice):
             return x[index]
-        return np.take(x, index, axis=0, out=self._inputs[: len(index)], mode="clip")
+        return np.take(x, index, axis=0, out=self.inputs[: len(index)], mode="clip")
 
     def batch(self, x: Array, y: Array, index: Array | slice, rows: int) -> tuple[float, int]:
         """Forward, loss and backward of one batch of `rows` rows: its reduced loss, and how many it got right.
@@ -318,20 +332,20 @@ class Plan:
         """
         loss = self.loss
         assert loss is not None
-        total, correct, count = 0.0, 0, rows * self._losses[:1].size
+        total, correct, count = 0.0, 0, rows * self.losses[:1].size
         mean = loss.reduction == "mean"
         for start in range(0, rows, self.rows):
             stop = min(start + self.rows, rows)
             part = _part(index, start, stop)
             prediction, target = self.forward(self.take(x, part)), y[part]
-            losses, grad = self._losses[: stop - start], self._grad[: stop - start]
+            losses, grad = self.losses[: stop - start], self.grad[: stop - start]
             work = prediction.size * 5 * NANOSECONDS_PER_ELEMENT
             team = self.team if work >= WORK_WORTH_TEAM else None
             loss.compute(losses, grad, prediction, target, 1.0 / count if mean else 1.0, team)
             total += float(losses.sum(dtype=np.float64))
             correct += n_correct(prediction, target) if loss.classifies else 0
             out_grad: Array | None = grad
-            for step in reversed(self.steps[self._first_trained :]):
+            for step in reversed(self.steps[self.first_trained :]):
                 assert out_grad is not None
                 out_grad = step.backward(out_grad, start > 0)
         return (total / count if mean else total), correct

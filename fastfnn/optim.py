@@ -43,12 +43,16 @@ class Optimizer:
         """Update `params` in place from `grads`, both flat."""
         if params.shape != grads.shape:
             raise InvalidValueError(f"grads has shape {grads.shape}; expected {params.shape}, the shape of params")
+        self.prepare(params)
+        self.steps += 1
+        self._update(params, grads, params.dtype.type, team)
+
+    def prepare(self, params: Array) -> None:
+        """Have a state for `params`; that of other parameters is dropped."""
         if self._params is None or self._params() is not params:
             self._params = weakref.ref(params)
             self.state = {name: np.zeros_like(params) for name in self.slots}
             self.steps = 0
-        self.steps += 1
-        self._update(params, grads, params.dtype.type, team)
 
     def _update(self, params: Array, grads: Array, scalar: Any, team: Any) -> None:
         raise TypeError(f"{type(self).__name__} has no update")

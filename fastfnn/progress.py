@@ -67,10 +67,10 @@ class Progress:
             self._lines = True
 
     def step(self, epoch: int, rows: int, values: dict[str, float]) -> None:
-        """`rows` more samples of `epoch` (from 1) are done; `values` are the epoch's figures so far."""
+        """`rows` samples of `epoch` (from 1) are done; `values` are the epoch's figures so far."""
         if self._bar is None:
             return
-        self._pending += rows
+        self._pending = (epoch - 1) * self.samples + rows - self._bar.n
         now = time.monotonic()
         if now >= self._next:
             self._next = now + self.INTERVAL

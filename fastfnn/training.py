@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,16 +13,20 @@ from numpy.typing import ArrayLike, NDArray
 
 import fastfnn_kernels as kernels
 from fastfnn import _checks as check
+from fastfnn.compiled import Program, can_compile
 from fastfnn.errors import InvalidTypeError, InvalidValueError, NonFiniteLossError
 from fastfnn.functional import FLOPS_PER_NANOSECOND, cores, sigmoid, softmax
 from fastfnn.layers import LogSoftmax, Sigmoid, Softmax
 from fastfnn.losses import Loss
-from fastfnn.lowering import CHUNK_ROWS, WORK_WORTH_TEAM, Plan, n_correct
+from fastfnn.lowering import CHUNK_ROWS, Plan, n_correct
 from fastfnn.model import Sequential
 from fastfnn.optim import Optimizer
 from fastfnn.progress import Progress
 
 Array = NDArray[Any]
+
+#: Nanoseconds of one thread's work a step below which a second thread does not pay for the step's three barriers.
+WORK_WORTH_BARRIERS = 30_000.0
 
 
 class Evaluation(NamedTuple):
@@ -121,7 +125,7 @@ def _pair(model: Sequential, loss: Any, x: ArrayLike, y: ArrayLike, x_name: str 
 def _team(model: Sequential, rows: int, n_threads: int | None) -> Any:
     """A team of the asked size; by default one thread where a step is too small to share."""
     nanoseconds = 4.0 * rows * model.n_parameters / FLOPS_PER_NANOSECOND
-    automatic = cores() if nanoseconds >= 2 * WORK_WORTH_TEAM else 1
+    automatic = cores() if nanoseconds >= WORK_WORTH_BARRIERS else 1
     return kernels.team.Team(check.n_threads(n_threads, automatic=automatic))
 
 
@@ -239,31 +243,59 @@ def _epoch(
         mean = total / done if loss.reduction == "mean" else total
         return {"loss": mean, "accuracy": correct / done if loss.classifies else math.nan}
 
-    for start in range(0, rows, batch_size):
-        size = min(batch_size, rows - start)
-        index = slice(start, start + size) if order is None else order[start : start + size]
-        value, right = plan.batch(x, y, index, size)
-        if not math.isfinite(value):
-            break
-        optimizer.step(model.parameters, model.gradients, plan.team if model.parameters.size > 200_000 else None)
-        done += size
-        total += value * size if loss.reduction == "mean" else value
-        correct += right
-        bar.step(epoch, size, figures() if bar.due() else {})
-    if done < rows or not np.isfinite(model.parameters).all():
+    run = _compiled_epoch if can_compile(plan, optimizer) else _stepwise_epoch
+    failed = 0
+    for total, correct, done, failed in run(plan, optimizer, x, y, order, batch_size):  # noqa: B007 (in `figures`)
+        if not failed:
+            bar.step(epoch, done, figures() if bar.due() else {})
+    if not failed and not np.isfinite(model.parameters).all():
+        failed = math.ceil(rows / batch_size)
+    if failed:
         model.parameters[...] = parameters
         optimizer.restore(state)
-        step = min(done, rows - 1) // batch_size + 1
         raise NonFiniteLossError(
-            f"the loss became infinite or NaN in epoch {epoch}, step {step}; "
+            f"the loss became infinite or NaN in epoch {epoch}, step {failed}; "
             f"the parameters are those after epoch {epoch - 1}. A smaller learning rate than {optimizer.lr:g} or "
             "normalised inputs usually help.",
             epoch=epoch,
-            step=step,
+            step=failed,
         )
     history.seconds.append(time.perf_counter() - began)
     for name, figure in figures().items():
         getattr(history, name).append(figure)
+
+
+#: So far in the epoch: loss (times the rows, for a mean), rows that were right, rows, and the step that failed or 0.
+Sums = tuple[float, int, int, int]
+
+
+def _compiled_epoch(
+    plan: Plan, optimizer: Optimizer, x: Array, y: Array, order: Array | None, batch_size: int
+) -> Iterator[Sums]:
+    """An epoch inside the kernels, reported every few tens of milliseconds."""
+    assert plan.loss is not None
+    each = math.prod(plan.output_shape) if plan.loss.reduction == "mean" and not plan.loss.classifies else 1
+    for total, correct, done, failed in Program(plan, optimizer, x, y, batch_size).run(order):
+        yield total / each, correct, done, failed
+
+
+def _stepwise_epoch(
+    plan: Plan, optimizer: Optimizer, x: Array, y: Array, order: Array | None, batch_size: int
+) -> Iterator[Sums]:
+    """An epoch step by step: for a user's own layers and losses, and without the JIT."""
+    assert plan.loss is not None
+    model, total, correct = plan.model, 0.0, 0
+    for start in range(0, len(x), batch_size):
+        size = min(batch_size, len(x) - start)
+        index = slice(start, start + size) if order is None else order[start : start + size]
+        value, right = plan.batch(x, y, index, size)
+        if not math.isfinite(value):
+            yield total, correct, start, start // batch_size + 1
+            return
+        optimizer.step(model.parameters, model.gradients)
+        total += value * size if plan.loss.reduction == "mean" else value
+        correct += right
+        yield total, correct, start + size, 0
 
 
 def train_step(

@@ -14,8 +14,10 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba import types
 from numba.core import config as numba_config
 from numba.core import event
+from numba.core.ccallback import CFunc
 
 from fastfnn_kernels._user_cache import user_cache_dir
 
@@ -84,22 +86,35 @@ def _usable_cache() -> str | None:
     return None
 
 
-def _compile(function: Callable[..., None]) -> Any:
-    """`numba.njit` with our options, cached in our folder and nowhere else."""
-    jitted = numba.njit(**OPTIONS)(function)
+def _cache(compiled: Any) -> Any:
+    """Have numba keep `compiled` in our folder and nowhere else."""
     folder = _usable_cache()
     if folder is None:
-        return jitted
+        return compiled
     # numba reads the setting when caching is switched on; other users of numba in this process keep theirs.
     before = config.CACHE_DIR
     config.CACHE_DIR = folder
     try:
-        jitted.enable_caching()
+        compiled.enable_caching()
     except RuntimeError as error:  # no file behind the function: a zip archive, an interactive session
         _warn_uncached(str(error))
     finally:
         config.CACHE_DIR = before
-    return jitted
+    return compiled
+
+
+def driver(function: Callable[..., Any]) -> Any:
+    """Compile a function that runs kernels and has no twin of its own."""
+    return _cache(numba.njit(**OPTIONS)(function)) if JIT else function
+
+
+def operation(function: Callable[[int, int], None]) -> Any:
+    """Compile ``function(record, at)``, two addresses, now; its own address is the attribute ``address``."""
+    signature = (types.int64, types.int64), types.void
+    options = {name: value for name, value in OPTIONS.items() if name != "nogil"}  # its caller has let go of the GIL
+    compiled = _cache(CFunc(function, signature, locals={}, options=options))
+    compiled.compile()
+    return compiled
 
 
 def kernel(
@@ -136,7 +151,7 @@ def kernel(
                         np.copyto(out, result, casting="same_kind")
 
         else:
-            jitted = _compile(function)
+            jitted = _cache(numba.njit(**OPTIONS)(function))
 
             def run(*args: Any, team: Any = None) -> None:
                 if team is None or team.size == 1:

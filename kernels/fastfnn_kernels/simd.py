@@ -20,7 +20,7 @@ from numba import types
 from numba.core import cgutils
 from numba.core import config as numba_config
 from numba.extending import intrinsic as numba_intrinsic
-from numba.np.arrayobj import make_array
+from numba.np.arrayobj import make_array, populate_array
 
 # An intrinsic is written with a leading typing context that its callers do not pass; no type checker knows that.
 intrinsic: Any = numba_intrinsic
@@ -343,3 +343,41 @@ def float_of(typing, bits):  # type: ignore[no-untyped-def]
         return builder.bitcast(args[0], context.get_value_type(real))
 
     return real(bits), codegen
+
+
+@intrinsic
+def word(typing, address, index):  # type: ignore[no-untyped-def]
+    """The int64 at `address` + 8 * `index`: a field of an operation's record."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        return builder.load(builder.gep(builder.inttoptr(args[0], I64.as_pointer()), [args[1]]))
+
+    return types.int64(types.int64, types.intp), codegen
+
+
+@intrinsic
+def array_at(typing, address, count, dtype):  # type: ignore[no-untyped-def]
+    """The `count` numbers of `dtype` (a NumPy scalar class) at `address`, as a flat array; Python keeps them alive."""
+    element = dtype.instance_type
+    array_type = types.Array(element, 1, "C")
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        array = make_array(array_type)(context, builder)
+        item_bytes = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(element)))
+        data = builder.inttoptr(args[0], context.get_data_type(element).as_pointer())
+        populate_array(array, data=data, shape=[args[1]], strides=[item_bytes], itemsize=item_bytes, meminfo=None)
+        return array._getvalue()
+
+    return array_type(types.int64, types.intp, dtype), codegen
+
+
+@intrinsic
+def call_operation(typing, function, record, at):  # type: ignore[no-untyped-def]
+    """Call the operation at the address `function` with the addresses of its record and of the thread's place."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        operation = ir.FunctionType(ir.VoidType(), [I64, I64])
+        builder.call(builder.inttoptr(args[0], operation.as_pointer()), args[1:])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
