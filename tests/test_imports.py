@@ -21,6 +21,7 @@ RUNGS = [
     {"cli", "_cli_data"},
     {"warmup"},
     {"training"},
+    {"compiled"},
     {"lowering", "model", "checkpoint", "gradcheck"},
     {"layers", "losses", "optim"},
     {"functional", "initializers", "metrics", "data", "progress"},

@@ -18,13 +18,24 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 import fastfnn_kernels
-from fastfnn_kernels import activations, gemm, linear, losses, normalization, optim, reference, softmax
+from fastfnn_kernels import (
+    activations,
+    gemm,
+    linear,
+    losses,
+    normalization,
+    operations,
+    optim,
+    program,
+    reference,
+    softmax,
+)
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
 #: What kernels are made of, and this file: modules without kernels.
-NOT_KERNEL_MODULES = {"reference", "registry", "simd", "team", "vecmath"}
+NOT_KERNEL_MODULES = {"operations", "program", "reference", "registry", "simd", "team", "vecmath"}
 #: Public functions in kernel modules that are no kernels.
 NOT_KERNELS = {"gemm.scratch_for"}
 
@@ -373,8 +384,10 @@ def public_kernels() -> dict[str, Callable[..., None]]:
 
 
 def compile_all(dtype: DTypeLike) -> None:
-    """Run every kernel once on tiny arguments: that compiles it for `dtype`, or loads it from the cache."""
+    """Compile every kernel (by a call on tiny arguments) and every operation for `dtype`, or load it from the cache."""
     rng = np.random.default_rng(0)
     for spec in SPECS.values():
         tiny = next(shape for shape in spec.shapes if 0 not in shape)
         spec.kernel(*spec.make_args(rng, dtype, tiny, n_threads=1))
+    operations.compile_all(dtype)
+    program.run_nothing()

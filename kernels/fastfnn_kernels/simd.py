@@ -75,6 +75,14 @@ class _Emit:
         self._load = declare(f"llvm.masked.load.{suffix}.p0", self.vector, [pointer, I32, mask, self.vector])
         self._store = declare(f"llvm.masked.store.{suffix}.p0", ir.VoidType(), [self.vector, pointer, I32, mask])
 
+    def prefetch(self, pointer: Any) -> None:
+        """Have the cache line at `pointer` fetched for writing."""
+        byte = ir.IntType(8).as_pointer()
+        fetch = cgutils.get_or_insert_function(
+            self.builder.module, ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32]), "llvm.prefetch.p0"
+        )
+        self.builder.call(fetch, [self.builder.bitcast(pointer, byte), I32(1), I32(3), I32(1)])
+
     def zero(self) -> ir.Constant:
         return ir.Constant(self.vector, [0.0] * self.lanes)
 
@@ -166,6 +174,10 @@ def multiply_tile(typing, rows, vectors, c, c0, ldc, a, a0, a_row, a_k, b, b0, l
             loop = builder.append_basic_block("k_loop")
             done = builder.append_basic_block("k_done")
             a_rows = [builder.gep(a, [builder.mul(a_row, I64(i))]) for i in range(n_rows)]
+            c_rows = [builder.gep(c, [builder.mul(ldc, I64(i))]) for i in range(n_rows)]
+            targets = {(i, j): builder.gep(c_rows[i], [I64(j * emit.lanes)]) for i, j in place}
+            for target in targets.values():
+                emit.prefetch(target)  # it arrives while the sums are made
             builder.cbranch(builder.icmp_signed(">", depth, I64(0)), loop, done)
 
             builder.position_at_end(loop)
@@ -191,8 +203,6 @@ def multiply_tile(typing, rows, vectors, c, c0, ldc, a, a0, a_row, a_k, b, b0, l
                 totals[ij].add_incoming(emit.zero(), before)
                 totals[ij].add_incoming(new[ij], loop)
             scale = emit.broadcast(alpha)
-            c_rows = [builder.gep(c, [builder.mul(ldc, I64(i))]) for i in range(n_rows)]
-            targets = {(i, j): builder.gep(c_rows[i], [I64(j * emit.lanes)]) for i, j in place}
             with builder.if_else(builder.icmp_signed("!=", accumulate, I64(0))) as (add, overwrite):
                 with add:
                     for i, j in place:

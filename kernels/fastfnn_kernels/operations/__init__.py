@@ -1,0 +1,32 @@
+"""The operations of a program: each binds a kernel to a record of addresses and sizes.
+
+A function in these modules makes the operation ``(record, at)`` for a dtype; `address` compiles it on first use. What
+follows the address in its record (see `program`) is listed in its docstring or its module's. "Rows" are arrays of a
+chunk's rows, of which an operation does those of its thread; "data" are arrays of all rows, read in the epoch's order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastfnn_kernels.operations import activations, dense, losses, updates
+from fastfnn_kernels.operations._record import MAKERS, address
+
+__all__ = ["MAKERS", "activations", "address", "compile_all", "dense", "losses", "updates"]
+
+#: Data that networks are commonly fed with.
+DATA_DTYPES = (np.uint8, np.float32, np.float64)
+
+
+def compile_all(dtype: Any) -> None:
+    """Compile every operation for `dtype`, or load it from the cache."""
+    for name in MAKERS:
+        if name == "gather_labels":
+            address(name)
+        elif name == "gather":
+            for data_dtype in DATA_DTYPES:
+                address(name, dtype, data_dtype)
+        else:
+            address(name, dtype)

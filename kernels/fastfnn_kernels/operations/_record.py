@@ -1,0 +1,63 @@
+"""What operations are made with: their registry, and how they read a record and the thread's place."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastfnn_kernels import _config
+from fastfnn_kernels._config import helper
+from fastfnn_kernels.program import BATCH_ROWS, FIRST, LAST, ORDER, START
+from fastfnn_kernels.simd import array_at, float_of, word
+
+Make = Callable[..., Callable[[int, int], None]]
+MAKERS: dict[str, Make] = {}
+
+
+def operation(make: Make) -> Make:
+    MAKERS[make.__name__.removesuffix("_forward")] = make  # a name of its own where a module is called so
+    return make
+
+
+@functools.cache
+def _compiled(name: str, *dtypes: Any) -> Any:
+    return _config.operation(MAKERS[name](*dtypes))
+
+
+def address(name: str, *dtypes: Any) -> int:
+    """The address of an operation for these dtypes, compiled or loaded from the cache on first use."""
+    return _compiled(name, *(np.dtype(dtype).type for dtype in dtypes)).address
+
+
+@helper
+def my_flat(record: int, index: int, at: int, width: int, dtype: Any) -> Any:
+    """This thread's rows of a row array, each `width` numbers, flat."""
+    return array_at(word(record, index), word(at, LAST) * width, dtype)[word(at, FIRST) * width :]
+
+
+@helper
+def my_rows(record: int, index: int, at: int, width: int, dtype: Any) -> Any:
+    """The same as (rows, width)."""
+    return my_flat(record, index, at, width, dtype).reshape(word(at, LAST) - word(at, FIRST), width)
+
+
+@helper
+def real(record: int, index: int) -> Any:
+    """A float64 field."""
+    return float_of(word(record, index))
+
+
+@helper
+def loss_scale(record: int, index: int, at: int, width: int) -> Any:
+    """What losses' gradients are scaled by: 1 over the batch's count of losses where field `index` says mean."""
+    return 1.0 / (word(at, BATCH_ROWS) * width) if word(record, index) else 1.0
+
+
+@helper
+def data_row(at: int, row: int) -> int:
+    """The place in the data of a row of the chunk."""
+    place = word(at, START) + row
+    return word(word(at, ORDER), place) if word(at, ORDER) else place

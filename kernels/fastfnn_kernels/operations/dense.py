@@ -1,0 +1,107 @@
+"""Input and matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastfnn_kernels import gemm, linear, normalization
+from fastfnn_kernels.operations._record import data_row, my_flat, my_rows, operation, real
+from fastfnn_kernels.program import ADDS, FIRST, N_THREADS, ROWS, TID
+from fastfnn_kernels.simd import array_at, word
+
+# Names of the module, not of a closure: numba's cache cannot tell closures over compiled functions apart.
+_gemm, _column_sum, _normalize = gemm.gemm.jitted, linear.column_sum.jitted, normalization.normalize.jitted
+
+
+@operation
+def gather(dtype: Any, data_dtype: Any) -> Callable[[int, int], None]:
+    """out (rows), data, width, factor, shift, channels: rows of the data, scaled, in the network's dtype."""
+
+    def gather(record: int, at: int) -> None:
+        width, channels = word(record, 3), word(record, 6)
+        factor, shift = array_at(word(record, 4), channels, dtype), array_at(word(record, 5), channels, dtype)
+        out = my_rows(record, 1, at, width, dtype)
+        for i in range(out.shape[0]):
+            start = data_row(at, word(at, FIRST) + i) * width
+            row = array_at(word(record, 2), start + width, data_dtype)[start:].reshape(1, width)
+            _normalize(out[i : i + 1], row, factor, shift, 0, 1)
+
+    return gather
+
+
+@operation
+def gather_labels() -> Callable[[int, int], None]:
+    """out (rows of int64), data (int64)."""
+
+    def gather_labels(record: int, at: int) -> None:
+        out = my_flat(record, 1, at, 1, np.int64)
+        for i in range(out.size):
+            out[i] = word(word(record, 2), data_row(at, word(at, FIRST) + i))
+
+    return gather_labels
+
+
+@operation
+def scale(dtype: Any) -> Callable[[int, int], None]:
+    """out, x (rows), width, factor, shift, channels: a `Normalize` inside the network."""
+
+    def scale(record: int, at: int) -> None:
+        width, channels = word(record, 3), word(record, 6)
+        factor, shift = array_at(word(record, 4), channels, dtype), array_at(word(record, 5), channels, dtype)
+        _normalize(my_rows(record, 1, at, width, dtype), my_rows(record, 2, at, width, dtype), factor, shift, 0, 1)
+
+    return scale
+
+
+@operation
+def product(dtype: Any) -> Callable[[int, int], None]:
+    """out, scratch, a, b, extra, k, n, form, epilogue, scratch elements a thread, alpha: every use of `gemm`.
+
+    Form 0, out (rows) = a (rows) @ b: a layer's forward. Form 1, out (rows) = a (rows) @ b.T: its input's gradient.
+    Form 2, out (+)= alpha * a.T @ b over the rows of both: its weight's gradient; each thread does its share of out.
+    Form 3 is form 2 that always adds: an SGD step.
+    """
+
+    def product(record: int, at: int) -> None:
+        k, n, form, epilogue, panel = (
+            word(record, 6),
+            word(record, 7),
+            word(record, 8),
+            word(record, 9),
+            word(record, 10),
+        )
+        tid, n_threads = word(at, TID), word(at, N_THREADS)
+        alpha = dtype(real(record, 11))
+        scratch = array_at(word(record, 2), n_threads * panel, dtype).reshape(n_threads, panel)
+        if form >= 2:
+            rows = word(at, ROWS)
+            out = array_at(word(record, 1), k * n, dtype).reshape(k, n)
+            a = array_at(word(record, 3), rows * k, dtype).reshape(rows, k)
+            b = array_at(word(record, 4), rows * n, dtype).reshape(rows, n)
+            extra = array_at(word(record, 5), 0, dtype)
+            adds = form == 3 or word(at, ADDS) != 0
+            _gemm(out, scratch, a, b, extra, True, False, alpha, adds, epilogue, tid, n_threads)
+        else:
+            out, a = my_rows(record, 1, at, n, dtype), my_rows(record, 3, at, k, dtype)
+            b = array_at(word(record, 4), k * n, dtype).reshape((k, n) if form == 0 else (n, k))
+            extra = array_at(word(record, 5), n, dtype)
+            if epilogue == gemm.RELU_MASK:
+                extra = my_flat(record, 5, at, n, dtype)
+            _gemm(out, scratch[tid : tid + 1], a, b, extra, False, form == 1, alpha, False, epilogue, 0, 1)
+
+    return product
+
+
+@operation
+def column_sum(dtype: Any) -> Callable[[int, int], None]:
+    """out, x (rows), width: a bias's gradient. Each thread does its share of the columns."""
+
+    def column_sum(record: int, at: int) -> None:
+        width, rows = word(record, 3), word(at, ROWS)
+        x = array_at(word(record, 2), rows * width, dtype).reshape(rows, width)
+        _column_sum(array_at(word(record, 1), width, dtype), x, word(at, ADDS) != 0, word(at, TID), word(at, N_THREADS))
+
+    return column_sum

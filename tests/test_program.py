@@ -1,0 +1,117 @@
+"""Whole epochs in one call: the same bits for any slicing and team, nothing compiled for a network, and interrupts."""
+
+import _thread
+import threading
+
+import numpy as np
+import pytest
+
+import fastfnn as ff
+from fastfnn import compiled, lowering
+from fastfnn_kernels import _config
+
+pytestmark = pytest.mark.skipif(not _config.JIT, reason="without the JIT training runs step by step")
+
+RNG = np.random.default_rng(31)
+X = RNG.integers(0, 256, (203, 5, 6), dtype=np.uint8)
+Y = RNG.integers(0, 7, 203)
+
+
+def network(seed=0, hidden=(11, 9), dtype="float32"):
+    layers = [ff.Flatten(), ff.Normalize(0.5, 0.3, scale=1 / 255)]
+    inputs = 30
+    for width in hidden:
+        layers += [ff.Linear(inputs, width), ff.ReLU()]
+        inputs = width
+    return ff.Sequential(*layers, ff.Linear(inputs, 7), seed=seed, dtype=dtype)
+
+
+def train(model, **options):
+    settings = {"optimizer": ff.SGD(0.1), "epochs": 2, "batch_size": 32, "seed": 1, "progress": False, **options}
+    history = ff.fit(model, X, Y, loss=ff.CrossEntropyLoss(), **settings)
+    return model.parameters.tobytes(), history.loss, history.accuracy
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 32, None])
+@pytest.mark.parametrize("optimizer", [lambda: ff.SGD(0.1), lambda: ff.Adam(0.01)], ids=["sgd", "adam"])
+def test_any_number_of_threads_gives_the_same_bits(optimizer, batch_size):
+    runs = [train(network(), n_threads=n, batch_size=batch_size, optimizer=optimizer()) for n in (1, 2, 3, 4)]
+    assert runs[0] == runs[1] == runs[2] == runs[3]
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_a_batch_in_pieces_is_still_one_step(monkeypatch, n_threads):
+    whole = train(network(dtype="float64"), batch_size=100)
+    monkeypatch.setattr(lowering, "CHUNK_ROWS", 24)
+    model = network(dtype="float64")
+    pieces = train(model, batch_size=100, n_threads=n_threads)
+    np.testing.assert_allclose(pieces[1], whole[1], rtol=1e-12)
+    np.testing.assert_allclose(model.parameters, np.frombuffer(whole[0]), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("seconds", [1e-9, 10.0])
+def test_where_an_epoch_is_sliced_makes_no_difference(monkeypatch, seconds):
+    expected = train(network())
+    monkeypatch.setattr(compiled, "SLICE_SECONDS", seconds)
+    assert train(network()) == expected
+
+
+def test_the_compiled_path_is_taken_for_all_that_is_ours(monkeypatch):
+    taken = []
+    monkeypatch.setattr(compiled.Program, "run", lambda self, order: taken.append(self) or iter([(1.0, 1, len(X), 0)]))
+    for optimizer in (ff.SGD(0.1), ff.SGD(0.1, momentum=0.9), ff.Adam()):
+        train(network(), optimizer=optimizer, epochs=1)
+    assert len(taken) == 3
+
+
+def test_a_second_network_compiles_nothing():
+    from numba.core import event
+
+    train(network())
+    compilations = []
+
+    class Count(event.Listener):
+        def on_start(self, event):
+            compilations.append(event.data)
+
+        def on_end(self, event):
+            pass
+
+    before = _operations_compiled()
+    listener = Count()
+    event.register("numba:compile", listener)
+    try:
+        train(network(seed=5, hidden=(40, 23, 17, 8)), batch_size=50)
+    finally:
+        event.unregister("numba:compile", listener)
+    assert compilations == []
+    assert _operations_compiled() == before
+
+
+def _operations_compiled():
+    from fastfnn_kernels.operations import _record
+
+    return _record._compiled.cache_info().currsize
+
+
+def test_momentum_and_adam_go_on_where_the_last_fit_stopped():
+    for make in (lambda: ff.SGD(0.05, momentum=0.9), lambda: ff.Adam(0.01)):
+        once, twice = network(dtype="float64"), network(dtype="float64")
+        rng, optimizer = np.random.default_rng(1), make()
+        train(once, optimizer=make(), epochs=4)
+        for _ in range(2):
+            train(twice, optimizer=optimizer, epochs=2, seed=rng)
+        np.testing.assert_array_equal(once.parameters, twice.parameters)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_an_interrupt_stops_between_steps_and_leaves_no_thread(n_threads):
+    model, before = network(), threading.active_count()
+    timer = threading.Timer(0.3, _thread.interrupt_main)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        train(model, epochs=10**6, n_threads=n_threads)
+    timer.join()
+    assert threading.active_count() == before
+    assert np.isfinite(model.parameters).all()
+    train(model, epochs=1, n_threads=n_threads)
