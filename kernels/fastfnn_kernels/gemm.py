@@ -6,7 +6,7 @@ packing of `a` and no recursion; small products are the main case. What each loo
     rows in blocks of ROW_BLOCK         a block of `a` stays in the second-level cache
       depth in blocks (_depth_block)    a panel of `b` stays in the first-level cache
         columns in panels of vectors    a panel is packed: contiguous, aligned, transposed where need be
-          rows in tiles                 multiply_tile: the sum in registers (simd.py)
+          rows in tiles                 multiply_tile: the sum in registers (simd/tile.py)
 
 An element of `out` is summed over the depth in one fixed order, whichever thread, panel or tile it falls to: results
 are the same bit for bit for any number of threads.

@@ -1,0 +1,146 @@
+"""What intrinsics are written with: the host's vector width, and vector instructions as LLVM IR."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.core import config as numba_config
+from numba.extending import intrinsic as numba_intrinsic
+from numba.np.arrayobj import make_array
+
+# An intrinsic is written with a leading typing context that its callers do not pass; no type checker knows that.
+intrinsic: Any = numba_intrinsic
+config: Any = numba_config  # its settings are made at run time
+
+I32, I64 = ir.IntType(32), ir.IntType(64)
+
+
+def _host_vector_bytes() -> int:
+    """Width of a vector register: what numba will compile for, not merely what the host has."""
+    if config.CPU_FEATURES is not None:
+        features = set(config.CPU_FEATURES.split(","))
+    elif config.CPU_NAME is not None:  # "generic", or a processor whose features numba is not told
+        features = set()
+    else:
+        features = {f"+{name}" for name, on in binding.get_host_cpu_features().items() if on}
+    if "+avx512f" in features:
+        return 64
+    return 32 if "+avx2" in features else 16  # SSE2 and NEON are both 128 bits wide
+
+
+if sys.platform == "win32":
+    binding.load_library_permanently("kernel32.dll")  # SwitchToThread
+
+VECTOR_BYTES = _host_vector_bytes()
+#: How many vector registers there are: they bound the micro-kernel's tile.
+VECTOR_REGISTERS = 32 if VECTOR_BYTES == 64 or platform.machine().lower() in ("arm64", "aarch64") else 16
+
+
+def pointer_to(context: Any, builder: ir.IRBuilder, array_type: types.Array, array: Any, offset: Any) -> Any:
+    """Address of element `offset` (a flat, element-counted index) of `array`."""
+    return builder.gep(make_array(array_type)(context, builder, array).data, [offset])
+
+
+def emit_prefetch(builder: ir.IRBuilder, pointer: Any, *, for_writing: bool) -> None:
+    byte = ir.IntType(8).as_pointer()
+    function = ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32])
+    fetch = cgutils.get_or_insert_function(builder.module, function, "llvm.prefetch.p0")
+    builder.call(fetch, [builder.bitcast(pointer, byte), I32(int(for_writing)), I32(3), I32(1)])
+
+
+class Emit:
+    """Vector instructions of one element type, bound to a builder."""
+
+    def __init__(self, context: Any, builder: ir.IRBuilder, dtype: Any) -> None:
+        lanes = VECTOR_BYTES * 8 // dtype.bitwidth
+        self.builder, self.lanes = builder, lanes
+        self.scalar = context.get_value_type(dtype)
+        self.vector = ir.VectorType(self.scalar, lanes)
+        self.align = dtype.bitwidth // 8
+        suffix = f"v{lanes}f{dtype.bitwidth}"
+        mask = ir.VectorType(ir.IntType(1), lanes)
+        pointer = self.vector.as_pointer()
+        declare = lambda name, result, args: cgutils.get_or_insert_function(  # noqa: E731
+            builder.module, ir.FunctionType(result, args), name
+        )
+        # fmuladd, not fma: where the host has no FMA unit it becomes a multiply and an add, not a library call.
+        self._fmuladd = declare(f"llvm.fmuladd.{suffix}", self.vector, [self.vector] * 3)
+        self._load = declare(f"llvm.masked.load.{suffix}.p0", self.vector, [pointer, I32, mask, self.vector])
+        self._store = declare(f"llvm.masked.store.{suffix}.p0", ir.VoidType(), [self.vector, pointer, I32, mask])
+
+    def constant(self, value: float) -> ir.Constant:
+        return ir.Constant(self.vector, [value] * self.lanes)
+
+    def zero(self) -> ir.Constant:
+        return self.constant(0.0)
+
+    def broadcast(self, scalar: Any) -> Any:
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, I32(0))
+        return self.builder.shuffle_vector(
+            first, undefined, ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
+        )
+
+    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
+        return self.builder.call(self._fmuladd, [a, b, c])
+
+    def first_lanes(self, count: Any) -> Any:
+        """Mask of the first `count` lanes (an i64)."""
+        lane_type = ir.VectorType(I64, self.lanes)
+        undefined = ir.Constant(lane_type, ir.Undefined)
+        first = self.builder.insert_element(undefined, count, I32(0))
+        counts = self.builder.shuffle_vector(
+            first, undefined, ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
+        )
+        return self.builder.icmp_signed("<", ir.Constant(lane_type, list(range(self.lanes))), counts)
+
+    def with_mask(self, count: Any, body: Callable[[Any], None]) -> None:
+        """Emit ``body(mask of the first `count` lanes)``.
+
+        SSE2 and NEON have no masked instructions: LLVM makes a branch of every lane. There a second body without a
+        mask serves whole vectors.
+        """
+        if VECTOR_BYTES > 16:
+            body(self.first_lanes(count))
+            return
+        whole = self.builder.icmp_signed("==", count, I64(self.lanes))
+        with self.builder.if_else(whole) as (all_lanes, some_lanes):
+            with all_lanes:
+                body(None)
+            with some_lanes:
+                body(self.first_lanes(count))
+
+    def reduce(self, combine: Callable[[Any, Any], Any], vector: Any) -> Any:
+        """A vector's elements combined into one: its lower half with its upper, and so on."""
+        half = self.lanes // 2
+        while half:
+            index = ir.VectorType(I32, half)
+            lower, upper = (ir.Constant(index, list(range(first, first + half))) for first in (0, half))
+            vector = combine(
+                self.builder.shuffle_vector(vector, vector, lower), self.builder.shuffle_vector(vector, vector, upper)
+            )
+            half //= 2
+        return self.builder.extract_element(vector, I32(0))
+
+    def load(self, pointer: Any, mask: Any = None, other: Any = None) -> Any:
+        """The vector at `pointer`; a lane that `mask` leaves out is `other`'s, or zero."""
+        address = self.builder.bitcast(pointer, self.vector.as_pointer())
+        if mask is None:
+            value = self.builder.load(address)
+            value.align = self.align
+            return value
+        return self.builder.call(self._load, [address, I32(self.align), mask, other or self.zero()])
+
+    def store(self, value: Any, pointer: Any, mask: Any = None) -> None:
+        address = self.builder.bitcast(pointer, self.vector.as_pointer())
+        if mask is None:
+            stored: Any = self.builder.store(value, address)
+            stored.align = self.align
+        else:
+            self.builder.call(self._store, [value, address, I32(self.align), mask])

@@ -1,0 +1,128 @@
+"""Atomics, bits, prefetch, and the records of a program: memory as the machine has it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.np.arrayobj import make_array, populate_array
+
+from fastfnn_kernels.simd._emit import I32, I64, emit_prefetch, intrinsic, pointer_to
+
+
+@intrinsic
+def atomic_load(typing, array, index):  # type: ignore[no-untyped-def]
+    """``array[index]`` of an int64 array; what other threads wrote before their matching store is visible after it."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        return builder.load_atomic(pointer_to(context, builder, signature.args[0], args[0], args[1]), "acquire", 8)
+
+    return types.int64(array, types.intp), codegen
+
+
+@intrinsic
+def atomic_store(typing, array, index, value):  # type: ignore[no-untyped-def]
+    """``array[index] = value`` for an int64 array, after everything this thread wrote before."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        builder.store_atomic(args[2], pointer_to(context, builder, signature.args[0], args[0], args[1]), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.int64), codegen
+
+
+@intrinsic
+def atomic_add(typing, array, index, value):  # type: ignore[no-untyped-def]
+    """Add to ``array[index]`` of an int64 array in one indivisible step; returns the value before."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        pointer = pointer_to(context, builder, signature.args[0], args[0], args[1])
+        return builder.atomic_rmw("add", pointer, args[2], "seq_cst")
+
+    return types.int64(array, types.intp, types.int64), codegen
+
+
+@intrinsic
+def yield_thread(typing):  # type: ignore[no-untyped-def]
+    """Let another thread have this core."""
+    name = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(I32, []), name), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def bits_of(typing, x):  # type: ignore[no-untyped-def]
+    """The bit pattern of a float32 or float64 as an int32 or int64."""
+    bits = types.int32 if x.bitwidth == 32 else types.int64
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(bits))
+
+    return bits(x), codegen
+
+
+@intrinsic
+def float_of(typing, bits):  # type: ignore[no-untyped-def]
+    """The float32 or float64 that has the bit pattern of an int32 or int64."""
+    real = types.float32 if bits.bitwidth == 32 else types.float64
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(real))
+
+    return real(bits), codegen
+
+
+@intrinsic
+def prefetch(typing, address):  # type: ignore[no-untyped-def]
+    """Have the cache line at `address` fetched for reading; a wrong address does no harm."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        emit_prefetch(builder, builder.inttoptr(args[0], I64.as_pointer()), for_writing=False)
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@intrinsic
+def word(typing, address, index):  # type: ignore[no-untyped-def]
+    """The int64 at `address` + 8 * `index`: a field of an operation's record."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        return builder.load(builder.gep(builder.inttoptr(args[0], I64.as_pointer()), [args[1]]))
+
+    return types.int64(types.int64, types.intp), codegen
+
+
+@intrinsic
+def array_at(typing, address, count, dtype):  # type: ignore[no-untyped-def]
+    """The `count` numbers of `dtype` (a NumPy scalar class) at `address`, as a flat array; Python keeps them alive."""
+    element = dtype.instance_type
+    array_type = types.Array(element, 1, "C")
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        array = make_array(array_type)(context, builder)
+        item_bytes = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(element)))
+        data = builder.inttoptr(args[0], context.get_data_type(element).as_pointer())
+        populate_array(array, data=data, shape=[args[1]], strides=[item_bytes], itemsize=item_bytes, meminfo=None)
+        return array._getvalue()
+
+    return array_type(types.int64, types.intp, dtype), codegen
+
+
+@intrinsic
+def call_operation(typing, function, record, at):  # type: ignore[no-untyped-def]
+    """Call the operation at the address `function` with the addresses of its record and of the thread's place."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        operation = ir.FunctionType(ir.VoidType(), [I64, I64])
+        builder.call(builder.inttoptr(args[0], operation.as_pointer()), args[1:])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
