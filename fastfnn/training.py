@@ -100,7 +100,8 @@ def _inputs(model: Any, x: ArrayLike, name: str = "x") -> Array:
         model.output_shape(array.shape[1:])
     except InvalidValueError as error:
         raise InvalidValueError(f"{name} has shape {array.shape}: {error}") from None
-    return check.plain(array)
+    supported = array.dtype.kind != "f" or array.dtype.newbyteorder("=") in check.DTYPES
+    return check.plain(array, None if supported else model.dtype)  # no kernel reads half or extended precision
 
 
 def _pair(model: Sequential, loss: Any, x: ArrayLike, y: ArrayLike, x_name: str = "x", y_name: str = "y"):  # type: ignore[no-untyped-def]
@@ -205,7 +206,7 @@ def fit(
         with _team(model, batch_size, n_threads) as team:
             plan = Plan(model, loss, x.shape[1:], x.dtype, batch_size, team)
             for epoch in range(1, epochs + 1):
-                order = rng.permutation(rows) if shuffle and batch_size < rows else None
+                order = rng.permutation(rows).astype(np.int64) if shuffle and batch_size < rows else None
                 _epoch(plan, optimizer, x, y, order, batch_size, epoch, history, bar)
                 if validation_data is not None:
                     result = _evaluate(model, *validation_data, loss, team)

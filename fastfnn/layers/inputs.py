@@ -65,9 +65,10 @@ class Normalize(Layer):
         return (self.scale / std).astype(self.dtype), (-mean / std).astype(self.dtype)
 
     def forward(self, x: ArrayLike) -> Array:
-        array = check.plain(np.asarray(x))
+        array = np.asarray(x)
         if array.dtype.kind not in "fiub":
             raise InvalidValueError(f"x has dtype {array.dtype}; expected numbers")
+        array = check.float_array("x", array, dtype=self.dtype) if array.dtype.kind == "f" else check.plain(array)
         if array.ndim < 2:
             raise InvalidValueError(f"x has shape {array.shape}; expected (n, …), a sample in each row")
         factor, shift = self.factor_and_shift()

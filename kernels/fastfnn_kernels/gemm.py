@@ -116,20 +116,25 @@ def _pack_transposed(panel, width, b, b0, ldb, depth, columns):  # type: ignore[
 
 @helper
 def _finish(c, ldc, extra, epilogue, i0, i1, j0, j1):  # type: ignore[no-untyped-def]
-    """Apply the epilogue to rows i0..i1 and columns j0..j1 of the finished product."""
+    """Apply the epilogue to rows i0..i1 and columns j0..j1 of the finished product.
+
+    Indices are unsigned: a signed one could be negative for all numba knows, and its test for wrapping round would
+    keep the loops from being vectorised.
+    """
     zero = c.dtype.type(0)
+    first, columns = np.uint64(j0), np.uint64(j1 - j0)
     for i in range(i0, i1):
-        row = i * ldc
+        start = np.uint64(i * ldc) + first
         if epilogue == BIAS:
-            for j in range(j0, j1):
-                c[row + j] += extra[j]
+            for j in range(columns):
+                c[start + j] += extra[first + j]
         elif epilogue == BIAS_RELU:
-            for j in range(j0, j1):
-                value = c[row + j] + extra[j]
-                c[row + j] = zero if value < zero else value  # in this order a NaN stays one
+            for j in range(columns):
+                value = c[start + j] + extra[first + j]
+                c[start + j] = zero if value < zero else value  # in this order a NaN stays one
         elif epilogue == RELU_MASK:
-            for j in range(j0, j1):
-                c[row + j] = c[row + j] if extra[row + j] > zero else zero
+            for j in range(columns):
+                c[start + j] = c[start + j] if extra[start + j] > zero else zero
 
 
 @kernel(reference.gemm, scratch=1, in_place=True)
