@@ -307,6 +307,19 @@ def cross_entropy(
     return _reduced(_cross_entropy(logits, target, reduction, label_smoothing, n_threads)[0], reduction)
 
 
+def cross_entropy_and_gradient(
+    logits: ArrayLike,
+    target: ArrayLike,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    *,
+    n_threads: int | None = None,
+) -> tuple[Any, Array]:
+    """What `cross_entropy` and `cross_entropy_backward` return, for the price of one: the kernel makes both."""
+    losses, grad = _cross_entropy(logits, target, reduction, label_smoothing, n_threads)
+    return _reduced(losses, reduction), grad
+
+
 def cross_entropy_backward(
     logits: ArrayLike,
     target: ArrayLike,

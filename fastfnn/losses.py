@@ -107,10 +107,14 @@ class CrossEntropyLoss(_ClassLoss):
         self.label_smoothing = check.real("label_smoothing", label_smoothing, least=0, below=1)
 
     def _forward(self, prediction: ArrayLike, target: ArrayLike) -> Any:
-        return functional.cross_entropy(prediction, target, self.reduction, self.label_smoothing)
+        # One kernel makes both, so the gradient is kept for backward.
+        loss, self._grad = functional.cross_entropy_and_gradient(
+            prediction, target, self.reduction, self.label_smoothing
+        )
+        return loss
 
     def _backward(self, prediction: ArrayLike, target: ArrayLike) -> Array:
-        return functional.cross_entropy_backward(prediction, target, self.reduction, self.label_smoothing)
+        return self._grad
 
     def compute(
         self, losses: Array, grad: Array | None, prediction: Array, target: Array, scale: float, team: Any

@@ -18,7 +18,7 @@ from fastfnn.errors import InvalidTypeError, InvalidValueError, NonFiniteLossErr
 from fastfnn.functional import FLOPS_PER_NANOSECOND, cores, sigmoid, softmax
 from fastfnn.layers import LogSoftmax, Sigmoid, Softmax
 from fastfnn.losses import Loss
-from fastfnn.lowering import CHUNK_ROWS, Plan, n_correct
+from fastfnn.lowering import Plan, n_correct
 from fastfnn.model import Sequential
 from fastfnn.optim import Optimizer
 from fastfnn.progress import Progress
@@ -27,6 +27,8 @@ Array = NDArray[Any]
 
 #: Nanoseconds of one thread's work a step below which a second thread does not pay for the step's three barriers.
 WORK_WORTH_BARRIERS = 30_000.0
+#: The same for a single call, which starts its threads and ends them.
+WORK_WORTH_TEAM = 1_000_000.0
 
 
 class Evaluation(NamedTuple):
@@ -123,11 +125,15 @@ def _pair(model: Sequential, loss: Any, x: ArrayLike, y: ArrayLike, x_name: str 
         raise type(error)(str(error).replace("y ", f"{y_name} ", 1)) from None
 
 
-def _team(model: Sequential, rows: int, n_threads: int | None) -> Any:
-    """A team of the asked size; by default one thread where a step is too small to share."""
-    nanoseconds = 4.0 * rows * model.n_parameters / FLOPS_PER_NANOSECOND
-    automatic = cores() if nanoseconds >= WORK_WORTH_BARRIERS else 1
+def _team(n_threads: int | None, nanoseconds: float, worth: float) -> Any:
+    """A team of the asked size; by default one thread where the work is not worth more."""
+    automatic = cores() if nanoseconds >= worth else 1
     return kernels.team.Team(check.n_threads(n_threads, automatic=automatic))
+
+
+def _work(model: Sequential, rows: int, products: int) -> float:
+    """Nanoseconds of one thread, roughly, for so many products with all weights."""
+    return 2.0 * products * rows * model.n_parameters / FLOPS_PER_NANOSECOND
 
 
 def fit(
@@ -203,7 +209,7 @@ def fit(
 
     bar = Progress(epochs, rows, progress)
     try:
-        with _team(model, batch_size, n_threads) as team:
+        with _team(n_threads, _work(model, batch_size, 2), WORK_WORTH_BARRIERS) as team:
             plan = Plan(model, loss, x.shape[1:], x.dtype, batch_size, team)
             for epoch in range(1, epochs + 1):
                 order = rng.permutation(rows).astype(np.int64) if shuffle and batch_size < rows else None
@@ -317,7 +323,7 @@ def train_step(
     x, y = _pair(model, loss, x, y)
     if not isinstance(optimizer, Optimizer):
         raise InvalidTypeError(f"optimizer is {optimizer!r}; expected an optimizer such as SGD(lr=0.1)")
-    with _team(model, len(x), n_threads) as team:
+    with _team(n_threads, _work(model, len(x), 2), WORK_WORTH_TEAM) as team:
         plan = Plan(model, loss, x.shape[1:], x.dtype, len(x), team)
         value, right = plan.batch(x, y, slice(0, len(x)), len(x))
         if not math.isfinite(value):
@@ -354,7 +360,7 @@ def evaluate(model: Sequential, x: ArrayLike, y: ArrayLike, *, loss: Loss, n_thr
         ``loss, accuracy = evaluate(...)``; the accuracy is NaN where the targets are no classes.
     """
     x, y = _pair(model, loss, x, y)
-    with _team(model, min(len(x), CHUNK_ROWS), n_threads) as team:
+    with _team(n_threads, _work(model, len(x), 1), WORK_WORTH_TEAM) as team:
         return _evaluate(model, x, y, loss, team)
 
 
@@ -362,7 +368,7 @@ def predict_raw(model: Sequential, x: ArrayLike, *, n_threads: int | None = None
     """The model's outputs as they are, (n, …), for any number of rows."""
     x = _inputs(model, x)
     out = np.empty((len(x), *model.output_shape(x.shape[1:])), model.dtype)
-    with _team(model, min(len(x), CHUNK_ROWS), n_threads) as team:
+    with _team(n_threads, _work(model, len(x), 1), WORK_WORTH_TEAM) as team:
         for part, prediction in _forward(model, x, team):
             out[part] = prediction
     return out

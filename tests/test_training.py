@@ -189,7 +189,9 @@ def test_every_row_is_seen_once_an_epoch():
     assert (orders[0] != orders[1]).any()
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int16", "int64", "float16", "float32", "float64", "longdouble", ">f4", "bool"])
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "int16", "int64", "float16", "float32", "float64", "longdouble", ">f4", "bool"]
+)
 def test_inputs_are_taken_as_they_come(dtype):
     x = RNG.integers(0, 2, (N, 3, 4)).astype(dtype)
     models = [ff.Sequential(ff.Flatten(), *network(ff.ReLU()).layers) for _ in range(2)]
