@@ -268,7 +268,7 @@ def chunk_rows(sample_shape: tuple[int, ...], dtype: Any, batch_rows: int) -> in
     """Rows that go through the network together; it does not depend on the number of threads, so results do not."""
     row_bytes = max(1, math.prod(sample_shape)) * np.dtype(dtype).itemsize
     fitting = CHUNK_BYTES // row_bytes // 64 * 64
-    return max(1, min(CHUNK_ROWS, max(64, fitting), batch_rows))
+    return min(CHUNK_ROWS, max(64, fitting), batch_rows)
 
 
 class Plan:
@@ -297,7 +297,9 @@ class Plan:
         model.gather_parameters()
         self.model, self.loss, self.team = model, loss, team
         self.sample_shape, self.x_dtype = sample_shape, np.dtype(x_dtype)
-        self.rows = chunk_rows(sample_shape, model.dtype, batch_rows)
+        # Without a loss each kernel is a call of its own, so pieces are larger: there are fewer calls.
+        fitting = CHUNK_ROWS if loss is None else chunk_rows(sample_shape, model.dtype, batch_rows)
+        self.rows = max(1, min(fitting, batch_rows))
         self.steps = _steps(model, sample_shape, x_dtype, self.rows, team)
         self.output_shape = model.output_shape(sample_shape)
         self.inputs = np.empty((self.rows, *sample_shape), x_dtype)
