@@ -332,9 +332,9 @@ def train_step(
     return Evaluation(value, right / len(x) if loss.classifies else math.nan)
 
 
-def _forward(model: Sequential, x: Array, team: Any, plan: Plan | None = None) -> Iterable[tuple[slice, Array]]:
+def _forward(model: Sequential, x: Array, team: Any) -> Iterator[tuple[slice, Array]]:
     """Outputs chunk by chunk, in a buffer that the next chunk overwrites."""
-    plan = plan or Plan(model, None, x.shape[1:], x.dtype, len(x), team)
+    plan = Plan(model, None, x.shape[1:], x.dtype, len(x), team)
     for start in range(0, len(x), plan.rows):
         part = slice(start, min(start + plan.rows, len(x)))
         yield part, plan.forward(x[part])
