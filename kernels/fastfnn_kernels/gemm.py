@@ -33,11 +33,12 @@ WIDEST_PANEL = 4 if VECTOR_REGISTERS == 32 else 2
 TILE_ROWS_4, TILE_ROWS_3 = 6, 8  # wider than 16 registers hold
 TILE_ROWS_2, TILE_ROWS_1 = (12, 14) if VECTOR_REGISTERS == 32 else (6, 8)
 
-#: Bytes of a packed panel of `b`: most of a 32 KiB first-level cache, so that rows of `a` fit beside it.
-PANEL_BYTES = 28 * 1024
+#: Bytes of a packed panel of `b`: less than a first-level cache, so that rows of `a` fit beside it. Narrower vectors
+#: have narrower panels, which would otherwise be so deep that the rows of `a` drive them out.
+PANEL_BYTES = (28 if VECTOR_BYTES == 64 else 14) * 1024
 ROW_BLOCK = 512
 #: With fewer rows than this, packing a panel costs more than it saves (a transposed `b` is always packed).
-ROWS_WORTH_PACKING = 192
+ROWS_WORTH_PACKING = 192 if VECTOR_BYTES == 64 else 32
 
 
 def scratch_for(dtype: Any, n_threads: int = 1) -> NDArray[Any]:

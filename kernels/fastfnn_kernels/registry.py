@@ -184,7 +184,7 @@ def _round(count: int, *lengths: Iterable[int]) -> tuple[Shape, ...]:
 _EDGES = (*range(18), 23, 24, 25, 31, 32, 33, 63, 64, 65, 127, 128, 129, 191, 192, 193, 513)
 _CLASSES = (10, 1, 3, 4, 5, 2, 7, 8, 9, 15, 16, 17, 100, 31, 33, 6, 65)
 _COLUMNS = (1, 3, 4, 5, 7, 8, 9, 10, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 100, 129, 2)
-#: A panel is full at a depth of 112, 448 or 896, by the machine's vectors (`gemm._depth_block`).
+#: A panel is full at a depth of 112, 224 or 448, by the machine's vectors (`gemm._depth_block`).
 _DEPTHS = (1, 7, 2, 16, 111, 10, 113, 447, 225, 895, 0, 449, 897, 33, 112)
 
 FLAT = {"shapes": tuple((n,) for n in _EDGES), "bench_shapes": ((6_400,), (79_510,), (4_000_000,))}
