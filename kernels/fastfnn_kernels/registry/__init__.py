@@ -1,0 +1,53 @@
+"""Every public kernel: its reference twin, arguments to call it with, FLOPs, bytes and tolerance.
+
+The tests and the benchmarks are driven by `SPECS`. A new kernel gets a line in one of the files here, by family; a
+test fails until it has one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+import fastfnn_kernels
+from fastfnn_kernels import operations, program
+from fastfnn_kernels.registry import dense
+from fastfnn_kernels.registry._spec import Draw, Spec
+from fastfnn_kernels.registry.dense import gemm_arguments
+
+__all__ = ["SPECS", "Draw", "Spec", "compile_all", "gemm_arguments", "public_kernels"]
+
+#: What kernels are made of, and this package: modules without kernels.
+NOT_KERNEL_MODULES = {"operations", "program", "reference", "registry", "simd", "team", "vecmath"}
+#: Public functions in kernel modules that are no kernels.
+NOT_KERNELS = {"gemm.scratch_for"}
+
+SPECS: dict[str, Spec] = {spec.name: spec for family in (dense,) for spec in family.SPECS}
+
+
+def public_kernels() -> dict[str, Callable[..., None]]:
+    """Every public function of every kernel module, as "module.function"."""
+    names = [m.name for m in pkgutil.iter_modules(fastfnn_kernels.__path__)]
+    found = {}
+    for module_name in (n for n in names if n not in NOT_KERNEL_MODULES and not n.startswith("_")):
+        module = importlib.import_module(f"fastfnn_kernels.{module_name}")
+        for name, value in vars(module).items():
+            own = inspect.isfunction(value) and value.__module__ == module.__name__
+            if own and not name.startswith("_") and f"{module_name}.{name}" not in NOT_KERNELS:
+                found[f"{module_name}.{name}"] = value
+    return found
+
+
+def compile_all(dtype: DTypeLike) -> None:
+    """Compile every kernel (by a call on tiny arguments) and every operation for `dtype`, or load it from the cache."""
+    rng = np.random.default_rng(0)
+    for spec in SPECS.values():
+        tiny = next(shape for shape in spec.shapes if 0 not in shape)
+        spec.kernel(*spec.make_args(rng, dtype, tiny, n_threads=1))
+    operations.compile_all(dtype)
+    program.run_nothing()

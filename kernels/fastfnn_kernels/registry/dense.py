@@ -1,0 +1,197 @@
+"""Kernels of feed-forward networks: products, activations, softmaxes, losses, optimizers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastfnn_kernels import activations, gemm, linear, losses, normalization, optim, reference, softmax
+from fastfnn_kernels.registry._spec import (
+    EDGES,
+    FLAT,
+    IMAGES,
+    ROWS,
+    Draw,
+    Shape,
+    round_robin,
+    spec_of,
+    sum_over_classes,
+    sum_over_rows,
+)
+
+Array = NDArray[Any]
+
+_COLUMNS = (1, 3, 4, 5, 7, 8, 9, 10, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 100, 129, 2)
+#: A panel is full at a depth of 112, 224 or 448, by the machine's vectors (`gemm._depth_block`).
+_DEPTHS = (1, 7, 2, 16, 111, 10, 113, 447, 225, 895, 0, 449, 897, 33, 112)
+
+
+def _products(*bench_shapes: Shape) -> dict[str, Any]:
+    shapes = round_robin(46, EDGES[1:], _DEPTHS, _COLUMNS)
+    big = ((513, 7, 33), (193, 448, 17), (5, 784, 100), (1025, 3, 10))
+    return {"shapes": (*shapes, *big, (0, 7, 10)), "bench_shapes": bench_shapes, "scale": lambda m, k, n: 1 + k}
+
+
+_FORWARD = _products((64, 784, 100), (128, 784, 100), (256, 784, 100), (64, 100, 10), (512, 512, 512))
+_TO_INPUT = _products((64, 100, 784), (256, 100, 784), (64, 10, 100), (512, 512, 512))
+_TO_WEIGHT = _products((784, 64, 100), (784, 256, 100), (100, 64, 10), (512, 512, 512))
+
+
+def gemm_arguments(
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    accumulate: bool = False,
+    epilogue: int = gemm.NO_EPILOGUE,
+    alpha: float = 1.0,
+) -> Callable[..., tuple[Any, ...]]:
+    """How to draw a product of shape (m, k, n)."""
+
+    def draw(d: Draw, m: int, k: int, n: int) -> tuple[Any, ...]:
+        out = d.normal(m, n) if accumulate else d.blank(m, n)
+        a = d.normal(k, m) if transpose_a else d.normal(m, k)
+        b = d.normal(n, k) if transpose_b else d.normal(k, n)
+        extra = {gemm.NO_EPILOGUE: 0, gemm.RELU_MASK: m * n}.get(epilogue, n)
+        return out, d.panels(), a, b, d.normal(extra), transpose_a, transpose_b, d.scalar(alpha), accumulate, epilogue
+
+    return draw
+
+
+def _nll(d: Draw, n: int, c: int) -> tuple[Array, Array]:
+    return d.blank(n, dtype=np.float64), d.between(-5, -0.01, n, c)
+
+
+def _cross_entropy(smoothing: float, rows: bool) -> Callable[..., tuple[Any, ...]]:
+    def draw(d: Draw, n: int, c: int) -> tuple[Any, ...]:
+        target = d.weights(n, c) if rows else d.labels(n, c)
+        logits = d.normal(n, c, spread=4)
+        return d.blank(n, dtype=np.float64), d.blank(n, c), logits, target, d.scalar(0.7), d.scalar(smoothing)
+
+    return draw
+
+
+def _adam(d: Draw, n: int) -> tuple[Any, ...]:
+    scalars = (0.01, 0.9, 0.999, 1e-8, 0.02, 1 - 0.9**3, 1 - 0.999**3)  # lr, betas, eps, decay, corrections of step 3
+    return d.normal(n), d.normal(n), d.between(0.01, 1, n), d.normal(n), *map(d.scalar, scalars)
+
+
+def _momentum(nesterov: bool) -> Callable[..., tuple[Any, ...]]:
+    return lambda d, n: (
+        d.normal(n), d.normal(n), d.normal(n), d.scalar(0.1), d.scalar(0.9), nesterov, d.scalar(0.02)
+    )  # fmt: skip
+
+
+def _scaled(source: Callable[[Draw, int, int], Array]) -> Callable[..., tuple[Any, ...]]:
+    return lambda d, n, c, block: (d.blank(n, c * block), source(d, n, c * block), d.normal(c), d.normal(c))
+
+
+def _other_float(d: Draw, rows: int, columns: int) -> Array:
+    return d.normal(rows, columns).astype(np.float32 if d.dtype == np.float64 else np.float64)
+
+
+# fmt: off
+SPECS = [
+    spec_of("relu", activations.relu, lambda d, n: (d.blank(n), d.normal(n)), 1, **FLAT),
+    spec_of("relu_backward", activations.relu_backward,
+          lambda d, n: (d.blank(n), d.normal(n), d.normal(n)), 1, **FLAT),
+    spec_of("leaky_relu", activations.leaky_relu, lambda d, n: (d.blank(n), d.normal(n), d.scalar(0.01)), 2, **FLAT),
+    spec_of("leaky_relu_backward", activations.leaky_relu_backward,
+          lambda d, n: (d.blank(n), d.normal(n), d.normal(n), d.scalar(0.01)), 2, **FLAT),
+    spec_of("sigmoid", activations.sigmoid, lambda d, n: (d.blank(n), d.normal(n, spread=4)), 4, **FLAT),
+    spec_of("sigmoid_backward", activations.sigmoid_backward,
+          lambda d, n: (d.blank(n), d.normal(n), d.unit(n)), 3, **FLAT),
+    spec_of("tanh", activations.tanh, lambda d, n: (d.blank(n), d.normal(n, spread=2)), 4, **FLAT),
+    spec_of("tanh_backward", activations.tanh_backward,
+          lambda d, n: (d.blank(n), d.normal(n), d.between(-1, 1, n)), 4, **FLAT),
+    spec_of("log", activations.log, lambda d, n: (d.blank(n), d.between(1e-3, 10, n)), 1, **FLAT),
+    spec_of("log_backward", activations.log_backward,
+          lambda d, n: (d.blank(n), d.normal(n), d.between(1e-3, 10, n)), 1, **FLAT),
+
+    spec_of("gemm_nn", gemm.gemm, gemm_arguments(), 2, **_FORWARD),
+    spec_of("gemm_nn_accumulate", gemm.gemm, gemm_arguments(accumulate=True), 2, **_FORWARD),
+    spec_of("gemm_nn_bias", gemm.gemm, gemm_arguments(epilogue=gemm.BIAS), 2, **_FORWARD),
+    spec_of("gemm_nn_bias_relu", gemm.gemm, gemm_arguments(epilogue=gemm.BIAS_RELU), 2, **_FORWARD),
+    spec_of("gemm_nt", gemm.gemm, gemm_arguments(transpose_b=True), 2, **_TO_INPUT),
+    spec_of("gemm_nt_relu_mask", gemm.gemm, gemm_arguments(transpose_b=True, epilogue=gemm.RELU_MASK), 2, **_TO_INPUT),
+    spec_of("gemm_tn", gemm.gemm, gemm_arguments(transpose_a=True), 2, **_TO_WEIGHT),
+    spec_of("gemm_tn_scaled_update", gemm.gemm,
+          gemm_arguments(transpose_a=True, accumulate=True, alpha=-0.1), 2, **_TO_WEIGHT),
+    spec_of("gemm_tt", gemm.gemm, gemm_arguments(transpose_a=True, transpose_b=True), 2, **_products((512, 512, 512))),
+
+    spec_of("linear", linear.linear,
+          lambda d, m, k, n: (d.blank(m, n), d.panels(), d.normal(m, k), d.normal(k, n), d.normal(n)), 2,
+          twin=reference.linear, scratch=1, **_FORWARD),
+    spec_of("linear_without_bias", linear.linear,
+          lambda d, m, k, n: (d.blank(m, n), d.panels(), d.normal(m, k), d.normal(k, n)), 2,
+          twin=reference.linear, scratch=1, **_FORWARD),
+    spec_of("linear_relu", functools.partial(linear.linear, relu=True),
+          lambda d, m, k, n: (d.blank(m, n), d.panels(), d.normal(m, k), d.normal(k, n), d.normal(n)), 2,
+          twin=reference.linear_relu, scratch=1, **_FORWARD),
+    spec_of("linear_backward_input", linear.linear_backward_input,
+          lambda d, m, k, n: (d.blank(m, n), d.panels(), d.normal(m, k), d.normal(n, k)), 2,
+          twin=reference.linear_backward_input, scratch=1, **_TO_INPUT),
+    spec_of("linear_backward_input_masked", linear.linear_backward_input,
+          lambda d, m, k, n: (d.blank(m, n), d.panels(), d.normal(m, k), d.normal(n, k), d.normal(m, n)), 2,
+          twin=reference.linear_backward_input, scratch=1, **_TO_INPUT),
+    spec_of("linear_backward_weight", linear.linear_backward_weight,
+          lambda d, m, k, n: (d.blank(m, n), d.panels(), d.normal(k, n), d.normal(k, m)), 2,
+          twin=reference.linear_backward_weight, scratch=1, in_place=True, **_TO_WEIGHT),
+    spec_of("linear_sgd_step", linear.linear_backward_weight,
+          lambda d, m, k, n: (d.normal(m, n), d.panels(), d.normal(k, n), d.normal(k, m), d.scalar(-0.1), True), 2,
+          twin=reference.linear_backward_weight, scratch=1, in_place=True, **_TO_WEIGHT),
+    spec_of("column_sum", linear.column_sum, lambda d, n, c: (d.blank(c), d.normal(n, c), False), 1,
+          scale=sum_over_rows, **ROWS),
+    spec_of("column_sum_accumulate", linear.column_sum, lambda d, n, c: (d.normal(c), d.normal(n, c), True), 1,
+          scale=sum_over_rows, **ROWS),
+
+    spec_of("softmax", softmax.softmax, lambda d, n, c: (d.blank(n, c), d.normal(n, c, spread=4)), 5, **ROWS),
+    spec_of("softmax_backward", softmax.softmax_backward,
+          lambda d, n, c: (d.blank(n, c), d.normal(n, c), d.weights(n, c)), 4, **ROWS),
+    spec_of("log_softmax", softmax.log_softmax,
+          lambda d, n, c: (d.blank(n, c), d.blank(n, c), d.normal(n, c, spread=4)), 5, **ROWS),
+    spec_of("log_softmax_backward", softmax.log_softmax_backward,
+          lambda d, n, c: (d.blank(n, c), d.normal(n, c), d.between(-5, 0, n, c)), 4,
+          scale=sum_over_classes, **ROWS),
+    spec_of("softmax_cross_entropy", softmax.softmax_cross_entropy, _cross_entropy(0, rows=False), 6,
+          scale=sum_over_classes, **ROWS),
+    spec_of("softmax_cross_entropy_smoothed", softmax.softmax_cross_entropy, _cross_entropy(0.1, rows=False), 7,
+          scale=sum_over_classes, **ROWS),
+    spec_of("softmax_cross_entropy_rows", softmax.softmax_cross_entropy_rows, _cross_entropy(0, rows=True), 9,
+          scale=sum_over_classes, **ROWS),
+    spec_of("softmax_cross_entropy_rows_smoothed", softmax.softmax_cross_entropy_rows,
+          _cross_entropy(0.1, rows=True), 9, scale=sum_over_classes, **ROWS),
+
+    # A row of few classes is one cache line: labels touch as much memory as the whole of it.
+    spec_of("nll_losses", losses.nll_losses, lambda d, n, c: (*_nll(d, n, c), d.labels(n, c)), 1, **ROWS),
+    spec_of("nll_losses_rows", losses.nll_losses_rows, lambda d, n, c: (*_nll(d, n, c), d.weights(n, c)), 2,
+          scale=sum_over_classes, **ROWS),
+    spec_of("nll_gradient", losses.nll_gradient,
+          lambda d, n, c: (d.blank(n, c), d.normal(n, c), d.labels(n, c), d.scalar(0.7)), 1, unread=(1,), **ROWS),
+    spec_of("nll_gradient_rows", losses.nll_gradient_rows,
+          lambda d, n, c: (d.blank(n, c), d.normal(n, c), d.weights(n, c), d.scalar(0.7)), 1, unread=(1,), **ROWS),
+    # Terms of up to 100, which LLVM may regroup so that they cancel: (1 - t) log(1 - p) as log(1 - p) - t log(1 - p).
+    spec_of("bce_losses", losses.bce_losses, lambda d, n: (d.blank(n), d.unit(n), d.unit(n)), 7,
+          scale=lambda n: 100, tolerance=2, **FLAT),
+    spec_of("bce_gradient", losses.bce_gradient,
+          lambda d, n: (d.blank(n), d.unit(n), d.unit(n), d.scalar(0.7)), 5, **FLAT),
+    spec_of("bce_with_logits_losses", losses.bce_with_logits_losses,
+          lambda d, n: (d.blank(n), d.normal(n, spread=4), d.unit(n)), 7, **FLAT),
+    spec_of("bce_with_logits_gradient", losses.bce_with_logits_gradient,
+          lambda d, n: (d.blank(n), d.normal(n, spread=4), d.unit(n), d.scalar(0.7)), 6, **FLAT),
+    spec_of("mse_losses", losses.mse_losses, lambda d, n: (d.blank(n), d.normal(n), d.normal(n)), 2, **FLAT),
+    spec_of("mse_gradient", losses.mse_gradient,
+          lambda d, n: (d.blank(n), d.normal(n), d.normal(n), d.scalar(0.7)), 3, **FLAT),
+
+    spec_of("normalize", normalization.normalize, _scaled(Draw.normal), 2, **IMAGES),
+    spec_of("normalize_uint8", normalization.normalize, _scaled(Draw.pixels), 2, scale=lambda *_: 255, **IMAGES),
+    spec_of("normalize_other_float", normalization.normalize, _scaled(_other_float), 2, **IMAGES),
+
+    spec_of("sgd", optim.sgd, lambda d, n: (d.normal(n), d.normal(n), d.scalar(0.1), d.scalar(0.02)), 4, **FLAT),
+    spec_of("sgd_momentum", optim.sgd_momentum, _momentum(nesterov=False), 6, **FLAT),
+    spec_of("sgd_nesterov", optim.sgd_momentum, _momentum(nesterov=True), 8, **FLAT),
+    spec_of("adam", optim.adam, _adam, 15, **FLAT),
+]
+# fmt: on
