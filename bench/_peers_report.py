@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from contenders.common import step_flops
+from contenders.networks import MLP
 
-#: What fastfnn is compared by, for each task: its documented form with default settings.
-HEADLINE = {"step": "fit", "loss": "kernel", "inference": "predict_raw"}
-TITLES = {"step": "training step", "loss": "softmax cross-entropy + gradient", "inference": "inference"}
+#: What fastfnn is compared by, for each kind of task: its documented form with default settings.
+HEADLINE = {
+    "step": "fit",
+    "inference": "predict_raw",
+    "forward": "predict_raw",
+    "gradients": "kernels",
+    "loss": "kernel",
+}
 
 
 def duration(seconds: float) -> str:
@@ -35,24 +40,40 @@ def best(task: dict[str, Any], family: str) -> dict[str, Any] | None:
     return min(entries, key=lambda entry: entry["median_s"], default=None)
 
 
-def _overview(result: dict[str, Any], families: list[str]) -> list[str]:
+def peers(tasks: list[dict[str, Any]]) -> list[str]:
+    """The families beside fastfnn that have an entry in one of the tasks."""
+    entries = (entry for task in tasks for entry in task["contenders"].values())
+    return list(dict.fromkeys(entry["family"] for entry in entries if entry["family"] != "fastfnn"))
+
+
+def _overviews(result: dict[str, Any]) -> list[str]:
+    """A table for the network without convolutions, and one for the others: their peers are not the same."""
+    lines = []
+    for flat in (True, False):
+        tasks = [task for task in result["tasks"] if (task["network"] in ("", MLP)) == flat]
+        if tasks:
+            lines += [*_overview(tasks, result["machine"]["cores"]), ""]
+    return lines
+
+
+def _overview(tasks: list[dict[str, Any]], cores: int) -> list[str]:
     """One line a task: the time of fastfnn, of each peer's best variant, and how many times slower that is."""
-    lines = [
-        f"| task | rows | fastfnn | share of peak | {' | '.join(families)} |",
-        "|---" * (4 + len(families)) + "|",
-    ]
-    for task in result["tasks"]:
+    families = peers(tasks)
+    header = ["task", "rows", "fastfnn", "share of peak", *families]
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    for task in tasks:
         ours, share = headline(task), ""
-        if ours is not None and task["task"] == "step":
-            rate = step_flops(task["batch"]) / ours["median_s"] / 1e9
-            share = f"{rate / (task['peak_gflops_per_core'] * result['machine']['cores']):.0%}"
+        if ours is not None and task["flops"]:
+            rate = task["flops"] / ours["median_s"] / 1e9
+            share = f"{rate / (task['peak_gflops_per_core'] * cores):.0%}"
         cells = []
         for family in families:
             entry = best(task, family)
             ratio = f" ({entry['median_s'] / ours['median_s']:.2f}×)" if entry and ours else ""
             cells.append(duration(entry["median_s"]) + ratio if entry else "")
         own = duration(ours["median_s"]) if ours else ""
-        lines.append(f"| {TITLES[task['task']]} | {task['batch']:,} | {own} | {share} | {' | '.join(cells)} |")
+        row = [task["title"], f"{task['batch']:,}", own, share, *cells]
+        lines.append(f"| {' | '.join(row)} |")
     return lines
 
 
@@ -63,7 +84,7 @@ def _details(task: dict[str, Any]) -> list[str]:
         return []
     figures = list(next(iter(entries.values()))["check"])
     lines = [
-        f"### {TITLES[task['task']]}, {task['batch']:,} rows",
+        f"### {task['title']}, {task['batch']:,} rows",
         "",
         f"FMA peak in the same rounds: {task['peak_gflops_per_core']:.0f} GFLOP/s a core.",
         "",
@@ -86,14 +107,6 @@ def _details(task: dict[str, Any]) -> list[str]:
 def markdown(result: dict[str, Any]) -> str:
     """The whole report."""
     machine, settings = result["machine"], result["settings"]
-    families = list(
-        dict.fromkeys(
-            entry["family"]
-            for task in result["tasks"]
-            for entry in task["contenders"].values()
-            if entry["family"] != "fastfnn"
-        )
-    )
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     load = machine["load_before"]
     lines = [
@@ -103,15 +116,17 @@ def markdown(result: dict[str, Any]) -> str:
         f"copy {result['copy_gbytes_per_s']:.1f} GB/s; load before the run "
         f"{'unknown' if load is None else f'{load:.2f}'}; the run took {result['seconds']:.0f} s.",
         "",
-        f"MLP 784-100-10, SGD, float32, on {result['data']}. Medians of {settings['rounds']} interleaved rounds, each "
-        f"sample about {settings['sample_seconds'] * 1e3:.0f} ms; (n×): how many times faster fastfnn is than this "
-        "peer's best variant. The learning rate is 0.1, below a batch of 64 it is 0.1 · batch / 64. fastfnn is `fit` "
-        "with default threads, whole calls timed. Share of peak: dense arithmetic over the FMA peak of all cores.",
+        f"SGD, float32, on {result['data']}. Medians of {settings['rounds']} interleaved rounds, each sample about "
+        f"{settings['sample_seconds'] * 1e3:.0f} ms; (n×): how many times faster fastfnn is than this peer's best "
+        "variant. The learning rate is 0.1, with convolutions 0.05, below a batch of 64 in proportion to it. fastfnn "
+        "is `fit` with default threads, whole calls timed. Share of peak: dense arithmetic over the FMA peak of all "
+        "cores. A conv block is a convolution 3×3 (padding 1) with bias, ReLU and max-pooling 2×2; backward, gradients "
+        "of weight, bias and, with more than one input channel, the inputs.",
         "",
     ]
     if result["quick"]:
         lines += ["**A quick run: it shows that everything works; its figures mean little.**", ""]
-    lines += [*_overview(result, families), ""]
+    lines += [*_overviews(result)]
     lines += [f"Skipped: {family} ({', '.join(names)} not installed)." for family, names in result["skipped"].items()]
     if result["problems"]:
         lines += ["", "Left out:", "", *(f"- {problem}" for problem in result["problems"])]

@@ -1,6 +1,6 @@
-"""fastfnn beside its peers, each in its best form: the MNIST network 784-100-10, its loss, its inference, the imports.
+"""fastfnn beside its peers, each in its best form: MNIST networks, their steps and inference, conv blocks, imports.
 
-    python bench/peers.py [--quick] [--only NAME ...] [--data-root DIR] [--out bench/results]
+    python bench/peers.py [--quick] [--only NAME ...] [--tasks GROUP ...] [--data-root DIR] [--out bench/results]
 
 Every contender lives in a process of its own with its own thread settings (`contenders/`), gets the same data, weights
 and order of batches, and must reach the same loss before it is timed. The parent then lets them take turns: while one
@@ -8,7 +8,8 @@ works, the others block on a pipe, and a short pause lets threads go to sleep th
 register-only FMA loop takes its turn like everybody else: shares of the peak are of the same seconds.
 
 First all variants of a peer run a few rounds; its two fastest, and everything of fastfnn, go on to the rounds that
-count. Written are ``peers.json`` (all figures) and ``peers.md`` (the table); absent peers are skipped by name.
+count. Written are ``peers.json`` (all figures), ``peers.md`` (the tables) and ``peers.png`` (the ratios, where
+matplotlib is installed); absent peers are skipped by name. The tasks are listed in `_peers_tasks.py`.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from _machine import ROOT, cores, describe, measure_copy, peak_flops, peak_seconds
+from _peers_plot import plot
 from _peers_report import markdown
+from _peers_tasks import GROUPS, effort, tasks, title
 from _timing import Sampler, Timing, interleave, start
 from _workers import FAMILIES, Worker, WorkerError, absent, environment
-from contenders.common import MEAN, STD, Data
+from contenders.common import MEAN, STD, Data, Task
 
 import fastfnn as ff
 
@@ -38,7 +41,7 @@ PEAK_TURNS = 100_000  # of the FMA loop: about a millisecond
 PAUSE, LONG_PAUSE = 0.01, {"NumPy exercise": 0.04, "scikit-learn": 0.04}
 #: Relative difference from the median of all contenders that a result may have. The exercise's second layer has no
 #: bias, and scikit-learn's batches are its own.
-TOLERANCE = {"step": 0.02, "loss": 1e-4, "inference": 1e-3}
+TOLERANCE = {"step": 0.02, "loss": 1e-4, "inference": 1e-3, "forward": 1e-3, "gradients": 1e-3}
 LENIENT = {"NumPy exercise": 0.10, "scikit-learn": 0.25}
 
 
@@ -48,14 +51,12 @@ class Settings(NamedTuple):
     rounds: int
     heats: int  # rounds of all variants
     sample_seconds: float
-    batches: tuple[int, ...]  # 0: all rows
-    inference: tuple[int, ...]
     imports: int
     patience: float  # seconds for a first call, compilers included
 
 
-FULL = Settings(9, 2, 0.08, (1, 16, 64, 256, 0), (1, 64, 10_000), 5, 60.0)
-QUICK = Settings(2, 1, 0.02, (1, 64, 0), (64,), 1, 20.0)
+FULL = Settings(9, 2, 0.08, 5, 120.0)
+QUICK = Settings(2, 1, 0.02, 1, 60.0)
 
 
 def load(data_root: Path | None, quick: bool) -> tuple[Data, str]:
@@ -80,24 +81,26 @@ class Runner:
         self.workers, self.settings, self.quick = workers, settings, quick
         self.problems: list[str] = []
 
-    def task(self, task: str, batch: int, most_loops: int, check_steps: int, show: Callable[[str], None]) -> dict:
+    def task(self, task: Task, most_loops: int, check_steps: int, show: Callable[[str], None]) -> dict[str, Any]:
         """All contenders on one task: their checks, heats and rounds."""
+        name = f"{title(task)}, {task.batch:,} rows"
+        show(f"\n{name}")
         samplers: dict[str, Sampler] = {}
         entries: dict[str, dict[str, Any]] = {}
         for worker in self.workers:
-            for variant in self._variants(worker, task, batch):
+            for variant in self._variants(worker, task):
                 threads = "" if worker.family == "fastfnn" else f", {worker.n_threads}t"
                 key = f"{worker.family}: {variant}{threads}"
-                request = {"key": key, "task": task, "variant": variant, "batch": batch, "steps": check_steps}
+                request = {"key": key, "task": task, "variant": variant, "steps": check_steps}
                 try:
                     answer = worker.ask("prepare", timeout=self.settings.patience, **request)
                 except WorkerError as error:
-                    self.problems.append(f"{task}, {batch} rows, {key}: {error}")
+                    self.problems.append(f"{name}, {key}: {error}")
                     continue
                 family = "PyTorch by hand" if variant == "by hand" else worker.family
                 entries[key] = {"family": family, "variant": variant, "threads": worker.n_threads, **answer}
                 samplers[key] = _sampler(worker, key)
-        self._drop_wrong(task, batch, entries)
+        self._drop_wrong(task.kind, name, entries)
 
         started: dict[str, Timing] = {}
         for key in entries:
@@ -120,24 +123,25 @@ class Runner:
             first, check = entries[key]["first_s"], entries[key]["check"]
             figures = ", ".join(f"{name} {value:.5g}" for name, value in check.items())
             show(f"  {key:<52} {entries[key]['median_s'] * 1e6:>11.1f} µs   first {first:6.2f} s   {figures}")
-        return {"task": task, "batch": batch, "peak_gflops_per_core": peak / 1e9, "contenders": entries}
+        about = {"task": task.kind, "network": task.network, "batch": task.batch, "title": title(task)}
+        return {**about, "flops": task.flops, "peak_gflops_per_core": peak / 1e9, "contenders": entries}
 
-    def _variants(self, worker: Worker, task: str, batch: int) -> list[str]:
+    def _variants(self, worker: Worker, task: Task) -> list[str]:
         try:
-            return worker.ask("variants", task=task, batch=batch, quick=self.quick)["variants"]
+            return worker.ask("variants", task=task, quick=self.quick)["variants"]
         except WorkerError as error:
             self.problems.append(f"{worker.family}, {worker.n_threads} threads: {error}")
             return []
 
-    def _drop_wrong(self, task: str, batch: int, entries: dict[str, dict[str, Any]]) -> None:
+    def _drop_wrong(self, kind: str, name: str, entries: dict[str, dict[str, Any]]) -> None:
         """Fast and wrong is nothing: who does not come to the others' figures is not timed."""
         for figure in {name for entry in entries.values() for name in entry["check"]}:
             middle = statistics.median(entry["check"][figure] for entry in entries.values())
             for key, entry in list(entries.items()):
-                allowed = LENIENT.get(entry["family"], TOLERANCE[task]) if task == "step" else TOLERANCE[task]
+                allowed = LENIENT.get(entry["family"], TOLERANCE[kind]) if kind == "step" else TOLERANCE[kind]
                 value = entry["check"][figure]
                 if not abs(value - middle) <= allowed * abs(middle):
-                    self.problems.append(f"{task}, {batch} rows, {key}: {figure} is {value:.5g}, others' {middle:.5g}")
+                    self.problems.append(f"{name}, {key}: {figure} is {value:.5g}, others' {middle:.5g}")
                     del entries[key]
 
 
@@ -176,6 +180,10 @@ def import_times(rounds: int, packages: list[str]) -> dict[str, dict[str, float]
     return {name: {"median_s": statistics.median(s), "minimum_s": min(s)} for name, s in samples.items() if s}
 
 
+def _show(line: str) -> None:
+    print(line, flush=True)
+
+
 def _plain(name: str) -> str:
     return name.lower().replace("-", "").replace(" ", "")
 
@@ -183,12 +191,13 @@ def _plain(name: str) -> str:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
-        "--quick", action="store_true", help="under a minute, to see that it works; figures mean little"
+        "--quick", action="store_true", help="about a minute, to see that it works; figures mean little"
     )
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"some of: {', '.join(FAMILIES)} (parts of names do)")
+    parser.add_argument("--tasks", nargs="+", choices=list(GROUPS), default=list(GROUPS), help="only these groups")
     parser.add_argument("--data-root", type=Path, help="folder with MNIST's four files (default: ../shared/data/mnist)")
     parser.add_argument(
-        "--out", type=Path, default=ROOT / "bench" / "results", help="folder for peers.json and peers.md"
+        "--out", type=Path, default=ROOT / "bench" / "results", help="folder for peers.json, .md and .png"
     )
     args = parser.parse_args()
     if args.data_root is not None and not args.data_root.is_dir():
@@ -231,16 +240,9 @@ def main() -> int:
         runner, rows = Runner(workers, settings, args.quick), len(data.x)
         result["tasks"] = []
         try:
-            for batch in settings.batches:
-                size = batch or rows
-                print(f"\none training step on {size:,} rows", flush=True)
-                steps, most = (2, 10**6) if batch == 0 else (min(60, rows // size), rows // size)
-                result["tasks"].append(runner.task("step", size, most, steps, print))
-            print("\nsoftmax cross-entropy and its gradient, 60,000 × 10", flush=True)
-            result["tasks"].append(runner.task("loss", 60_000, 10**6, 2, print))
-            for batch in settings.inference:
-                print(f"\ninference, {batch:,} rows", flush=True)
-                result["tasks"].append(runner.task("inference", batch, 10**6, 2, print))
+            for task in tasks(args.tasks, args.quick, rows):
+                check_steps, most_loops = effort(task, rows)
+                result["tasks"].append(runner.task(task, most_loops, check_steps, _show))
         finally:
             for worker in workers:
                 worker.close()
@@ -252,7 +254,8 @@ def main() -> int:
     report = markdown(result)
     (args.out / "peers.json").write_text(json.dumps(result, indent=1) + "\n")
     (args.out / "peers.md").write_text(report)
-    print(f"\n{report}\nwritten: {args.out / 'peers.md'}, {args.out / 'peers.json'}")
+    written = ["peers.md", "peers.json"] + (["peers.png"] if plot(result, args.out / "peers.png") else [])
+    print(f"\n{report}\nwritten to {args.out}: {', '.join(written)}")
     return 0
 
 

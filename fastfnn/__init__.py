@@ -11,17 +11,24 @@
 Importing it does not import numba; the first computation does.
 """
 
-from fastfnn import data, errors, functional, initializers
+from fastfnn import data, errors, functional, initializers, models
 from fastfnn.checkpoint import load, save
 from fastfnn.gradcheck import gradcheck
 from fastfnn.layers import (
+    AvgPool2d,
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv2d,
+    Dropout,
     Flatten,
+    GlobalAvgPool2d,
     Layer,
     LeakyReLU,
     Linear,
     Log,
     LogSoftmax,
     Matmul,
+    MaxPool2d,
     Normalize,
     ReLU,
     Sigmoid,
@@ -50,12 +57,18 @@ __version__ = "0.1.0"
 __all__ = [
     "SGD",
     "Adam",
+    "AvgPool2d",
     "BCELoss",
     "BCEWithLogitsLoss",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "Conv2d",
     "CrossEntropyLoss",
+    "Dropout",
     "EpochEnd",
     "Evaluation",
     "Flatten",
+    "GlobalAvgPool2d",
     "History",
     "Layer",
     "LeakyReLU",
@@ -65,6 +78,7 @@ __all__ = [
     "Loss",
     "MSELoss",
     "Matmul",
+    "MaxPool2d",
     "NLLLoss",
     "Normalize",
     "Optimizer",
@@ -83,6 +97,7 @@ __all__ = [
     "gradcheck",
     "initializers",
     "load",
+    "models",
     "predict",
     "predict_proba",
     "predict_raw",

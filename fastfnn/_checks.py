@@ -40,6 +40,24 @@ def positive_int(name: str, value: Any, *, least: int = 1) -> int:
     return number
 
 
+def pair(name: str, value: Any, *, least: int = 1) -> tuple[int, int]:
+    """`value`, a number or a (height, width) pair of them, as two ints of at least `least`."""
+    if not isinstance(value, (tuple, list)):
+        number = positive_int(name, value, least=least)
+        return number, number
+    if len(value) != 2:
+        raise InvalidValueError(f"{name} is {value!r}; expected an integer, or a pair of them")
+    return positive_int(f"{name}[0]", value[0], least=least), positive_int(f"{name}[1]", value[1], least=least)
+
+
+def counter(name: str, value: Any) -> int:
+    """`value` as an int that fits an int64 and is not negative."""
+    number = positive_int(name, value, least=0)
+    if number >= 2**63:
+        raise InvalidValueError(f"{name} is {number}; expected less than 2**63")
+    return number
+
+
 def real(
     name: str, value: Any, *, least: float = -math.inf, below: float = math.inf, above: float = -math.inf
 ) -> float:

@@ -21,13 +21,18 @@ LAYERS: dict[str, type[Layer]] = {name: getattr(layer_module, name) for name in 
 
 
 def architecture(model: Sequential) -> dict[str, Any]:
-    """The model without its parameters, as JSON has it."""
+    """The model without its parameters and buffers, as JSON has it."""
     described = []
     for i, layer in enumerate(model.layers):
         if LAYERS.get(type(layer).__name__) is not type(layer):
             raise InvalidValueError(f"layers[{i}] is {layer!r}; only fastfnn's own layers can be saved")
         described.append({"layer": type(layer).__name__, **layer.config()})
     return {"format": FORMAT, "dtype": str(model.dtype), "layers": described}
+
+
+def _arrays(model: Sequential) -> dict[str, Any]:
+    """All that a trained model is, besides its architecture: parameters and buffers."""
+    return {**model.named_parameters(), **model.named_buffers()}
 
 
 def save(model: Sequential, path: StrPath) -> None:
@@ -52,7 +57,7 @@ def save(model: Sequential, path: StrPath) -> None:
     from safetensors.numpy import save as to_bytes
 
     target = as_path(path, "path")
-    tensors = {name: np.ascontiguousarray(array) for name, array in model.named_parameters().items()}
+    tensors = {name: np.ascontiguousarray(array) for name, array in _arrays(model).items()}
     payload = to_bytes(tensors, metadata={KEY: json.dumps(architecture(model))})
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
@@ -82,7 +87,7 @@ def load(path: StrPath) -> Sequential:
     FileNotFoundError
         There is no such file.
     ModelFileError
-        The file is truncated, foreign, or its parameters do not fit its architecture.
+        The file is truncated, foreign, or its parameters and buffers do not fit its architecture.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -98,7 +103,7 @@ def load(path: StrPath) -> Sequential:
     if KEY not in metadata:
         raise ModelFileError(f"{source} was not written by fastfnn: its metadata has no {KEY!r} entry")
     model = _from_architecture(source, metadata[KEY])
-    _set_parameters(source, model, tensors)
+    _set_arrays(source, model, tensors)
     return model
 
 
@@ -122,8 +127,8 @@ def _from_architecture(source: Path, text: str) -> Sequential:
         raise ModelFileError(f"{source} holds no architecture that fits this version of fastfnn: {error}") from None
 
 
-def _set_parameters(source: Path, model: Sequential, tensors: dict[str, Any]) -> None:
-    expected = model.named_parameters()
+def _set_arrays(source: Path, model: Sequential, tensors: dict[str, Any]) -> None:
+    expected = _arrays(model)
     wrong = [f"{name} is missing" for name in expected.keys() - tensors.keys()]
     wrong += [f"{name} is surplus" for name in tensors.keys() - expected.keys()]
     for name in expected.keys() & tensors.keys():

@@ -7,25 +7,18 @@ import contextlib
 import json
 import math
 import os
-import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import fastfnn as ff
-from fastfnn import _cli_data, _paths
+from fastfnn import _cli_data, _cli_info, _cli_models, _paths
 from fastfnn.errors import FastFNNError, InvalidValueError, NonFiniteLossError
 
-ACTIVATIONS = {"relu": ff.ReLU, "leaky-relu": ff.LeakyReLU, "sigmoid": ff.Sigmoid, "tanh": ff.Tanh}
-#: Each with the learning rate that --lr defaults to.
-OPTIMIZERS: dict[str, tuple[Callable[[float], ff.Optimizer], float]] = {
-    "sgd": (ff.SGD, 0.15),
-    "momentum": (lambda lr: ff.SGD(lr, momentum=0.9), 0.02),
-    "adam": (ff.Adam, 0.001),
-}
+#: What the command line holds that is no setting of a training.
+NO_SETTINGS = ("command", "run", "out", "quiet")
 MODEL_FILE, HISTORY_FILE = "model.safetensors", "history.json"
 
 
@@ -121,20 +114,18 @@ def _parser() -> argparse.ArgumentParser:
         "(default: %(default)s, 10,000 images that come with fastfnn)",
     )
     add("--data-root", metavar="DIR", help="folder that holds MNIST's or Fashion-MNIST's four files")
+    add("--model", choices=_cli_models.CHOICES, default=_cli_models.MLP, help="(default: %(default)s)")
+    add("--hidden", nargs="*", type=_positive_int, metavar="N", help="sizes of an mlp's hidden layers (default: 100)")
+    add("--activation", choices=_cli_models.ACTIVATIONS, help="of an mlp's hidden layers (default: relu)")
+    shown = _cli_models.shown
+    add("--batch-size", type=_batch_size, metavar="N|full", help=f"rows of a step (default: {shown('batch_size')})")
+    add("--epochs", type=_positive_int, metavar="N", help=f"(default: {shown('epochs')})")
     add(
-        "--hidden",
-        nargs="*",
-        type=_positive_int,
-        default=[100],
-        metavar="N",
-        help="sizes of the hidden layers (default: 100)",
+        "--optimizer",
+        choices=_cli_models.OPTIMIZERS,
+        help=f"momentum is sgd with 0.9 of it (default: {shown('optimizer')})",
     )
-    add("--activation", choices=ACTIVATIONS, default="relu", help="(default: %(default)s)")
-    add("--batch-size", type=_batch_size, default=64, metavar="N|full", help="rows of a step (default: %(default)s)")
-    add("--epochs", type=_positive_int, default=20, metavar="N", help="(default: %(default)s)")
-    add("--optimizer", choices=OPTIMIZERS, default="sgd", help="momentum is sgd with 0.9 of it (default: %(default)s)")
-    rates = ", ".join(f"{lr:g} for {name}" for name, (_, lr) in OPTIMIZERS.items())
-    add("--lr", type=_rate, metavar="X", help=f"learning rate (default: {rates})")
+    add("--lr", type=_rate, metavar="X", help="learning rate (default: what suits the model and the optimizer)")
     add("--seed", type=_seed, default=0, metavar="N", help="of the weights and of the order (default: %(default)s)")
     add("--threads", type=_positive_int, metavar="N", help="(default: every core where a step is worth it, else 1)")
     add("--dtype", choices=("float32", "float64"), default="float32", help="(default: %(default)s)")
@@ -144,8 +135,11 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="show versions, processor and folders", allow_abbrev=False)
     info.set_defaults(run=_info)
 
-    warmup = commands.add_parser("warmup", help="compile every kernel now", allow_abbrev=False)
+    warmup = commands.add_parser("warmup", help="compile the kernels now", allow_abbrev=False)
     warmup.set_defaults(run=_warmup)
+    warmup.add_argument(
+        "--model", choices=_cli_models.CHOICES, help="compile only what training and running it needs (default: all)"
+    )
     warmup.add_argument(
         "--dtype", nargs="+", choices=("float32", "float64"), default=["float32"], help="(default: float32)"
     )
@@ -167,8 +161,8 @@ def _integer(text: str, least: int, otherwise: str = "") -> int:
     raise argparse.ArgumentTypeError(f"got {text!r}; expected an integer of at least {least}{otherwise}")
 
 
-def _batch_size(text: str) -> int | None:
-    return None if text == "full" else _integer(text, 1, " or full")
+def _batch_size(text: str) -> int | str:
+    return text if text == "full" else _integer(text, 1, " or full")
 
 
 def _rate(text: str) -> float:
@@ -182,28 +176,28 @@ def _rate(text: str) -> float:
 
 
 def _train(args: argparse.Namespace) -> None:
+    _cli_models.fill_in(args)
     data = _cli_data.load(args.data, args.data_root, args.seed)
-    make_optimizer, default_lr = OPTIMIZERS[args.optimizer]
-    lr = default_lr if args.lr is None else args.lr
-    loss, model = ff.CrossEntropyLoss(), _model(data, args)
+    make_optimizer = _cli_models.OPTIMIZERS[args.optimizer]
+    loss, model = ff.CrossEntropyLoss(), _cli_models.make(data, args)
     out = None if args.out is None else _writable_folder(args.out)
     if not args.quiet:
-        _say(_header(data, model, args, lr))
+        _say(_header(data, model, args))
 
     # One step of a model to throw away, so that compiling is not taken for training.
     began = time.perf_counter()
     few = slice(0, 64)
-    fit: dict[str, Any] = {"loss": loss, "batch_size": args.batch_size, "seed": args.seed, "n_threads": args.threads}
-    ff.fit(
-        _model(data, args), data.x_train[few], data.y_train[few], optimizer=make_optimizer(lr), progress=False, **fit
-    )
+    batch_size = None if args.batch_size == "full" else args.batch_size
+    fit: dict[str, Any] = {"loss": loss, "batch_size": batch_size, "seed": args.seed, "n_threads": args.threads}
+    spare = _cli_models.make(data, args)
+    ff.fit(spare, data.x_train[few], data.y_train[few], optimizer=make_optimizer(args.lr), progress=False, **fit)
     preparation = time.perf_counter() - began
 
     history = ff.fit(
         model,
         data.x_train,
         data.y_train,
-        optimizer=make_optimizer(lr),
+        optimizer=make_optimizer(args.lr),
         epochs=args.epochs,
         validation_data=(data.x_test, data.y_test),
         progress=not args.quiet,
@@ -214,9 +208,7 @@ def _train(args: argparse.Namespace) -> None:
     seconds = sum(history.seconds)
     rate = len(data.x_train) * history.epochs / seconds if seconds else 0.0
     if out is not None:
-        settings = {**vars(args), "lr": lr, "batch_size": args.batch_size or "full"}
-        for name in ("command", "run", "out", "quiet"):
-            del settings[name]
+        settings = {name: value for name, value in vars(args).items() if name not in NO_SETTINGS}
         report = {
             "fastfnn": ff.__version__,
             "settings": settings,
@@ -245,24 +237,13 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-def _model(data: _cli_data.DataSet, args: argparse.Namespace) -> ff.Sequential:
-    features = math.prod(data.x_train.shape[1:])
-    layers: list[ff.Layer] = [ff.Flatten(), ff.Normalize(data.mean, data.std, data.scale)]
-    for size in args.hidden:
-        layers += [ff.Linear(features, size), ACTIVATIONS[args.activation]()]
-        features = size
-    return ff.Sequential(*layers, ff.Linear(features, data.classes), seed=args.seed, dtype=args.dtype)
-
-
-def _header(data: _cli_data.DataSet, model: ff.Sequential, args: argparse.Namespace, lr: float) -> str:
-    sizes = "-".join(map(str, [math.prod(data.x_train.shape[1:]), *args.hidden, data.classes]))
-    activation = f" {args.activation}" if args.hidden else ""
+def _header(data: _cli_data.DataSet, model: ff.Sequential, args: argparse.Namespace) -> str:
     threads = f"up to {_cores()} threads" if args.threads is None else _count(args.threads, "thread")
-    batch = "full batch" if args.batch_size is None else f"batch {args.batch_size}"
+    batch = "full batch" if args.batch_size == "full" else f"batch {args.batch_size}"
     return (
         f"data   {data}\n"
-        f"model  {sizes}{activation}, {model.n_parameters:,} parameters, {model.dtype}\n"
-        f"run    {args.optimizer}, lr {lr:g}, {batch}, {_count(args.epochs, 'epoch')}, seed {args.seed}, {threads}"
+        f"model  {_cli_models.described(data, args)}, {model.n_parameters:,} parameters, {model.dtype}\n"
+        f"run    {args.optimizer}, lr {args.lr:g}, {batch}, {_count(args.epochs, 'epoch')}, seed {args.seed}, {threads}"
     )
 
 
@@ -313,54 +294,11 @@ def _finite(value: Any) -> Any:
 
 
 def _info(args: argparse.Namespace) -> None:
-    _say("\n".join(f"{name:<14} {value}" for name, value in _facts()))
-
-
-def _facts() -> Iterator[tuple[str, str]]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    from fastfnn_kernels import _config, simd
-
-    yield "fastfnn", ff.__version__
-    yield "python", f"{platform.python_version()} ({sys.executable})"
-    for package in ("numpy", "numba", "llvmlite"):
-        try:
-            yield package, version(package)
-        except PackageNotFoundError:
-            yield package, "not installed"
-    yield "system", f"{platform.system()} {platform.machine()}"
-    yield "processor", _processor()
-    yield "vector width", f"{8 * simd.VECTOR_BYTES} bits"
-    yield "cores usable", str(_cores())
-    yield "kernels", "compiled" if _config.JIT else "NumPy references, because NUMBA_DISABLE_JIT is set"
-    try:
-        cache = _config.cache_folder()
-        yield "kernel cache", f"{cache} ({'writable' if _config.is_writable(cache) else 'NOT writable'})"
-    except (OSError, RuntimeError) as error:
-        yield "kernel cache", f"none: {error}"
-    try:
-        data = _paths.data_dir()
-        yield "data folder", f"{data}{'' if data.is_dir() else ' (not there yet)'}"
-    except FastFNNError as error:
-        yield "data folder", f"none: {error}"
-
-
-def _processor() -> str:
-    """The processor's name as well as the system tells it."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    if sys.platform == "darwin":
-        import subprocess
-
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-            return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
-    return platform.processor() or platform.machine() or "unknown"
+    _say("\n".join(f"{name:<14} {value}" for name, value in _cli_info.facts()))
 
 
 def _warmup(args: argparse.Namespace) -> None:
     dtypes = tuple(dict.fromkeys(args.dtype))
-    _say(f"kernels for {' and '.join(dtypes)} ready after {ff.warmup(dtypes):.2f} s")
+    seconds = ff.warmup(dtypes, None if args.model is None else args.model.replace("-", "_"))
+    model = "" if args.model is None else f" of {args.model}"
+    _say(f"kernels{model} for {' and '.join(dtypes)} ready after {seconds:.2f} s")

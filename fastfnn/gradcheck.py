@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastfnn import _checks as check
 from fastfnn.errors import FastFNNError, InvalidTypeError
-from fastfnn.layers import Layer
+from fastfnn.layers import Dropout, Layer
 from fastfnn.losses import Loss
 from fastfnn.model import Sequential
 
@@ -34,7 +34,8 @@ def gradcheck(
     """Compare `module.backward` with central differences of `module.forward`, in float64.
 
     The upstream gradient is random: with a gradient of ones, a softmax's would be zero, and a backward that returns
-    nothing would pass. Keep inputs off the kinks of ReLU and the like.
+    nothing would pass. Keep inputs off the kinks of ReLU and the like. Layers are in the mode they are in; dropout has
+    the same mask at every evaluation.
 
     Parameters
     ----------
@@ -68,7 +69,8 @@ def gradcheck(
     """
     rng = np.random.default_rng(seed)
     module, arrays = _in_float64(module, inputs)
-    out = np.asarray(module.forward(*arrays), np.float64)
+    forward = _repeatable(module, lambda: module.forward(*arrays))
+    out = np.asarray(forward(), np.float64)
     upstream = rng.normal(size=out.shape)
 
     if isinstance(module, Loss):
@@ -89,11 +91,25 @@ def gradcheck(
             raise GradientError(f"the gradient for {name} has shape {gradient.shape}; expected {array.shape}")
         worst = max(
             worst,
-            _check(
-                name, array, gradient, lambda: module.forward(*arrays), upstream, rng, eps, rtol, atol, max_elements
-            ),
+            _check(name, array, gradient, forward, upstream, rng, eps, rtol, atol, max_elements),
         )
     return worst
+
+
+def _repeatable(module: Any, forward: Callable[[], Any]) -> Callable[[], Any]:
+    """`forward`, each time from the state of now: with the same mask of dropout and the same running statistics."""
+    layers = module.layers if isinstance(module, Sequential) else [module] if isinstance(module, Layer) else []
+    buffers = [(array, array.copy()) for layer in layers for array in layer.buffers.values()]
+    steps = [(layer, layer.step) for layer in layers if isinstance(layer, Dropout)]
+
+    def run() -> Any:
+        for array, kept in buffers:
+            array[...] = kept
+        for layer, step in steps:
+            layer.step = step
+        return forward()
+
+    return run
 
 
 def _in_float64(module: Any, inputs: tuple[ArrayLike, ...]) -> tuple[Any, list[Array]]:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-import fastfnn_kernels as kernels
 from fastfnn import _checks as check
 from fastfnn import functional
 from fastfnn.errors import InvalidValueError
@@ -51,8 +50,6 @@ class Loss:
     def _backward(self, prediction: ArrayLike, target: ArrayLike) -> Array:
         raise TypeError(f"{type(self).__name__} has no backward")
 
-    # What training uses: no allocation, no checks, and the whole batch's count where a batch comes in pieces
-
     def check_target(self, target: ArrayLike, output_shape: tuple[int, ...], dtype: Any) -> Array:
         """All targets of a data set, checked against outputs (n, *output_shape), as the kernels take them."""
         array = np.asarray(target)
@@ -61,16 +58,6 @@ class Loss:
                 f"y has shape {array.shape}; expected (n, {', '.join(map(str, output_shape))}) for {self!r}"
             )
         return check.float_array("y", array, dtype=dtype)
-
-    def losses_buffer(self, prediction: Array) -> Array:
-        """Room for the losses of `prediction`."""
-        return np.empty_like(prediction)
-
-    def compute(
-        self, losses: Array, grad: Array | None, prediction: Array, target: Array, scale: float, team: Any
-    ) -> None:
-        """Write the losses, and `scale` times their gradient unless `grad` is None."""
-        raise TypeError(f"{type(self).__name__} cannot train")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({'' if self.reduction == 'mean' else f'reduction={self.reduction!r}'})"
@@ -85,11 +72,10 @@ class _ClassLoss(Loss):
         if len(output_shape) != 1:
             raise InvalidValueError(f"the model's outputs have shape {output_shape}; {self!r} expects (classes,)")
         array = np.asarray(target)
+        if array.ndim == 1:
+            return check.labels("y", array, len(array), output_shape[0])
         rows = len(array) if array.ndim else 0
         return check.class_target("y", array, np.broadcast_to(np.empty((), dtype), (rows, *output_shape)))
-
-    def losses_buffer(self, prediction: Array) -> Array:
-        return np.empty(len(prediction))
 
 
 class CrossEntropyLoss(_ClassLoss):
@@ -116,15 +102,6 @@ class CrossEntropyLoss(_ClassLoss):
     def _backward(self, prediction: ArrayLike, target: ArrayLike) -> Array:
         return self._grad
 
-    def compute(
-        self, losses: Array, grad: Array | None, prediction: Array, target: Array, scale: float, team: Any
-    ) -> None:
-        labels = target.ndim == 1
-        kernel = kernels.softmax.softmax_cross_entropy if labels else kernels.softmax.softmax_cross_entropy_rows
-        scalar = prediction.dtype.type
-        grad = np.empty_like(prediction) if grad is None else grad
-        kernel(losses, grad, prediction, target, scalar(scale), scalar(self.label_smoothing), team=team)
-
 
 class NLLLoss(_ClassLoss):
     """Negative log-likelihood of log-probabilities, as `LogSoftmax` or `Softmax` then `Log` give them."""
@@ -134,15 +111,6 @@ class NLLLoss(_ClassLoss):
 
     def _backward(self, prediction: ArrayLike, target: ArrayLike) -> Array:
         return functional.nll_loss_backward(prediction, target, self.reduction)
-
-    def compute(
-        self, losses: Array, grad: Array | None, prediction: Array, target: Array, scale: float, team: Any
-    ) -> None:
-        labels = target.ndim == 1
-        (kernels.losses.nll_losses if labels else kernels.losses.nll_losses_rows)(losses, prediction, target, team=team)
-        if grad is not None:
-            kernel = kernels.losses.nll_gradient if labels else kernels.losses.nll_gradient_rows
-            kernel(grad, prediction, target, prediction.dtype.type(scale), team=team)
 
 
 class _ElementLoss(Loss):
@@ -159,26 +127,11 @@ class _ElementLoss(Loss):
     def _backward(self, prediction: ArrayLike, target: ArrayLike) -> Array:
         return self._function("_backward")(prediction, target, self.reduction)
 
-    def _kernels(self) -> tuple[Callable[..., None], Callable[..., None]]:
-        raise TypeError(f"{type(self).__name__} cannot train")
-
-    def compute(
-        self, losses: Array, grad: Array | None, prediction: Array, target: Array, scale: float, team: Any
-    ) -> None:
-        value, gradient = self._kernels()
-        value(losses.reshape(-1), prediction.reshape(-1), target.reshape(-1), team=team)
-        if grad is not None:
-            scale = prediction.dtype.type(scale)
-            gradient(grad.reshape(-1), prediction.reshape(-1), target.reshape(-1), scale, team=team)
-
 
 class BCELoss(_ElementLoss):
     """Binary cross-entropy of probabilities; logarithms are bounded below by -100, as in PyTorch."""
 
     _name = "binary_cross_entropy"
-
-    def _kernels(self) -> tuple[Callable[..., None], Callable[..., None]]:
-        return kernels.losses.bce_losses, kernels.losses.bce_gradient
 
 
 class BCEWithLogitsLoss(_ElementLoss):
@@ -186,14 +139,8 @@ class BCEWithLogitsLoss(_ElementLoss):
 
     _name = "binary_cross_entropy_with_logits"
 
-    def _kernels(self) -> tuple[Callable[..., None], Callable[..., None]]:
-        return kernels.losses.bce_with_logits_losses, kernels.losses.bce_with_logits_gradient
-
 
 class MSELoss(_ElementLoss):
     """Squared difference; the mean is over all elements."""
 
     _name = "mse_loss"
-
-    def _kernels(self) -> tuple[Callable[..., None], Callable[..., None]]:
-        return kernels.losses.mse_losses, kernels.losses.mse_gradient

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,28 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastfnn import _checks as check
 from fastfnn.errors import InvalidTypeError, InvalidValueError
-from fastfnn.layers import Layer
+from fastfnn.layers import (
+    AvgPool2d,
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    Layer,
+    Linear,
+    Matmul,
+    MaxPool2d,
+    Normalize,
+)
 from fastfnn.layers.base import Shape
-from fastfnn.layers.linear import Linear, Matmul
 
 Array = NDArray[Any]
+#: What is known of a sample's shape: (features,), or (channels, None, None) for images; None for what is unknown.
+KnownShape = tuple[int | None, ...]
+
+#: Layers that may stand between a weight and the activation that its start is chosen for.
+BEFORE_ACTIVATIONS = (AvgPool2d, BatchNorm1d, BatchNorm2d, Dropout, Flatten, GlobalAvgPool2d, MaxPool2d)
 
 #: Parameters start at multiples of this many bytes in the flat array: a cache line, the widest vector.
 ALIGNMENT = 64
@@ -54,8 +70,8 @@ class Sequential:
         self.dtype = check.as_dtype(dtype)
         _check_shapes(self.layers)
         rng = np.random.default_rng(seed)
-        for layer, following in zip(layers, [*layers[1:], None], strict=True):
-            layer.build(rng, self.dtype, type(following).__name__ if following is not None else None)
+        for i, layer in enumerate(layers):
+            layer.build(rng, self.dtype, _activation_after(self.layers[i + 1 :]))
         self.parameters = self.gradients = np.empty(0, self.dtype)
         self.gather_parameters()
 
@@ -91,6 +107,26 @@ class Sequential:
         """Views of the parameters by name: ``{"2.weight": …, "2.bias": …}``, counted by the layer's place."""
         self.gather_parameters()
         return {f"{i}.{name}": array for i, layer in enumerate(self.layers) for name, array in layer.params.items()}
+
+    def named_buffers(self) -> dict[str, Array]:
+        """The layers' buffers by name, as `named_parameters`: ``{"3.running_mean": …, "3.running_var": …}``."""
+        return {f"{i}.{name}": array for i, layer in enumerate(self.layers) for name, array in layer.buffers.items()}
+
+    def train(self) -> Sequential:
+        """Let `forward` train, as it does at first: dropout drops, batch normalisation takes the batch's statistics.
+
+        This is for the loop written by hand: `fit` always trains, `evaluate` and `predict` always infer.
+        """
+        return self._set_training(True)
+
+    def eval(self) -> Sequential:
+        """Let `forward` infer: dropout does nothing, batch normalisation takes the running statistics."""
+        return self._set_training(False)
+
+    def _set_training(self, training: bool) -> Sequential:
+        for layer in self.layers:
+            layer.training = training
+        return self
 
     @property
     def n_parameters(self) -> int:
@@ -157,13 +193,58 @@ class Sequential:
         return f"Sequential(\n{lines}    dtype={str(self.dtype)!r},\n)"
 
 
+def _activation_after(following: list[Layer]) -> str | None:
+    """The class name of the layer that decides how a weight before `following` starts, if there is one."""
+    return next((type(layer).__name__ for layer in following if not isinstance(layer, BEFORE_ACTIVATIONS)), None)
+
+
 def _check_shapes(layers: list[Layer]) -> None:
     """Refuse neighbours that cannot fit, as far as that is known before there is an input."""
-    shape: Shape | None = None
+    came: KnownShape | None = None
     for i, layer in enumerate(layers):
-        if isinstance(layer, Linear):
-            if shape is not None and math.prod(shape) != layer.in_features:
+        taken = _taken_shape(layer)
+        if came is not None and taken is not None:
+            if not _fits(came, taken):
                 raise InvalidValueError(
-                    f"layers[{i}] is {layer!r}, but gets {math.prod(shape)} features; expected {layer.in_features}"
+                    f"layers[{i}] is {layer!r}, but gets {_described(came)}; expected {_described(taken)}"
                 )
-            shape = (layer.out_features,)
+            came = tuple(b if a is None else a for a, b in zip(came, taken, strict=True))
+        came = _made_shape(layer, came or taken)
+
+
+def _taken_shape(layer: Layer) -> KnownShape | None:
+    """What samples a layer takes; None where it takes any, or nobody knows."""
+    if isinstance(layer, Linear):
+        return (layer.in_features,)
+    if isinstance(layer, BatchNorm1d):
+        return (layer.num_features,)
+    if isinstance(layer, Conv2d):
+        return layer.in_channels, None, None
+    if isinstance(layer, BatchNorm2d):
+        return layer.num_features, None, None
+    return (None, None, None) if isinstance(layer, (MaxPool2d, AvgPool2d, GlobalAvgPool2d)) else None
+
+
+def _made_shape(layer: Layer, came: KnownShape | None) -> KnownShape | None:
+    """What samples a layer makes of those that came."""
+    if isinstance(layer, Linear):
+        return (layer.out_features,)
+    if isinstance(layer, Conv2d):
+        return layer.out_channels, None, None
+    if isinstance(layer, Flatten):
+        return came if came is not None and len(came) == 1 else (None,)
+    if isinstance(layer, GlobalAvgPool2d):
+        return came[:1] if came is not None else (None,)
+    # A layer of the user's own that has no `output_shape` makes samples as they came.
+    kept = isinstance(layer, (BatchNorm1d, BatchNorm2d, MaxPool2d, AvgPool2d, Normalize))
+    return came if kept or type(layer).output_shape is Layer.output_shape else None
+
+
+def _fits(came: KnownShape, taken: KnownShape) -> bool:
+    return len(came) == len(taken) and all(a is None or b is None or a == b for a, b in zip(came, taken, strict=True))
+
+
+def _described(shape: KnownShape) -> str:
+    if len(shape) == 1:
+        return "features in rows" if shape[0] is None else f"{shape[0]} features"
+    return "images" if shape[0] is None else f"images of {shape[0]} channel{'' if shape[0] == 1 else 's'}"

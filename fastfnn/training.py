@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -13,12 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 
 import fastfnn_kernels as kernels
 from fastfnn import _checks as check
-from fastfnn.compiled import Program, can_compile
+from fastfnn import compiled, eager
+from fastfnn.compiled import Sums
 from fastfnn.errors import InvalidTypeError, InvalidValueError, NonFiniteLossError
 from fastfnn.functional import FLOPS_PER_NANOSECOND, cores, sigmoid, softmax
 from fastfnn.layers import LogSoftmax, Sigmoid, Softmax
 from fastfnn.losses import Loss
-from fastfnn.lowering import Plan, n_correct
 from fastfnn.model import Sequential
 from fastfnn.optim import Optimizer
 from fastfnn.progress import Progress
@@ -89,8 +90,8 @@ class EpochEnd:
 Callback = Callable[[EpochEnd], Any]
 
 
-def _inputs(model: Any, x: ArrayLike, name: str = "x") -> Array:
-    """`x` as the kernels take it; its samples are known to fit the model."""
+def _inputs(model: Any, x: ArrayLike, name: str = "x") -> tuple[Array, tuple[int, ...]]:
+    """`x` as the kernels take it, and what shape the model makes of a sample."""
     if not isinstance(model, Sequential):
         raise InvalidTypeError(f"model is {type(model).__name__}; expected a Sequential")
     array = np.asarray(x)
@@ -99,16 +100,17 @@ def _inputs(model: Any, x: ArrayLike, name: str = "x") -> Array:
     if array.ndim < 2:
         raise InvalidValueError(f"{name} has shape {array.shape}; expected (n, …), a sample in each row")
     try:
-        model.output_shape(array.shape[1:])
+        output_shape = model.output_shape(array.shape[1:])
     except InvalidValueError as error:
         raise InvalidValueError(f"{name} has shape {array.shape}: {error}") from None
     supported = array.dtype.kind != "f" or array.dtype.newbyteorder("=") in check.DTYPES
-    return check.plain(array, None if supported else model.dtype)  # no kernel reads half or extended precision
+    # No kernel reads half or extended precision.
+    return check.plain(array, None if supported else model.dtype), output_shape
 
 
 def _pair(model: Sequential, loss: Any, x: ArrayLike, y: ArrayLike, x_name: str = "x", y_name: str = "y"):  # type: ignore[no-untyped-def]
     """Inputs and targets as the kernels take them."""
-    array = _inputs(model, x, x_name)
+    array, output_shape = _inputs(model, x, x_name)
     if not isinstance(loss, Loss):
         raise InvalidTypeError(f"loss is {loss!r}; expected a loss such as CrossEntropyLoss()")
     if loss.reduction == "none":
@@ -120,7 +122,7 @@ def _pair(model: Sequential, loss: Any, x: ArrayLike, y: ArrayLike, x_name: str 
     if not rows:
         raise InvalidValueError(f"{x_name} has shape {array.shape}; expected at least one row")
     try:
-        return array, loss.check_target(target, model.output_shape(array.shape[1:]), model.dtype)
+        return array, loss.check_target(target, output_shape, model.dtype)
     except (InvalidValueError, InvalidTypeError) as error:
         raise type(error)(str(error).replace("y ", f"{y_name} ", 1)) from None
 
@@ -133,7 +135,7 @@ def _team(n_threads: int | None, nanoseconds: float, worth: float) -> Any:
 
 def _work(model: Sequential, rows: int, products: int) -> float:
     """Nanoseconds of one thread, roughly, for so many products with all weights."""
-    return 2.0 * products * rows * model.n_parameters / FLOPS_PER_NANOSECOND
+    return 2.0 * products * rows * model.parameters.size / FLOPS_PER_NANOSECOND
 
 
 def fit(
@@ -207,13 +209,17 @@ def fit(
     rng = np.random.default_rng(seed)
     history = History()
 
+    own = compiled.uncompiled(model, loss, optimizer)
+    if own and kernels.team.JIT:
+        names = ", ".join(dict.fromkeys(type(part).__name__ for part in own))
+        warnings.warn(f"{names}: no compiled form, so training goes layer by layer and is slower", stacklevel=2)
     bar = Progress(epochs, rows, progress)
     try:
         with _team(n_threads, _work(model, batch_size, 2), WORK_WORTH_BARRIERS) as team:
-            plan = Plan(model, loss, x.shape[1:], x.dtype, batch_size, team)
             for epoch in range(1, epochs + 1):
                 order = rng.permutation(rows).astype(np.int64) if shuffle and batch_size < rows else None
-                _epoch(plan, optimizer, x, y, order, batch_size, epoch, history, bar)
+                sums = _train(model, x, y, loss, optimizer, team, order=order, batch_size=batch_size)
+                _follow(sums, model, loss, optimizer, rows, batch_size, epoch, history, bar)
                 if validation_data is not None:
                     result = _evaluate(model, *validation_data, loss, team)
                     history.val_loss.append(result.loss)
@@ -227,39 +233,56 @@ def fit(
     return history
 
 
-def _epoch(
-    plan: Plan,
+def _is_compiled(model: Sequential, loss: Loss | None = None, optimizer: Optimizer | None = None) -> bool:
+    return kernels.team.JIT and not compiled.uncompiled(model, loss, optimizer)
+
+
+def _train(
+    model: Sequential, x: Array, y: Array, loss: Loss, optimizer: Optimizer, team: Any, **batches: Any
+) -> Iterator[Sums]:
+    """Train on all rows once; `batches` are `order`, `batch_size` and `keep_gradients` of `compiled.run`."""
+    if _is_compiled(model, loss, optimizer):
+        return compiled.run(model, team, x, y, loss=loss, optimizer=optimizer, **batches)
+    return eager.run(model, x, y, loss=loss, optimizer=optimizer, **batches)
+
+
+def _buffers(model: Sequential) -> list[Array]:
+    """What layers learn in their forward: running statistics."""
+    return [array for layer in model.layers for array in layer.buffers.values()]
+
+
+def _follow(
+    sums: Iterator[Sums],
+    model: Sequential,
+    loss: Loss,
     optimizer: Optimizer,
-    x: Array,
-    y: Array,
-    order: Array | None,
+    rows: int,
     batch_size: int,
     epoch: int,
     history: History,
     bar: Progress,
 ) -> None:
-    """Train one epoch and append its figures to `history`; on a non-finite loss go back to where it began."""
-    model, rows = plan.model, len(x)
-    loss = plan.loss
-    assert loss is not None
+    """Train an epoch and append its figures to `history`; on a non-finite loss go back to where it began."""
+    model.gather_parameters()
     parameters, state = model.parameters.copy(), optimizer.snapshot()
-    total, correct, done = 0.0, 0, 0
+    buffers = [(array, array.copy()) for array in _buffers(model)]
+    total, correct, done, failed = 0.0, 0, 0, 0
     began = time.perf_counter()
 
     def figures() -> dict[str, float]:
         mean = total / done if loss.reduction == "mean" else total
         return {"loss": mean, "accuracy": correct / done if loss.classifies else math.nan}
 
-    run = _compiled_epoch if can_compile(plan, optimizer) else _stepwise_epoch
-    failed = 0
-    for total, correct, done, failed in run(plan, optimizer, x, y, order, batch_size):  # noqa: B007 (in `figures`)
+    for total, correct, done, failed in sums:  # noqa: B007 (in `figures`)
         if not failed:
-            bar.step(epoch, done, figures() if bar.due() else {})
+            bar.step(epoch, done, figures() if done and bar.due() else {})
     if not failed and not np.isfinite(model.parameters).all():
         failed = math.ceil(rows / batch_size)
     if failed:
         model.parameters[...] = parameters
         optimizer.restore(state)
+        for array, saved in buffers:
+            array[...] = saved
         raise NonFiniteLossError(
             f"the loss became infinite or NaN in epoch {epoch}, step {failed}; "
             f"the parameters are those after epoch {epoch - 1}. A smaller learning rate than {optimizer.lr:g} or "
@@ -272,43 +295,12 @@ def _epoch(
         getattr(history, name).append(figure)
 
 
-#: So far in the epoch: loss (times the rows, for a mean), rows that were right, rows, and the step that failed or 0.
-Sums = tuple[float, int, int, int]
-
-
-def _compiled_epoch(
-    plan: Plan, optimizer: Optimizer, x: Array, y: Array, order: Array | None, batch_size: int
-) -> Iterator[Sums]:
-    """An epoch inside the kernels, reported every few tens of milliseconds."""
-    assert plan.loss is not None
-    each = math.prod(plan.output_shape) if plan.loss.reduction == "mean" and not plan.loss.classifies else 1
-    for total, correct, done, failed in Program(plan, optimizer, x, y, batch_size).run(order):
-        yield total / each, correct, done, failed
-
-
-def _stepwise_epoch(
-    plan: Plan, optimizer: Optimizer, x: Array, y: Array, order: Array | None, batch_size: int
-) -> Iterator[Sums]:
-    """An epoch step by step: for a user's own layers and losses, and without the JIT."""
-    assert plan.loss is not None
-    model, total, correct = plan.model, 0.0, 0
-    for start in range(0, len(x), batch_size):
-        size = min(batch_size, len(x) - start)
-        index = slice(start, start + size) if order is None else order[start : start + size]
-        value, right = plan.batch(x, y, index, size)
-        if not math.isfinite(value):
-            yield total, correct, start, start // batch_size + 1
-            return
-        optimizer.step(model.parameters, model.gradients)
-        total += value * size if plan.loss.reduction == "mean" else value
-        correct += right
-        yield total, correct, start + size, 0
-
-
 def train_step(
     model: Sequential, x: ArrayLike, y: ArrayLike, *, loss: Loss, optimizer: Optimizer, n_threads: int | None = None
 ) -> Evaluation:
     """One update from one batch, for hand-written loops.
+
+    ``layer.grads`` hold the batch's gradients afterwards, which after `fit` they need not.
 
     Returns
     -------
@@ -323,32 +315,31 @@ def train_step(
     x, y = _pair(model, loss, x, y)
     if not isinstance(optimizer, Optimizer):
         raise InvalidTypeError(f"optimizer is {optimizer!r}; expected an optimizer such as SGD(lr=0.1)")
+    buffers = [(array, array.copy()) for array in _buffers(model)]
+    sums: Sums = (0.0, 0, 0, 0)
     with _team(n_threads, _work(model, len(x), 2), WORK_WORTH_TEAM) as team:
-        plan = Plan(model, loss, x.shape[1:], x.dtype, len(x), team)
-        value, right = plan.batch(x, y, slice(0, len(x)), len(x))
-        if not math.isfinite(value):
-            raise NonFiniteLossError(f"the loss is {value}; the parameters are untouched", epoch=1, step=1)
-        optimizer.step(model.parameters, model.gradients, team)
-    return Evaluation(value, right / len(x) if loss.classifies else math.nan)
+        for sums in _train(model, x, y, loss, optimizer, team, keep_gradients=True):  # noqa: B007 (the last is used)
+            pass
+    if sums[3]:
+        for array, saved in buffers:
+            array[...] = saved
+        raise NonFiniteLossError("the loss is infinite or NaN; the parameters are untouched", epoch=1, step=1)
+    return _figures(sums, loss)
 
 
-def _forward(model: Sequential, x: Array, team: Any) -> Iterator[tuple[slice, Array]]:
-    """Outputs chunk by chunk, in a buffer that the next chunk overwrites."""
-    plan = Plan(model, None, x.shape[1:], x.dtype, len(x), team)
-    for start in range(0, len(x), plan.rows):
-        part = slice(start, min(start + plan.rows, len(x)))
-        yield part, plan.forward(x[part])
+def _figures(sums: Sums, loss: Loss) -> Evaluation:
+    total, correct, rows, _ = sums
+    value = total / rows if loss.reduction == "mean" else total
+    return Evaluation(value, correct / rows if loss.classifies else math.nan)
 
 
 def _evaluate(model: Sequential, x: Array, y: Array, loss: Loss, team: Any) -> Evaluation:
-    total, correct, count = 0.0, 0, 0
-    for part, prediction in _forward(model, x, team):
-        losses = loss.losses_buffer(prediction)
-        loss.compute(losses, None, prediction, y[part], 1.0, None)
-        total, count = total + float(losses.sum(dtype=np.float64)), count + losses.size
-        correct += n_correct(prediction, y[part]) if loss.classifies else 0
-    value = total / count if loss.reduction == "mean" else total
-    return Evaluation(value, correct / len(x) if loss.classifies else math.nan)
+    if not _is_compiled(model, loss):
+        return _figures(eager.evaluate(model, loss, x, y), loss)
+    sums: Sums = (0.0, 0, 0, 0)
+    for sums in compiled.run(model, team, x, y, loss=loss):  # noqa: B007 (the last is used)
+        pass
+    return _figures(sums, loss)
 
 
 def evaluate(model: Sequential, x: ArrayLike, y: ArrayLike, *, loss: Loss, n_threads: int | None = None) -> Evaluation:
@@ -366,11 +357,16 @@ def evaluate(model: Sequential, x: ArrayLike, y: ArrayLike, *, loss: Loss, n_thr
 
 def predict_raw(model: Sequential, x: ArrayLike, *, n_threads: int | None = None) -> Array:
     """The model's outputs as they are, (n, …), for any number of rows."""
-    x = _inputs(model, x)
-    out = np.empty((len(x), *model.output_shape(x.shape[1:])), model.dtype)
+    x, output_shape = _inputs(model, x)
+    out = np.empty((len(x), *output_shape), model.dtype)
+    if not len(x):
+        return out
+    if not _is_compiled(model):
+        eager.predict(model, x, out)
+        return out
     with _team(n_threads, _work(model, len(x), 1), WORK_WORTH_TEAM) as team:
-        for part, prediction in _forward(model, x, team):
-            out[part] = prediction
+        for _ in compiled.run(model, team, x, out=out):
+            pass
     return out
 
 

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
+
 import fastfnn_kernels as kernels
 from fastfnn import _checks as check
+from fastfnn import models
+from fastfnn.losses import CrossEntropyLoss
+from fastfnn.optim import SGD, Adam
+from fastfnn.training import evaluate, fit, predict_proba, train_step
 
 
-def warmup(dtypes: tuple[str, ...] = ("float32",)) -> float:
-    """Compile every kernel, or load it from the cache.
+def warmup(dtypes: tuple[str, ...] = ("float32",), model: str | None = None) -> float:
+    """Compile every kernel, or those of one model, or load them from the cache.
 
     Parameters
     ----------
     dtypes : tuple of {"float32", "float64"}
+    model : {"mlp", "lenet5", "small_cnn"}, optional
+        One of `fastfnn.models`: compile only what it takes to train it on ``uint8`` images with labels and to run it.
+        By default everything, which takes minutes.
 
     Returns
     -------
@@ -21,7 +30,24 @@ def warmup(dtypes: tuple[str, ...] = ("float32",)) -> float:
         Seconds that it took.
     """
     checked = [check.as_dtype(dtype) for dtype in dtypes]
+    if model is not None:
+        check.one_of("model", model, tuple(models.BY_NAME))
     began = time.perf_counter()
     for dtype in checked:
-        kernels.registry.compile_all(dtype)
+        if model is None:
+            kernels.registry.compile_all(dtype)
+        else:
+            _use(model, dtype)
     return time.perf_counter() - began
+
+
+def _use(name: str, dtype: np.dtype) -> None:
+    """Train and run a model on a few random images: a step with each optimizer, by `fit` and by `train_step`."""
+    rng, loss = np.random.default_rng(0), CrossEntropyLoss()
+    x, y = rng.integers(0, 256, (8, 28, 28), np.uint8), rng.integers(0, 10, 8)
+    for optimizer in (SGD(lr=1e-3), SGD(lr=1e-3, momentum=0.9), Adam(lr=1e-3)):
+        model = models.BY_NAME[name](seed=0, dtype=dtype)
+        fit(model, x, y, loss=loss, optimizer=optimizer, progress=False)
+        train_step(model, x, y, loss=loss, optimizer=optimizer)
+        evaluate(model, x, y, loss=loss)
+        predict_proba(model, x)

@@ -15,6 +15,9 @@ POSITIVE = np.abs(GRAD) + 0.1
 UNIT = 1 / (1 + np.exp(-GRAD))
 LABELS = RNG.integers(0, 5, 9)
 ROWS = POSITIVE / POSITIVE.sum(axis=1, keepdims=True)
+IMAGES, POOLED = RNG.normal(size=(2, 3, 5, 7)), RNG.normal(size=(2, 3, 3, 4))
+PLACES = RNG.integers(0, 35, POOLED.shape)
+FILTERS, SETTINGS = RNG.normal(size=(6, 1, 3, 2)), ((2, 3), (1, 3), (1, 2), 3)
 
 CALLS = {
     "matmul": (X, WEIGHT),
@@ -45,6 +48,18 @@ CALLS = {
     "binary_cross_entropy_with_logits_backward": (GRAD, ROWS),
     "mse_loss": (GRAD, ROWS),
     "mse_loss_backward": (GRAD, ROWS),
+    "batch_norm": (X, X[0], np.abs(X[1]), WEIGHT[:, 0], WEIGHT[:, 1], False, 0.1, 1e-3),
+    "batch_norm_backward": (POOLED, POOLED[::-1] + POOLED**2, BIAS[:3], None, None, True, 1e-3),
+    "dropout": (GRAD, 0.3, 5, 2),
+    "dropout_backward": (GRAD, 0.3, 5, 2),
+    "conv2d": (IMAGES, FILTERS, np.append(BIAS, 1), *SETTINGS),
+    "conv2d_backward": (np.concatenate([POOLED, POOLED[::-1]], axis=1), IMAGES, FILTERS, *SETTINGS),
+    "max_pool2d": (IMAGES, (3, 2), 2, 1, (1, 2), True),
+    "max_pool2d_backward": (POOLED, PLACES, IMAGES.shape),
+    "avg_pool2d": (IMAGES, 3, 2, 1, False, False),
+    "avg_pool2d_backward": (POOLED, IMAGES.shape, 3, 2, 1, False, False),
+    "global_avg_pool2d": (IMAGES,),
+    "global_avg_pool2d_backward": (POOLED[:, :, 0, 0], IMAGES.shape),
 }
 LOSSES = [name for name in CALLS if "loss" in name or "entropy" in name]
 

@@ -75,6 +75,18 @@ def test_the_module_is_left_as_it_was():
     assert model.dtype == np.float32
 
 
+def test_dropout_has_one_mask_and_batch_normalisation_its_statistics_put_back():
+    model = ff.Sequential(ff.Linear(6, 3), ff.BatchNorm1d(3), ff.Dropout(0.4), seed=0)
+    model.forward(X)
+    before = {name: array.copy() for name, array in model.named_buffers().items()}
+    for mode in (model.train, model.eval):
+        mode()
+        assert ff.gradcheck(model, X) < 1e-7
+    for name, array in model.named_buffers().items():
+        np.testing.assert_array_equal(array, before[name])
+    assert model[2].step == 1
+
+
 def test_large_arrays_are_sampled():
     assert ff.gradcheck(ff.Linear(200, 100), RNG.normal(size=(2, 200)), max_elements=20) < 1e-6
 

@@ -18,11 +18,13 @@ FASTFNN = Path(fastfnn.__file__).parent
 #: The way down. A module may import its own rung and those below it; `fastfnn_kernels` lies below them all.
 RUNGS = [
     {"__main__"},
-    {"cli", "_cli_data"},
+    {"cli", "_cli_data", "_cli_info", "_cli_models"},
     {"warmup"},
     {"training"},
-    {"compiled"},
-    {"lowering", "model", "checkpoint", "gradcheck"},
+    {"compiled", "eager"},
+    {"lowering"},
+    {"steps"},
+    {"model", "checkpoint", "gradcheck", "models"},
     {"layers", "losses", "optim"},
     {"functional", "initializers", "metrics", "data", "progress"},
     {"_checks", "_paths"},

@@ -25,6 +25,16 @@ LAYERS = {
     "Softmax": (lambda: ff.Softmax(), RNG.normal(size=(5, 6))),
     "LogSoftmax": (lambda: ff.LogSoftmax(), RNG.normal(size=(5, 6))),
     "Log": (lambda: ff.Log(), RNG.uniform(0.5, 2, (5, 6))),
+    "BatchNorm1d": (lambda: ff.BatchNorm1d(6), RNG.normal(size=(5, 6))),
+    "BatchNorm1d without affine": (lambda: ff.BatchNorm1d(6, affine=False), RNG.normal(size=(5, 6))),
+    "BatchNorm2d": (lambda: ff.BatchNorm2d(2, eps=1e-3, momentum=0.5), RNG.normal(size=(3, 2, 4, 2))),
+    "Dropout": (lambda: ff.Dropout(0.3, seed=4), RNG.normal(size=(5, 6))),
+    "Dropout with a seed of its own": (lambda: ff.Dropout(0.7), RNG.normal(size=(2, 3, 4))),
+    "MaxPool2d": (lambda: ff.MaxPool2d(2), RNG.normal(size=(3, 2, 5, 7))),
+    "MaxPool2d overlapping": (lambda: ff.MaxPool2d((3, 2), 1, (1, 0), (2, 1), True), RNG.normal(size=(2, 2, 5, 6))),
+    "AvgPool2d": (lambda: ff.AvgPool2d(2), RNG.normal(size=(3, 2, 5, 7))),
+    "AvgPool2d overlapping": (lambda: ff.AvgPool2d(3, (2, 1), 1, True, False), RNG.normal(size=(2, 2, 6, 5))),
+    "GlobalAvgPool2d": (lambda: ff.GlobalAvgPool2d(), RNG.normal(size=(3, 2, 5, 7))),
 }
 
 

@@ -69,6 +69,42 @@ def test_one_seed_gives_one_draw():
     assert (a.parameters != c.parameters).any()
 
 
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda: [],
+        lambda: [ff.BatchNorm1d(400)],
+        lambda: [ff.Dropout(0.5, seed=0)],
+        lambda: [ff.BatchNorm1d(400), ff.Dropout(0.5, seed=0)],
+    ],
+    ids=["nothing", "batch norm", "dropout", "both"],
+)
+@pytest.mark.parametrize(
+    ("activation", "variance"),
+    [(ff.ReLU, 2 / 300), (ff.LeakyReLU, 2 / 300), (ff.Tanh, 2 / 700), (lambda: ff.Linear(400, 2), 2 / 700)],
+    ids=["relu", "leaky relu", "tanh", "linear"],
+)
+def test_weights_start_as_fits_the_activation_that_follows(between, activation, variance):
+    """He or Xavier, also where something without an activation lies between."""
+    model = ff.Sequential(ff.Linear(300, 400), *between(), activation(), seed=0, dtype="float64")
+    assert model[0].params["weight"].var() == pytest.approx(variance, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda: [ff.MaxPool2d(2)],
+        lambda: [ff.BatchNorm2d(64), ff.AvgPool2d(2), ff.Flatten()],
+        lambda: [ff.GlobalAvgPool2d()],
+    ],
+    ids=["max-pool", "batch norm, average, flatten", "global average"],
+)
+def test_filters_start_as_fits_the_activation_behind_the_pooling(between):
+    for activation, variance in ((ff.ReLU(), 2 / 800), (ff.Sigmoid(), 2 / 864)):
+        model = ff.Sequential(ff.Conv2d(32, 64, 5), *between(), activation, seed=0, dtype="float64")
+        assert model[0].params["weight"].var() == pytest.approx(variance, rel=0.03)
+
+
 def test_weights_set_before_stay():
     layer = ff.Linear(3, 2)
     layer.params["weight"][...] = 4
@@ -107,6 +143,23 @@ def test_summary_shows_shapes_and_counts():
     assert "?" in model.summary()
 
 
+def images_to_classes():
+    return ff.Sequential(
+        ff.Conv2d(1, 6, 5), ff.BatchNorm2d(6), ff.ReLU(), ff.MaxPool2d(2), ff.Flatten(), ff.Linear(54, 4), seed=0
+    )
+
+
+def test_summary_of_images():
+    model = images_to_classes()
+    for shape in ((1, 10, 11), (10, 11)):
+        text = model.summary(shape)
+        for part in ("(n, 6, 6, 7)", "(n, 6, 3, 3)", "(n, 54)", "(n, 4)", "388 parameters"):
+            assert part in text
+    lines = model.summary().splitlines()
+    assert [line.count("?") for line in lines[2:8]] == [1, 1, 1, 1, 1, 0]
+    assert "(n, 4)" in lines[7]
+
+
 def test_repr_makes_such_a_model_again():
     model = small_model(dtype="float64")
     assert repr(eval(repr(model), vars(ff))) == repr(model)
@@ -122,6 +175,31 @@ BAD_MODELS = [
     ),
     (lambda: ff.Sequential(*[ff.ReLU()] * 2), InvalidValueError, r"layers\[1\] .* appears twice"),
     (lambda: ff.Sequential(ff.Linear(3, 4), ff.ReLU(), ff.Linear(5, 2)), InvalidValueError, "gets 4 features"),
+    *(
+        (lambda layers=layers: ff.Sequential(*layers()), InvalidValueError, message)
+        for layers, message in [
+            (lambda: (ff.Conv2d(1, 6, 5), ff.Conv2d(16, 3, 5)), "images of 6 channels; expected images of 16 channels"),
+            (
+                lambda: (ff.Conv2d(3, 1, 5), ff.Tanh(), ff.Conv2d(2, 3, 5)),
+                "gets images of 1 channel; expected images of 2",
+            ),
+            (lambda: (ff.Conv2d(1, 6, 5), ff.MaxPool2d(2), ff.BatchNorm2d(5)), "gets images of 6 channels; .* of 5 "),
+            (lambda: (ff.MaxPool2d(2), ff.BatchNorm2d(5), ff.Conv2d(6, 1, 3)), "gets images of 5 channels; .* of 6 "),
+            (lambda: (ff.Conv2d(1, 6, 5), ff.Linear(6, 2)), "gets images of 6 channels; expected 6 features"),
+            (
+                lambda: (ff.AvgPool2d(2), ff.Dropout(), ff.Linear(6, 2)),
+                r"layers\[2\] .* gets images; expected 6 features",
+            ),
+            (
+                lambda: (ff.BatchNorm2d(4), ff.GlobalAvgPool2d(), ff.Linear(6, 2)),
+                "gets 4 features; expected 6 features",
+            ),
+            (lambda: (ff.Conv2d(1, 4, 3), ff.GlobalAvgPool2d(), ff.MaxPool2d(2)), "gets 4 features; expected images$"),
+            (lambda: (ff.Flatten(), ff.Conv2d(1, 4, 3)), "gets features in rows; expected images of 1 channel$"),
+            (lambda: (ff.Flatten(), ff.BatchNorm1d(4), ff.Linear(6, 2)), "gets 4 features; expected 6 features"),
+            (lambda: (ff.Linear(3, 4), ff.Flatten(), ff.Linear(5, 2)), "gets 4 features; expected 5 features"),
+        ]
+    ),
     (lambda: ff.Sequential(ff.ReLU(), dtype="float16"), InvalidTypeError, "dtype is float16; expected 'float32'"),
     (lambda: ff.Sequential(ff.ReLU(), dtype="nonsense"), InvalidTypeError, "dtype is 'nonsense'"),
 ]
@@ -131,3 +209,24 @@ BAD_MODELS = [
 def test_bad_models_are_refused(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+class Halves(ff.Layer):
+    """A user's own layer that changes the shape."""
+
+    def output_shape(self, input_shape):
+        return (input_shape[0] // 2,)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: (ff.Linear(3, 4), Halves(), ff.Linear(2, 5)),
+        lambda: (ff.Conv2d(1, 4, 3), Halves(), ff.Linear(2, 5)),
+        lambda: (ff.Conv2d(1, 4, 3), ff.Flatten(), ff.Linear(100, 5), ff.BatchNorm1d(5)),
+        lambda: (ff.Conv2d(1, 4, 3), ff.GlobalAvgPool2d(), ff.Linear(4, 5)),
+        lambda: (ff.Normalize(), ff.MaxPool2d(2), ff.BatchNorm2d(4), ff.Conv2d(4, 2, 3, groups=2)),
+    ],
+)
+def test_what_may_fit_is_not_refused(layers):
+    assert len(ff.Sequential(*layers())) == len(layers())

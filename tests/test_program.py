@@ -8,6 +8,7 @@ import pytest
 
 import fastfnn as ff
 from fastfnn import compiled, lowering
+from fastfnn.steps import LinearStep
 from fastfnn_kernels import _config
 
 pytestmark = pytest.mark.skipif(not _config.JIT, reason="without the JIT training runs step by step")
@@ -58,7 +59,7 @@ def test_where_an_epoch_is_sliced_makes_no_difference(monkeypatch, seconds):
 
 def test_the_compiled_path_is_taken_for_all_that_is_ours(monkeypatch):
     taken = []
-    monkeypatch.setattr(compiled.Program, "run", lambda self, order: taken.append(self) or iter([(1.0, 1, len(X), 0)]))
+    monkeypatch.setattr(compiled, "run", lambda *args, **rest: taken.append(args) or iter([(1.0, 1, len(X), 0)]))
     for optimizer in (ff.SGD(0.1), ff.SGD(0.1, momentum=0.9), ff.Adam()):
         train(network(), optimizer=optimizer, epochs=1)
     assert len(taken) == 3
@@ -67,7 +68,13 @@ def test_the_compiled_path_is_taken_for_all_that_is_ours(monkeypatch):
 def test_a_second_network_compiles_nothing():
     from numba.core import event
 
-    train(network())
+    def use(model, **options):
+        train(model, **options)
+        ff.evaluate(model, X, Y, loss=ff.CrossEntropyLoss())
+        ff.predict(model, X)
+        ff.train_step(model, X[:9], Y[:9], loss=ff.CrossEntropyLoss(), optimizer=ff.SGD(0.1))
+
+    use(network())
     compilations = []
 
     class Count(event.Listener):
@@ -81,7 +88,7 @@ def test_a_second_network_compiles_nothing():
     listener = Count()
     event.register("numba:compile", listener)
     try:
-        train(network(seed=5, hidden=(40, 23, 17, 8)), batch_size=50)
+        use(network(seed=5, hidden=(40, 23, 17, 8)), batch_size=50)
     finally:
         event.unregister("numba:compile", listener)
     assert compilations == []
@@ -115,3 +122,37 @@ def test_an_interrupt_stops_between_steps_and_leaves_no_thread(n_threads):
     assert threading.active_count() == before
     assert np.isfinite(model.parameters).all()
     train(model, epochs=1, n_threads=n_threads)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_an_interrupted_step_is_not_applied(n_threads):
+    model = ff.Sequential(ff.Linear(2, 300), ff.ReLU(), ff.Linear(300, 300), ff.ReLU(), ff.Linear(300, 2), seed=0)
+    x, y = np.ones((2, 2), np.float32).repeat(1_000_000, axis=0), np.zeros(2_000_000, int)  # a step takes seconds
+    before = model.parameters.copy()
+    timer = threading.Timer(0.3, _thread.interrupt_main)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        ff.train_step(model, x, y, loss=ff.CrossEntropyLoss(), optimizer=ff.SGD(0.1), n_threads=n_threads)
+    timer.join()
+    np.testing.assert_array_equal(model.parameters, before)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+def test_a_barrier_between_row_operations_holds_back_threads_without_rows_too(n_threads):
+    """With BARRIER records around them, results are the same, and nobody waits for ever."""
+    model, expected = network(), network()
+    ff.train_step(expected, X[:5], Y[:5], loss=ff.CrossEntropyLoss(), optimizer=ff.SGD(0.1))
+
+    class WithBarriers(LinearStep):
+        def forward(self, table, x):
+            table.barrier()
+            out = super().forward(table, x)
+            table.barrier()
+            return out
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(lowering.FUSIONS, (ff.Linear,), WithBarriers)
+        patch.setitem(lowering.FUSIONS, (ff.Linear, ff.ReLU), WithBarriers)
+        options = {"loss": ff.CrossEntropyLoss(), "optimizer": ff.SGD(0.1)}
+        ff.train_step(model, X[:5], Y[:5], **options, n_threads=n_threads)
+    np.testing.assert_array_equal(model.parameters, expected.parameters)

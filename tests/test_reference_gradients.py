@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -86,6 +87,11 @@ CHECKED = {
     *(f"{name}_backward" for name in (*FROM_INPUT, *FROM_OUTPUT, "matmul", "linear", "nll_loss", "cross_entropy")),
     *(function.__name__ for functions in ELEMENT_LOSSES.values() for function in functions[1::2]),
     *("nll_gradient", "linear_backward_input", "linear_backward_weight"),
+    *(f"batch_norm_backward{piece}" for piece in ("", "_sums", "_combine", "_coefficients", "_apply")),
+    "dropout_backward",
+    *(f"conv2d_{piece}" for piece in ("backward", "fused_backward", "fused_backward_weight")),
+    *(f"{kind}_pool{suffix}_backward" for kind in ("max", "avg") for suffix in ("", "2d")),
+    "global_avg_pool2d_backward",
 }
 
 
@@ -176,6 +182,97 @@ def test_cross_entropy_is_nll_of_log_softmax(label_smoothing: float, rng: Rng) -
     smoothed = (1 - label_smoothing) * np.eye(3)[target] + label_smoothing / 3
     want = ref.nll_loss(ref.log_softmax(logits), smoothed)
     np.testing.assert_allclose(ref.cross_entropy(logits, target, "mean", label_smoothing), want, rtol=1e-13)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("shape", [(5, 3), (11, 2, 3, 2)])
+def test_batch_normalisation(shape: tuple[int, ...], training: bool, rng: Rng) -> None:
+    """As a whole; and in pieces, which must come to the same."""
+    x, upstream = 2 * rng.normal(size=shape) + 1, rng.normal(size=shape)
+    channels = shape[1]
+    weight, bias, mean, variance = rng.normal(size=(4, channels))
+    variance = np.abs(variance) + 0.5
+
+    def forward(x: Array, weight: Array, bias: Array) -> Array:
+        return ref.batch_norm(x, mean.copy(), variance.copy(), weight, bias, training, eps=0.1)
+
+    grad_x, grad_weight, grad_bias = ref.batch_norm_backward(upstream, x, weight, mean, variance, training, 0.1)
+    assert_is_gradient(grad_x, lambda x: forward(x, weight, bias), x, upstream)
+    assert_is_gradient(grad_weight, lambda weight: forward(x, weight, bias), weight, upstream)
+    assert_is_gradient(grad_bias, lambda bias: forward(x, weight, bias), bias, upstream)
+
+    images, grads = x.reshape(shape[0], channels, -1), upstream.reshape(shape[0], channels, -1)
+    spatial = images.shape[2]
+    if training:
+        mean, variance = ref.batch_norm_combine(ref.batch_norm_moments(images), shape[0], spatial)
+    coefficients = ref.batch_norm_coefficients(mean, variance, weight, bias, 0.1)
+    out = ref.batch_norm_apply(images, *coefficients)
+    np.testing.assert_allclose(out.reshape(shape), forward(x, weight, bias), rtol=1e-12, atol=1e-13)
+    sums = ref.batch_norm_backward_combine(ref.batch_norm_backward_sums(grads, images, mean, variance, 0.1))
+    np.testing.assert_allclose(sums, (grad_bias, grad_weight), rtol=1e-12, atol=1e-13)
+    arguments = (mean, variance, weight, *sums, shape[0] * spatial, training, 0.1)
+    got = ref.batch_norm_backward_apply(grads, images, *ref.batch_norm_backward_coefficients(*arguments))
+    np.testing.assert_allclose(got.reshape(shape), grad_x, rtol=1e-11, atol=1e-12)
+
+
+def test_dropout(rng: Rng) -> None:
+    x, upstream = rng.normal(size=(6, 7)), rng.normal(size=(6, 7))
+    assert_is_gradient(ref.dropout_backward(upstream, 0.4, 3, 2), lambda x: ref.dropout(x, 0.4, 3, 2), x, upstream)
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "weight_shape", "settings"),
+    [
+        ((2, 2, 4, 5), (3, 2, 3, 2), (1, 0, 1, 1)),
+        ((2, 4, 5, 4), (6, 2, 2, 3), ((2, 1), (1, 2), (1, 2), 2)),
+        ((1, 3, 8, 8), (3, 1, 2, 2), (3, 1, 1, 3)),
+    ],
+)
+def test_convolution(x_shape: tuple[int, ...], weight_shape: tuple[int, ...], settings: Any, rng: Rng) -> None:
+    """Alone, and with the ReLU and the pooling that the kernels do in the same pass."""
+    arrays = [rng.normal(size=shape) for shape in (x_shape, weight_shape, weight_shape[:1])]
+    x, weight, _ = arrays
+
+    def assert_are_gradients(grads: Any, forward: Callable[..., Array], upstream: Array) -> None:
+        for place, grad in enumerate(grads):
+            before, after = arrays[:place], arrays[place + 1 :]
+            assert_is_gradient(grad, lambda a, b=before, c=after: forward(*b, a, *c), arrays[place], upstream)
+
+    upstream = rng.normal(size=ref.conv2d(*arrays, *settings).shape)
+    grads = ref.conv2d_backward(upstream, x, weight, *settings)
+    assert_are_gradients(grads, lambda *arrays: ref.conv2d(*arrays, *settings), upstream)
+    for after in range(4):
+        forward = lambda *arrays, after=after: ref.conv2d_fused(*arrays, *settings, after)[0]  # noqa: E731
+        out, index = ref.conv2d_fused(*arrays, *settings, after)
+        upstream = rng.normal(size=out.shape)
+        saved = (upstream, x, weight, out, index, *settings, after)
+        grads = ref.conv2d_fused_backward(*saved)
+        assert_are_gradients(grads, forward, upstream)
+        no_grad_x, *others = ref.conv2d_fused_backward_weight(*saved)
+        assert no_grad_x.size == 0
+        for got, want in zip(others, grads[1:], strict=True):
+            np.testing.assert_array_equal(got, want)
+
+
+def test_pooling(rng: Rng) -> None:
+    """Overlapping, padded and dilated windows; the kernels' twins, which take sizes, come to the same."""
+    x = rng.permutation(2 * 2 * 5 * 6).reshape(2, 2, 5, 6) / 10  # no two elements are near each other
+    window, dilation = ((3, 2), (2, 1), (1, 1)), (1, 2)
+    out, index = ref.max_pool2d(x, *window, dilation, return_indices=True)
+    upstream = rng.normal(size=out.shape)
+    got = ref.max_pool2d_backward(upstream, index, x.shape)
+    assert_is_gradient(got, lambda x: ref.max_pool2d(x, *window, dilation), x, upstream)
+    sizes = (5, 6, *out.shape[2:], *itertools.chain(*window, dilation))
+    np.testing.assert_array_equal(ref.max_pool_backward(upstream, index, sizes), got)
+    for counts in (True, False):
+        upstream = rng.normal(size=ref.avg_pool2d(x, *window, False, counts).shape)
+        got = ref.avg_pool2d_backward(upstream, x.shape, *window, False, counts)
+        assert_is_gradient(got, lambda x, c=counts: ref.avg_pool2d(x, *window, False, c), x, upstream)
+        sizes = (5, 6, *upstream.shape[2:], *itertools.chain(*window), 1, 1)
+        np.testing.assert_array_equal(ref.avg_pool_backward(upstream, sizes, counts), got)
+    upstream = rng.normal(size=(2, 2))
+    got = ref.global_avg_pool2d_backward(upstream, x.shape)
+    assert_is_gradient(got, ref.global_avg_pool2d, x, upstream)
 
 
 # Values known without the code ---------------------------------------------------------------------------------------

@@ -1,11 +1,8 @@
-"""What all contenders share: the data, the first weights, the order of the batches, and the check of the result.
+"""What all contenders share: the tasks, the data, the order of the batches, and the checks of the results.
 
-A contender's module has ``variants(task)`` and ``make(task, variant, data, batch, n_threads)``; what `make` returns
-has ``run(count)``, which does its work `count` times and comes back when all of it is done, and ``check()``, figures
-that must agree between contenders.
-
-Tasks: ``step`` (a training step on `batch` rows; all rows are the full batch), ``loss`` (softmax cross-entropy of
-`batch` × 10 logits with its gradient) and ``inference`` (logits of `batch` rows).
+A contender's module has ``variants(task, n_threads, quick)`` and ``make(task, variant, data, n_threads)``; what `make`
+returns has ``run(count)``, which does its work `count` times and comes back when all of it is done, and ``check()``,
+figures that must agree between contenders. The networks themselves are in `networks`.
 """
 
 from __future__ import annotations
@@ -14,13 +11,49 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from contenders import networks
+from contenders.networks import CLASSES, SEED, Array, Network
 
-HIDDEN, CLASSES = 100, 10
-SEED = 1
 MEAN, STD = 0.1307, 0.3081
+CHECKED_ROWS, CHECKED_IMAGES = 2000, 500  # whose loss is the check of a training: convolutions cost more
+
+#: Kinds of tasks that are a network's forward pass.
+INFERENCE = ("inference", "forward")
+
+
+class Task(NamedTuple):
+    """One line of the table.
+
+    Kinds: ``step`` (a training step on `batch` rows; all rows are the full batch), ``inference`` and ``forward`` (the
+    outputs for `batch` rows), ``gradients`` (forward, and from a gradient of the outputs those of weights, bias and,
+    where the network has several input channels, of the inputs), and ``loss`` (softmax cross-entropy of `batch` × 10
+    logits with its gradient).
+    """
+
+    kind: str
+    network: str  # a name in `networks.NETWORKS`; for ``loss`` it is not used
+    batch: int
+
+    @property
+    def description(self) -> Network:
+        return networks.NETWORKS[self.network]
+
+    @property
+    def input_gradient(self) -> bool:
+        """Whether ``gradients`` has one for the inputs: those with one channel are images, which need none."""
+        return self.description.shape[0] > 1
+
+    @property
+    def flops(self) -> float:
+        """Of the products, done densely; 0 for the loss, which has none."""
+        if self.kind == "loss":
+            return 0.0
+        counts = self.description.multiplications()
+        if self.kind in INFERENCE:
+            return 2.0 * self.batch * sum(counts)
+        without = counts[0] if self.kind == "step" or not self.input_gradient else 0
+        return 2.0 * self.batch * (3 * sum(counts) - without)
 
 
 class Contender(Protocol):
@@ -50,28 +83,23 @@ class Data(NamedTuple):
         for name, array in self._asdict().items():
             np.save(folder / f"{name}.npy", array)
 
-
-class Weights(NamedTuple):
-    """Of the network 784-100-10; matrices are (in, out)."""
-
-    w1: Array
-    b1: Array
-    w2: Array
-    b2: Array
+    def samples(self, network: Network) -> Array:
+        """All rows in the shape that the network takes."""
+        return self.x.reshape(-1, *network.shape)
 
 
-def first_weights() -> Weights:
-    """He's, drawn once for all contenders."""
-    rng = np.random.default_rng(SEED)
-    w1 = rng.standard_normal((784, HIDDEN)) * np.sqrt(2 / 784)
-    w2 = rng.standard_normal((HIDDEN, CLASSES)) * np.sqrt(2 / HIDDEN)
-    zeros = np.zeros(HIDDEN), np.zeros(CLASSES)
-    return Weights(*(array.astype(np.float32) for array in (w1, zeros[0], w2, zeros[1])))
+def first_weights(task: Task) -> list[Array]:
+    """Weight and bias of each layer of the task's network."""
+    return networks.first_weights(task.description)
 
 
-def learning_rate(batch: int) -> float:
-    """0.1, and less for small batches, where 0.1 diverges on normalised images."""
-    return 0.1 * min(1.0, batch / 64)
+def learning_rate(task: Task) -> float:
+    """0.1, and less for small batches, where 0.1 diverges on normalised images.
+
+    With convolutions it is 0.05: at 0.1 the first steps of LeNet-5 are so unstable that two orders of summation in
+    float32 end in losses that differ by 3 %, at 0.05 by less than 0.2 %.
+    """
+    return (0.05 if task.description.of_images else 0.1) * min(1.0, task.batch / 64)
 
 
 def order(rows: int) -> Array:
@@ -79,23 +107,23 @@ def order(rows: int) -> Array:
     return np.random.default_rng(SEED).permutation(rows)
 
 
-def step_flops(batch: int) -> float:
-    """Of the products of one dense training step: forward, weight gradients, the second layer's input gradient."""
-    return 2.0 * batch * (2 * 784 * HIDDEN + 3 * HIDDEN * CLASSES)
+def inputs(task: Task, data: Data) -> Array:
+    """The rows of a task without training: of the data where the network takes images, else random numbers."""
+    shape = task.description.shape
+    if np.prod(shape) == data.x[0].size:
+        return data.samples(task.description)[: task.batch].copy()
+    return _random(task.batch, *shape)
 
 
-def forward(weights: Weights, x: Array) -> Array:
-    """Logits in float64."""
-    w1, b1, w2, b2 = (np.asarray(array, np.float64) for array in weights)
-    return np.maximum(x @ w1 + b1, 0) @ w2 + b2
+def output_gradient(task: Task) -> Array:
+    """Of the task ``gradients``: random numbers (batch, channels, height, width)."""
+    _, side, _ = task.description.shape
+    (channels,) = (layer.c_out for layer in task.description.layers if isinstance(layer, networks.Conv))
+    return _random(task.batch, channels, side // 2, side // 2)
 
 
-def loss_after(weights: Weights, data: Data) -> dict[str, float]:
-    """Mean loss on the first 2,000 rows, in float64 NumPy whoever trained the weights."""
-    logits, y = forward(weights, data.x[:2000].astype(np.float64)), data.y[:2000]
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(y)), y]
-    return {"loss": float(losses.mean())}
+def _random(*shape: int) -> Array:
+    return np.random.default_rng(SEED).standard_normal(shape).astype(np.float32)
 
 
 def random_logits(rows: int) -> tuple[Array, Array]:
@@ -105,11 +133,33 @@ def random_logits(rows: int) -> tuple[Array, Array]:
     return logits.astype(np.float32), rng.integers(0, CLASSES, rows)
 
 
+def loss_after(task: Task, weights: list[Array], data: Data) -> dict[str, float]:
+    """The check of a training: the mean loss on the first rows, in float64 NumPy whoever trained the weights."""
+    network = task.description
+    rows = CHECKED_IMAGES if network.of_images else CHECKED_ROWS
+    logits, y = networks.forward(network, weights, data.samples(network)[:rows]), data.y[:rows]
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(y)), y]
+    return {"loss": float(losses.mean())}
+
+
 def loss_figures(loss: Any, grad: Array) -> dict[str, float]:
     """The check of the task ``loss``."""
     return {"loss": float(loss), "grad_norm": float(np.linalg.norm(np.asarray(grad, np.float64)))}
 
 
-def inference_figures(logits: Array) -> dict[str, float]:
-    """The check of the task ``inference``."""
-    return {"mean_square": float(np.mean(np.asarray(logits, np.float64) ** 2)), "first": float(logits[0, 0])}
+def inference_figures(out: Array) -> dict[str, float]:
+    """The check of a forward pass, (n, classes) or (n, channels, height, width); the second figure is of one number
+    or of one corner, so that no other order of the axes passes."""
+    out = np.asarray(out, np.float64)
+    first = out[0, 0] if out.ndim == 2 else np.mean(out[: len(out) // 2, 0, 0] ** 2)
+    return {"mean_square": float(np.mean(out**2)), "first": float(first)}
+
+
+def gradient_figures(out: Array, gradients: list[Array]) -> dict[str, float]:
+    """The check of ``gradients``: the outputs, and weight, bias and perhaps inputs, whole and the first of them."""
+    figures = inference_figures(out)
+    for name, array in zip(("weight", "bias", "x"), gradients, strict=False):
+        array = np.asarray(array, np.float64)
+        figures |= {f"grad_{name}": float(np.linalg.norm(array)), f"first_{name}": float(np.linalg.norm(array[0]))}
+    return figures

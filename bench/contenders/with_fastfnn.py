@@ -1,4 +1,4 @@
-"""fastfnn: `fit` as documented, on float32 and on the raw images; `train_step`; the fused loss; `predict_raw`."""
+"""fastfnn: `fit` as documented, on float32 and on the raw images; `train_step`; the fused kernels; `predict_raw`."""
 
 from __future__ import annotations
 
@@ -8,32 +8,53 @@ import numpy as np
 
 import fastfnn as ff
 from contenders import common
+from contenders.networks import FLATTEN, POOL, RELU, Conv, Linear
 from fastfnn_kernels.softmax import softmax_cross_entropy
 from fastfnn_kernels.team import Team
 
+Array = common.Array
 
-def variants(task: str, batch: int, n_threads: int, quick: bool) -> list[str]:
-    if task == "step":
+
+def variants(task: common.Task, n_threads: int, quick: bool) -> list[str]:
+    if task.kind == "step":
         return ["fit", "fit, uint8 images", "train_step", "fit, 1 thread", f"fit, {n_threads} threads"]
-    return ["kernel", "CrossEntropyLoss"] if task == "loss" else ["predict_raw"]
+    if task.kind == "loss":
+        return ["kernel", "CrossEntropyLoss"]
+    if task.kind == "gradients":
+        return ["kernels", "forward, backward"]
+    return ["predict_raw", "predict_raw, 1 thread"] if task.description.of_images else ["predict_raw"]
 
 
-def _network(images: bool) -> ff.Sequential:
-    prepare = [ff.Flatten(), ff.Normalize(mean=common.MEAN, std=common.STD, scale=1 / 255)] if images else []
-    hidden, out = ff.Linear(784, common.HIDDEN), ff.Linear(common.HIDDEN, common.CLASSES)
-    model = ff.Sequential(*prepare, hidden, ff.ReLU(), out, seed=0)
-    arrays = (hidden.params["weight"], hidden.params["bias"], out.params["weight"], out.params["bias"])
-    for array, start in zip(arrays, common.first_weights(), strict=True):
+def _network(task: common.Task, raw: bool = False) -> ff.Sequential:
+    """The network with its first weights; for raw images it begins with their normalisation."""
+    layers: list[ff.Layer] = []
+    if raw:
+        flat = [] if task.description.of_images else [ff.Flatten()]
+        layers += [*flat, ff.Normalize(mean=common.MEAN, std=common.STD, scale=1 / 255)]
+    plain = {RELU: ff.ReLU, POOL: lambda: ff.MaxPool2d(2), FLATTEN: ff.Flatten}
+    for layer in task.description.layers:
+        if isinstance(layer, Linear):
+            layers.append(ff.Linear(layer.n_in, layer.n_out))
+        elif isinstance(layer, Conv):
+            layers.append(ff.Conv2d(layer.c_in, layer.c_out, layer.kernel, padding=layer.padding))
+        else:
+            layers.append(plain[layer]())
+    model = ff.Sequential(*layers, seed=0)
+    for array, start in zip(_weights(model), common.first_weights(task), strict=True):
         array[...] = start
     return model
 
 
+def _weights(model: ff.Sequential) -> list[Array]:
+    return [layer.params[name] for layer in model.layers if layer.params for name in ("weight", "bias")]
+
+
 class _Step:
-    def __init__(self, variant: str, data: common.Data, batch: int, n_threads: int) -> None:
-        self.data, self.batch, self.full = data, batch, batch == len(data.x)
-        images = variant == "fit, uint8 images"
-        self.model, self.x = _network(images), data.images if images else data.x
-        self.loss, self.optimizer = ff.CrossEntropyLoss(), ff.SGD(lr=common.learning_rate(batch))
+    def __init__(self, task: common.Task, variant: str, data: common.Data, n_threads: int) -> None:
+        self.task, self.data, self.batch, self.full = task, data, task.batch, task.batch == len(data.x)
+        raw = variant == "fit, uint8 images"
+        self.model, self.x = _network(task, raw), data.images if raw else data.samples(task.description)
+        self.loss, self.optimizer = ff.CrossEntropyLoss(), ff.SGD(lr=common.learning_rate(task))
         self.by_hand = variant == "train_step"
         self.n_threads = {"fit, 1 thread": 1, f"fit, {n_threads} threads": n_threads}.get(variant)
 
@@ -67,10 +88,7 @@ class _Step:
             ff.train_step(model, x[rows], y[rows], loss=loss, optimizer=optimizer)
 
     def check(self) -> dict[str, float]:
-        hidden, out = (layer.params for layer in self.model.layers if isinstance(layer, ff.Linear))
-        return common.loss_after(
-            common.Weights(hidden["weight"], hidden["bias"], out["weight"], out["bias"]), self.data
-        )
+        return common.loss_after(self.task, _weights(self.model), self.data)
 
 
 class _Kernel:
@@ -109,20 +127,57 @@ class _Loss:
 
 
 class _Inference:
-    def __init__(self, data: common.Data, batch: int) -> None:
-        self.model, self.x = _network(images=False), np.ascontiguousarray(data.x[:batch])
+    def __init__(self, task: common.Task, variant: str, data: common.Data) -> None:
+        self.model, self.x = _network(task), common.inputs(task, data)
+        self.n_threads = 1 if variant == "predict_raw, 1 thread" else None
 
     def run(self, count: int) -> None:
         for _ in range(count):
-            self.out = ff.predict_raw(self.model, self.x)
+            self.out = ff.predict_raw(self.model, self.x, n_threads=self.n_threads)
 
     def check(self) -> dict[str, float]:
         return common.inference_figures(self.out)
 
 
-def make(task: str, variant: str, data: common.Data, batch: int, n_threads: int) -> Any:
-    if task == "step":
-        return _Step(variant, data, batch, n_threads)
-    if task == "loss":
-        return _Kernel(batch, n_threads) if variant == "kernel" else _Loss(batch)
-    return _Inference(data, batch)
+def kernel_block_backward(task: common.Task, x: Array, grad_out: Array, n_threads: int) -> tuple[Array, list[Array]]:
+    """Forward and backward of a conv block by the fused kernels.
+
+    Returns
+    -------
+    out : ndarray (batch, channels, height, width)
+    gradients : list of ndarray
+        Of weight and bias and, where `task.input_gradient` says so, of x.
+    """
+    raise NotImplementedError("the fused backward pass of a conv block has no call of its own here")
+
+
+class _Gradients:
+    """By the fused kernels, or layer by layer as the layer API does it."""
+
+    def __init__(self, task: common.Task, variant: str, data: common.Data, n_threads: int) -> None:
+        self.task, self.n_threads, self.by_kernels = task, n_threads, variant == "kernels"
+        self.model = _network(task)
+        self.x, self.grad = common.inputs(task, data), common.output_gradient(task)
+
+    def run(self, count: int) -> None:
+        for _ in range(count):
+            if self.by_kernels:
+                self.out, self.gradients = kernel_block_backward(self.task, self.x, self.grad, self.n_threads)
+            else:
+                self.out = self.model.forward(self.x)
+                grad_x = self.model.backward(self.grad)
+                grads = self.model.layers[0].grads
+                self.gradients = [grads["weight"], grads["bias"], *([grad_x] if self.task.input_gradient else [])]
+
+    def check(self) -> dict[str, float]:
+        return common.gradient_figures(self.out, self.gradients)
+
+
+def make(task: common.Task, variant: str, data: common.Data, n_threads: int) -> Any:
+    if task.kind == "step":
+        return _Step(task, variant, data, n_threads)
+    if task.kind == "loss":
+        return _Kernel(task.batch, n_threads) if variant == "kernel" else _Loss(task.batch)
+    if task.kind == "gradients":
+        return _Gradients(task, variant, data, n_threads)
+    return _Inference(task, variant, data)

@@ -1,4 +1,4 @@
-"""ONNX Runtime, inference only: the network as two Gemm nodes."""
+"""ONNX Runtime, inference only: the network as a graph of a node a layer."""
 
 from __future__ import annotations
 
@@ -9,31 +9,43 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from contenders import common
+from contenders.networks import FLATTEN, POOL, RELU, Conv, Linear
+
+PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
+    RELU: ("Relu", {}),
+    POOL: ("MaxPool", {"kernel_shape": [2, 2], "strides": [2, 2]}),
+    FLATTEN: ("Flatten", {}),
+}
 
 
-def _model() -> bytes:
-    weights = common.first_weights()._asdict()
-    nodes = [
-        helper.make_node("Gemm", ["x", "w1", "b1"], ["hidden"]),
-        helper.make_node("Relu", ["hidden"], ["active"]),
-        helper.make_node("Gemm", ["active", "w2", "b2"], ["logits"]),
-    ]
-    values = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", width])
-        for name, width in (("x", 784), ("logits", common.CLASSES))
-    ]
-    constants = [numpy_helper.from_array(array, name) for name, array in weights.items()]
-    graph = helper.make_graph(nodes, "mlp", values[:1], values[1:], constants)
+def _model(task: common.Task) -> bytes:
+    network, constants = task.description, []
+    weights, nodes = iter(common.first_weights(task)), []
+    for number, layer in enumerate(network.layers):
+        own = []
+        if isinstance(layer, (Linear, Conv)):
+            own = [numpy_helper.from_array(next(weights), f"{name}{number}") for name in ("weight", "bias")]
+            constants += own
+        how: dict[str, Any]
+        if isinstance(layer, Conv):
+            operator, how = "Conv", {"pads": [layer.padding] * 4}
+        else:
+            operator, how = ("Gemm", {}) if isinstance(layer, Linear) else PLAIN[layer]
+        names = [f"x{number}", *(constant.name for constant in own)]
+        nodes.append(helper.make_node(operator, names, [f"x{number + 1}"], **how))
+    x = helper.make_tensor_value_info("x0", TensorProto.FLOAT, ["n", *network.shape])
+    out = helper.make_tensor_value_info(f"x{len(nodes)}", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "network", [x], [out], constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
 
 
 class _Inference:
-    def __init__(self, data: common.Data, batch: int, n_threads: int) -> None:
+    def __init__(self, task: common.Task, data: common.Data, n_threads: int) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = n_threads, 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")  # its default, and its fastest
-        self.session = onnxruntime.InferenceSession(_model(), options, providers=["CPUExecutionProvider"])
-        self.feed = {"x": np.ascontiguousarray(data.x[:batch])}
+        self.session = onnxruntime.InferenceSession(_model(task), options, providers=["CPUExecutionProvider"])
+        self.feed = {"x0": common.inputs(task, data)}
 
     def run(self, count: int) -> None:
         for _ in range(count):
@@ -43,9 +55,9 @@ class _Inference:
         return common.inference_figures(np.asarray(self.out))
 
 
-def variants(task: str, batch: int, n_threads: int, quick: bool) -> list[str]:
-    return ["session.run"] if task == "inference" else []
+def variants(task: common.Task, n_threads: int, quick: bool) -> list[str]:
+    return ["session.run"] if task.kind in common.INFERENCE else []
 
 
-def make(task: str, variant: str, data: common.Data, batch: int, n_threads: int) -> Any:
-    return _Inference(data, batch, n_threads)
+def make(task: common.Task, variant: str, data: common.Data, n_threads: int) -> Any:
+    return _Inference(task, data, n_threads)

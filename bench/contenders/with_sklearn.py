@@ -8,41 +8,44 @@ import numpy as np
 from sklearn.neural_network import MLPClassifier
 
 from contenders import common
+from contenders.networks import CLASSES, MLP, SEED, Linear
 
 
 class _Step:
     """It shuffles by its own generator: its batches are not the others'."""
 
-    def __init__(self, data: common.Data, batch: int) -> None:
-        self.data, self.batch = data, batch
+    def __init__(self, task: common.Task, data: common.Data) -> None:
+        self.task, self.data, self.batch = task, data, task.batch
+        hidden = [layer.n_out for layer in task.description.layers if isinstance(layer, Linear)][:-1]
         self.model: Any = MLPClassifier(
-            (common.HIDDEN,),
+            hidden,
             solver="sgd",
-            learning_rate_init=common.learning_rate(batch),
+            learning_rate_init=common.learning_rate(task),
             momentum=0.0,
             nesterovs_momentum=False,
             alpha=0.0,
-            batch_size=batch,  # type: ignore[arg-type]
-            random_state=common.SEED,
+            batch_size=task.batch,  # type: ignore[arg-type]
+            random_state=SEED,
         )
-        self.model.partial_fit(data.x[:batch], data.y[:batch], classes=np.arange(common.CLASSES))
-        start = common.first_weights()
-        arrays = (*self.model.coefs_, *self.model.intercepts_)
-        for array, value in zip(arrays, (start.w1, start.w2, start.b1, start.b2), strict=True):
-            array[...] = value
+        self.model.partial_fit(data.x[: self.batch], data.y[: self.batch], classes=np.arange(CLASSES))
+        for array, start in zip(self._weights(), common.first_weights(task), strict=True):
+            array[...] = start
+
+    def _weights(self) -> list[common.Array]:
+        """Weight and bias in turn, as the others have them."""
+        return [array for pair in zip(self.model.coefs_, self.model.intercepts_, strict=True) for array in pair]
 
     def run(self, count: int) -> None:
         rows = count * self.batch
         self.model.partial_fit(self.data.x[:rows], self.data.y[:rows])
 
     def check(self) -> dict[str, float]:
-        (w1, w2), (b1, b2) = self.model.coefs_, self.model.intercepts_
-        return common.loss_after(common.Weights(w1, b1, w2, b2), self.data)
+        return common.loss_after(self.task, self._weights(), self.data)
 
 
-def variants(task: str, batch: int, n_threads: int, quick: bool) -> list[str]:
-    return ["MLPClassifier"] if task == "step" and batch == 64 else []
+def variants(task: common.Task, n_threads: int, quick: bool) -> list[str]:
+    return ["MLPClassifier"] if task == ("step", MLP, 64) else []
 
 
-def make(task: str, variant: str, data: common.Data, batch: int, n_threads: int) -> Any:
-    return _Step(data, batch)
+def make(task: common.Task, variant: str, data: common.Data, n_threads: int) -> Any:
+    return _Step(task, data)

@@ -1,4 +1,4 @@
-"""PyTorch in its best forms: tensors in memory, rows by index, no DataLoader.
+"""PyTorch in its best forms: tensors in memory, rows by index, no DataLoader; images contiguous and ``channels_last``.
 
 Training steps: an optimizer (``foreach``, ``fused``, or one parameter at a time), gradients by `torch.autograd.grad`
 with one `_foreach_add_` as the update, and the whole step (forward, gradients, update) as one `torch.compile`.
@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 
 from contenders import common
+from contenders.networks import FLATTEN, POOL, RELU, Conv, Linear
 
 foreach_add: Any = vars(torch)["_foreach_add_"]  # the foreach optimizers' own update
 OPTIMIZERS: dict[str, dict[str, bool]] = {
@@ -22,40 +23,71 @@ OPTIMIZERS: dict[str, dict[str, bool]] = {
     "SGD(foreach)": {"foreach": True},
     "SGD(fused)": {"fused": True},
 }
-UPDATES = "autograd.grad + foreach_add"
-COMPILED, COMPILED_CPP, BY_HAND = "compile, whole step", "compile, whole step, cpp_wrapper", "by hand"
+EAGER, UPDATES, BY_HAND = "eager", "autograd.grad + foreach_add", "by hand"
+COMPILED, COMPILED_CPP = "compile, whole step", "compile, whole step, cpp_wrapper"
+TUNED, FROZEN = "compile, max-autotune", "compile, frozen weights"
+COMPILERS: dict[str, dict[str, Any]] = {
+    COMPILED: {},
+    COMPILED_CPP: {"options": {"cpp_wrapper": True}},
+    TUNED: {"mode": "max-autotune-no-cudagraphs"},
+    FROZEN: {"options": {"freezing": True}},  # it may pack the weights beforehand; for inference
+}
+CHANNELS_LAST = ", channels_last"
 
 
-def variants(task: str, batch: int, n_threads: int, quick: bool) -> list[str]:
+def variants(task: common.Task, n_threads: int, quick: bool) -> list[str]:
+    plain = [*OPTIMIZERS, UPDATES] if task.kind == "step" else [EAGER]
     compiled = [] if quick else [COMPILED]
-    if task == "step":
-        return [*OPTIMIZERS, UPDATES, *compiled, BY_HAND] + ([] if quick or batch > 64 else [COMPILED_CPP])
-    return ["eager", *compiled]
+    if task.kind == "loss" or not task.description.of_images:
+        by_hand = [BY_HAND] if task.kind == "step" else []
+        wrapped = [COMPILED_CPP] if task.kind == "step" and task.batch <= 64 and not quick else []
+        return [*plain, *compiled, *by_hand, *wrapped]
+    # Optimizers differ by microseconds in steps of milliseconds; compilers little, so they have the better layout only.
+    both = [*plain[-1 if quick else -2 :], *compiled]
+    # On LeNet-5, max-autotune was not faster than the plain compilation by more than the noise.
+    rest = [TUNED] if task.kind in ("forward", "gradients") else []
+    if task.kind in common.INFERENCE:
+        rest.append(FROZEN)
+    if task.kind in ("step", "inference") and task.batch <= 64:
+        rest.append(COMPILED_CPP)
+    names = [how + layout for how in both for layout in ("", CHANNELS_LAST)]
+    return names if quick else names + [how + CHANNELS_LAST for how in rest]
 
 
-def _parameters() -> list[torch.Tensor]:
-    """Weight (out, in) and bias of each layer, as PyTorch keeps them."""
-    w1, b1, w2, b2 = map(torch.from_numpy, common.first_weights())
-    return [w1.T.contiguous(), b1, w2.T.contiguous(), b2]
+def _compile(function: Any, how: str) -> Any:
+    torch._dynamo.reset()
+    return torch.compile(function, dynamic=False, fullgraph=True, **COMPILERS[how])
 
 
-def _logits(parameters: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-    w1, b1, w2, b2 = parameters
-    return functional.linear(torch.relu(functional.linear(x, w1, b1)), w2, b2)
+def _module(task: common.Task, layout: torch.memory_format) -> torch.nn.Sequential:
+    """The network with its first weights; PyTorch keeps linear ones as (out, in)."""
+    plain = {RELU: torch.nn.ReLU, POOL: lambda: torch.nn.MaxPool2d(2), FLATTEN: torch.nn.Flatten}
+    weights, layers = iter(map(torch.from_numpy, common.first_weights(task))), []
+    for layer in task.description.layers:
+        if isinstance(layer, Linear):
+            made = torch.nn.Linear(layer.n_in, layer.n_out)
+            made.weight = torch.nn.Parameter(next(weights).T.contiguous())
+        elif isinstance(layer, Conv):
+            made = torch.nn.Conv2d(layer.c_in, layer.c_out, layer.kernel, padding=layer.padding)
+            made.weight = torch.nn.Parameter(next(weights))
+        else:
+            layers.append(plain[layer]())
+            continue
+        made.bias = torch.nn.Parameter(next(weights))
+        layers.append(made)
+    return torch.nn.Sequential(*layers).to(memory_format=layout)  # type: ignore[call-overload]
 
 
-def _module(parameters: list[torch.Tensor]) -> torch.nn.Sequential:
-    layers = torch.nn.Linear(784, common.HIDDEN), torch.nn.Linear(common.HIDDEN, common.CLASSES)
-    for i, layer in enumerate(layers):
-        layer.weight, layer.bias = map(torch.nn.Parameter, parameters[2 * i : 2 * i + 2])
-    return torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1])
+def _call(module: torch.nn.Module, parameters: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """The module as a function of its parameters, for transformations."""
+    names = (name for name, _ in module.named_parameters())
+    return torch.func.functional_call(module, dict(zip(names, parameters, strict=True)), (x,))
 
 
 Step = Callable[[torch.Tensor, torch.Tensor], Any]
 
 
-def _with_optimizer(parameters: list[torch.Tensor], lr: float, **how: bool) -> Step:
-    module = _module(parameters)
+def _with_optimizer(module: torch.nn.Module, lr: float, **how: bool) -> Step:
     optimizer = torch.optim.SGD(module.parameters(), lr=lr, **how)
 
     def step(x: torch.Tensor, y: torch.Tensor) -> None:
@@ -66,8 +98,7 @@ def _with_optimizer(parameters: list[torch.Tensor], lr: float, **how: bool) -> S
     return step
 
 
-def _with_grad(parameters: list[torch.Tensor], lr: float) -> Step:
-    module = _module(parameters)
+def _with_grad(module: torch.nn.Module, lr: float) -> Step:
     own = list(module.parameters())
 
     def step(x: torch.Tensor, y: torch.Tensor) -> None:
@@ -78,15 +109,14 @@ def _with_grad(parameters: list[torch.Tensor], lr: float) -> Step:
     return step
 
 
-def _compiled(parameters: list[torch.Tensor], lr: float, cpp_wrapper: bool) -> Step:
+def _compiled(module: torch.nn.Module, parameters: list[torch.Tensor], lr: float, how: str) -> Step:
     """New parameters come out: updating them in place inside the compiled step gave NaN (PyTorch 2.13, on a CPU)."""
-    gradient = torch.func.grad(lambda p, x, y: functional.cross_entropy(_logits(p, x), y))
+    gradient = torch.func.grad(lambda p, x, y: functional.cross_entropy(_call(module, p, x), y))
 
     def update(old: list[torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> list[torch.Tensor]:
         return [parameter - lr * change for parameter, change in zip(old, gradient(old, x, y), strict=True)]
 
-    torch._dynamo.reset()
-    compiled = torch.compile(update, dynamic=False, fullgraph=True, options={"cpp_wrapper": cpp_wrapper})
+    compiled = _compile(update, how)
 
     def step(x: torch.Tensor, y: torch.Tensor) -> None:
         parameters[:] = compiled(parameters, x, y)
@@ -112,39 +142,41 @@ def _by_hand(parameters: list[torch.Tensor], lr: float) -> Step:
 
 
 class _Training:
-    def __init__(self, variant: str, data: common.Data, batch: int) -> None:
-        self.data, self.batch, self.full = data, batch, batch == len(data.x)
-        self.x, self.y = torch.from_numpy(data.x), torch.from_numpy(data.y)
-        self.parameters, lr = _parameters(), common.learning_rate(batch)
-        if variant in OPTIMIZERS:
-            self.step = _with_optimizer(self.parameters, lr, **OPTIMIZERS[variant])
-        elif variant == UPDATES:
-            self.step = _with_grad(self.parameters, lr)
-        elif variant == BY_HAND:
+    def __init__(self, task: common.Task, how: str, layout: torch.memory_format, data: common.Data) -> None:
+        self.task, self.data, self.full = task, data, task.batch == len(data.x)
+        x = torch.from_numpy(data.samples(task.description))
+        self.x, self.y = x.to(memory_format=layout), torch.from_numpy(data.y)
+        module, lr = _module(task, layout), common.learning_rate(task)
+        self.parameters = [parameter.detach() for parameter in module.parameters()]  # the same memory
+        if how in OPTIMIZERS:
+            self.step = _with_optimizer(module, lr, **OPTIMIZERS[how])
+        elif how == UPDATES:
+            self.step = _with_grad(module, lr)
+        elif how == BY_HAND:
             self.step = _by_hand(self.parameters, lr)
         else:
-            self.step = _compiled(self.parameters, lr, variant == COMPILED_CPP)
+            self.step = _compiled(module, self.parameters, lr, how)
 
     def run(self, count: int) -> None:
         if self.full:
             for _ in range(count):
                 self.step(self.x, self.y)
             return
-        order = torch.from_numpy(common.order(count * self.batch))
-        for rows in order.split(self.batch):
+        order = torch.from_numpy(common.order(count * self.task.batch))
+        for rows in order.split(self.task.batch):
             self.step(self.x.index_select(0, rows), self.y.index_select(0, rows))
 
     def check(self) -> dict[str, float]:
-        w1, b1, w2, b2 = (parameter.detach().numpy() for parameter in self.parameters)
-        return common.loss_after(common.Weights(w1.T, b1, w2.T, b2), self.data)
+        weights = [(p.T if p.ndim == 2 else p).numpy() for p in self.parameters]
+        return common.loss_after(self.task, weights, self.data)
 
 
 class _Loss:
-    def __init__(self, variant: str, rows: int) -> None:
+    def __init__(self, how: str, rows: int) -> None:
         logits, labels = map(torch.from_numpy, common.random_logits(rows))
         self.logits, self.labels = logits.requires_grad_(), labels
         plain = functional.cross_entropy
-        self.function = torch.compile(plain, dynamic=False) if variant == COMPILED else plain
+        self.function = plain if how == EAGER else _compile(plain, how)
 
     def run(self, count: int) -> None:
         for _ in range(count):
@@ -158,10 +190,10 @@ class _Loss:
 
 
 class _Inference:
-    def __init__(self, variant: str, data: common.Data, batch: int) -> None:
-        self.x = torch.from_numpy(data.x[:batch].copy())
-        module = _module(_parameters()).eval()
-        self.function: Any = torch.compile(module, dynamic=False) if variant == COMPILED else module
+    def __init__(self, task: common.Task, how: str, layout: torch.memory_format, data: common.Data) -> None:
+        self.x = torch.from_numpy(common.inputs(task, data)).to(memory_format=layout)
+        module = _module(task, layout).eval()
+        self.function: Any = module if how == EAGER else _compile(module, how)
 
     def run(self, count: int) -> None:
         with torch.inference_mode():
@@ -172,8 +204,46 @@ class _Inference:
         return common.inference_figures(self.out.numpy())
 
 
-def make(task: str, variant: str, data: common.Data, batch: int, n_threads: int) -> Any:
+class _Gradients:
+    """Gradients for weight and bias and, unless it is an image, the input; compiled, all of it is one function."""
+
+    def __init__(self, task: common.Task, how: str, layout: torch.memory_format, data: common.Data) -> None:
+        module = _module(task, layout)
+        arrays = common.inputs(task, data), common.output_gradient(task)
+        self.x, self.grad = (torch.from_numpy(array).to(memory_format=layout) for array in arrays)
+        self.wanted: list[torch.Tensor] = list(module.parameters())
+        if task.input_gradient:
+            self.wanted.append(self.x.requires_grad_())
+
+        def eager() -> Any:
+            out = module(self.x)
+            return out, torch.autograd.grad(out, self.wanted, self.grad)
+
+        def whole(wanted: list[torch.Tensor], x: torch.Tensor, grad: torch.Tensor) -> Any:
+            out, backward, *_ = torch.func.vjp(lambda w, b, x=x: _call(module, [w, b], x), *wanted)
+            return out, backward(grad)
+
+        if how == EAGER:
+            self.function = eager
+        else:
+            compiled, x = _compile(whole, how), self.x.detach()
+            wanted = [tensor.detach() for tensor in self.wanted]
+            self.function = lambda: compiled(wanted, x, self.grad)
+
+    def run(self, count: int) -> None:
+        for _ in range(count):
+            self.out, self.gradients = self.function()
+
+    def check(self) -> dict[str, float]:
+        return common.gradient_figures(self.out.detach().numpy(), [gradient.numpy() for gradient in self.gradients])
+
+
+def make(task: common.Task, variant: str, data: common.Data, n_threads: int) -> Any:
     torch.set_num_threads(n_threads)
-    if task == "step":
-        return _Training(variant, data, batch)
-    return _Loss(variant, batch) if task == "loss" else _Inference(variant, data, batch)
+    how = variant.removesuffix(CHANNELS_LAST)
+    layout = torch.contiguous_format if how == variant else torch.channels_last
+    if task.kind == "step":
+        return _Training(task, how, layout, data)
+    if task.kind == "loss":
+        return _Loss(how, task.batch)
+    return (_Gradients if task.kind == "gradients" else _Inference)(task, how, layout, data)

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from contenders.common import Contender, Data
+from contenders.common import Contender, Data, Task
 
 
 class Worker:
@@ -26,13 +26,13 @@ class Worker:
         self.n_threads, self.data = n_threads, Data.load(folder)
         self.prepared: dict[str, Contender] = {}
 
-    def variants(self, task: str, batch: int, quick: bool) -> dict[str, Any]:
-        return {"variants": self.module.variants(task, batch, self.n_threads, quick)}
+    def variants(self, task: list[Any], quick: bool) -> dict[str, Any]:
+        return {"variants": self.module.variants(Task(*task), self.n_threads, quick)}
 
-    def prepare(self, key: str, task: str, variant: str, batch: int, steps: int) -> dict[str, Any]:
+    def prepare(self, key: str, task: list[Any], variant: str, steps: int) -> dict[str, Any]:
         """The first call, timed by itself, then `steps` calls and the figures to check."""
         began = time.perf_counter()
-        contender: Contender = self.module.make(task, variant, self.data, batch, self.n_threads)
+        contender: Contender = self.module.make(Task(*task), variant, self.data, self.n_threads)
         contender.run(1)
         first = time.perf_counter() - began
         contender.run(steps)

@@ -27,6 +27,8 @@ from fastfnn.functional.activations import (
     tanh,
     tanh_backward,
 )
+from fastfnn.functional.convolution import conv2d, conv2d_backward
+from fastfnn.functional.dropout import dropout, dropout_backward
 from fastfnn.functional.losses import (
     binary_cross_entropy,
     binary_cross_entropy_backward,
@@ -40,6 +42,15 @@ from fastfnn.functional.losses import (
     nll_loss,
     nll_loss_backward,
 )
+from fastfnn.functional.normalization import batch_norm, batch_norm_backward
+from fastfnn.functional.pooling import (
+    avg_pool2d,
+    avg_pool2d_backward,
+    global_avg_pool2d,
+    global_avg_pool2d_backward,
+    max_pool2d,
+    max_pool2d_backward,
+)
 from fastfnn.functional.products import (
     linear,
     linear_backward,
@@ -50,14 +61,24 @@ from fastfnn.functional.products import (
 __all__ = [
     "FLOPS_PER_NANOSECOND",
     "NANOSECONDS_PER_ELEMENT",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "batch_norm",
+    "batch_norm_backward",
     "binary_cross_entropy",
     "binary_cross_entropy_backward",
     "binary_cross_entropy_with_logits",
     "binary_cross_entropy_with_logits_backward",
+    "conv2d",
+    "conv2d_backward",
     "cores",
     "cross_entropy",
     "cross_entropy_and_gradient",
     "cross_entropy_backward",
+    "dropout",
+    "dropout_backward",
+    "global_avg_pool2d",
+    "global_avg_pool2d_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
@@ -68,6 +89,8 @@ __all__ = [
     "log_softmax_backward",
     "matmul",
     "matmul_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
     "mse_loss",
     "mse_loss_backward",
     "nll_loss",

@@ -2,17 +2,28 @@
 
 from fastfnn.layers.activations import LeakyReLU, Log, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
 from fastfnn.layers.base import Layer
+from fastfnn.layers.convolution import Conv2d
+from fastfnn.layers.dropout import Dropout
 from fastfnn.layers.inputs import Flatten, Normalize
 from fastfnn.layers.linear import Linear, Matmul
+from fastfnn.layers.normalization import BatchNorm1d, BatchNorm2d
+from fastfnn.layers.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
 
 __all__ = [
+    "AvgPool2d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "Conv2d",
+    "Dropout",
     "Flatten",
+    "GlobalAvgPool2d",
     "Layer",
     "LeakyReLU",
     "Linear",
     "Log",
     "LogSoftmax",
     "Matmul",
+    "MaxPool2d",
     "Normalize",
     "ReLU",
     "Sigmoid",

@@ -24,11 +24,18 @@ class Layer:
     ----------
     params, grads : dict of str to ndarray
         Parameters and their gradients by name; the arrays may be written in place.
+    buffers : dict of str to ndarray
+        What is no parameter but belongs to a trained layer: running statistics. Empty for most layers.
+    training : bool
+        Whether `forward` trains: whether `Dropout` drops and `BatchNorm1d` takes the batch's statistics. True at
+        first; `Sequential.train` and `Sequential.eval` set it. `fit` and `evaluate` know what they do without it.
     """
 
     def __init__(self) -> None:
         self._params: dict[str, Array] | None = None
         self._grads: dict[str, Array] = {}
+        self._buffers: dict[str, Array] = {}
+        self.training = True
         self._saved: Any = None
         self.dtype = np.dtype(np.float32)
 
@@ -52,6 +59,10 @@ class Layer:
         """Fresh parameters in float64; `activation` is the class name of the layer that follows, if any."""
         return {}
 
+    def initial_buffers(self) -> dict[str, Array]:
+        """Buffers as they are before any training, in float64."""
+        return {}
+
     # What follows from it
 
     @property
@@ -60,8 +71,10 @@ class Layer:
         return self._params is not None
 
     def build(self, rng: np.random.Generator, dtype: Any = "float32", activation: str | None = None) -> None:
-        """Draw the parameters, unless that has happened; and give them `dtype`."""
+        """Draw the parameters, unless that has happened; and give them and the buffers `dtype`."""
         self.dtype = check.as_dtype(dtype)
+        buffers = self._buffers if self.is_built else self.initial_buffers()
+        self._buffers = {name: np.ascontiguousarray(array, self.dtype) for name, array in buffers.items()}
         params = self._params if self._params is not None else self.initial_params(rng, activation)
         self._params = {name: np.ascontiguousarray(array, self.dtype) for name, array in params.items()}
         self._grads = {name: np.zeros_like(array) for name, array in self._params.items()}
@@ -78,6 +91,12 @@ class Layer:
         if self._params is None:
             self.build(np.random.default_rng(), self.dtype)
         return self._grads
+
+    @property
+    def buffers(self) -> dict[str, Array]:
+        if self._params is None:
+            self.build(np.random.default_rng(), self.dtype)
+        return self._buffers
 
     @property
     def saved(self) -> Any:

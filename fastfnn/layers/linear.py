@@ -16,6 +16,20 @@ from fastfnn.layers.base import Array, Layer, Shape
 RELU_FAMILY = ("ReLU", "LeakyReLU")
 
 
+def affine_params(layer: Any, shape: Shape, rng: np.random.Generator, activation: str | None) -> dict[str, Array]:
+    """Weight (inputs, outputs) and bias of a layer with `weight_init`, `bias_init` and `bias`, as they start."""
+    fitting = initializer("weight_init", "he" if activation in RELU_FAMILY else "xavier")
+    drawn: dict[str, tuple[Initializer, Shape]] = {"weight": (layer.weight_init or fitting, shape)}
+    if layer.bias:
+        drawn["bias"] = (layer.bias_init, shape[1:])
+    params = {}
+    for name, (make, expected) in drawn.items():
+        params[name] = np.asarray(make(expected, rng), np.float64)
+        if params[name].shape != expected:
+            raise InvalidValueError(f"{name}_init made shape {params[name].shape}; expected {expected}")
+    return params
+
+
 class Linear(Layer):
     """``x @ weight + bias``.
 
@@ -50,18 +64,7 @@ class Linear(Layer):
         self.bias_init = initializer("bias_init", bias_init)
 
     def initial_params(self, rng: np.random.Generator, activation: str | None) -> dict[str, Array]:
-        fitting = initializer("weight_init", "he" if activation in RELU_FAMILY else "xavier")
-        shapes: dict[str, tuple[Initializer, Shape]] = {
-            "weight": (self.weight_init or fitting, (self.in_features, self.out_features))
-        }
-        if self.bias:
-            shapes["bias"] = (self.bias_init, (self.out_features,))
-        params = {}
-        for name, (make, shape) in shapes.items():
-            params[name] = np.asarray(make(shape, rng), np.float64)
-            if params[name].shape != shape:
-                raise InvalidValueError(f"{name}_init made shape {params[name].shape}; expected {shape}")
-        return params
+        return affine_params(self, (self.in_features, self.out_features), rng, activation)
 
     def forward(self, x: ArrayLike) -> Array:
         """(n, in_features) to (n, out_features)."""

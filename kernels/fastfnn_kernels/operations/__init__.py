@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from fastfnn_kernels.operations import activations, dense, losses, updates
+from fastfnn_kernels.operations import activations, convolution, dense, losses, normalization, pooling, updates
 from fastfnn_kernels.operations._record import MAKERS, address
 
-__all__ = ["MAKERS", "activations", "address", "compile_all", "dense", "losses", "updates"]
+__all__ = ["MAKERS", "activations", "address", "compile_all", "convolution", "dense", "losses", "normalization", "pooling", "updates"]
 
+#: Operations of no dtype.
+WITHOUT_DTYPE = ("gather_labels", "dropout_step")
 #: Data that networks are commonly fed with.
 DATA_DTYPES = (np.uint8, np.float32, np.float64)
 
@@ -23,7 +25,7 @@ DATA_DTYPES = (np.uint8, np.float32, np.float64)
 def compile_all(dtype: Any) -> None:
     """Compile every operation for `dtype`, or load it from the cache."""
     for name in MAKERS:
-        if name == "gather_labels":
+        if name in WITHOUT_DTYPE:
             address(name)
         elif name == "gather":
             for data_dtype in DATA_DTYPES:

@@ -45,9 +45,22 @@ def my_rows(record: int, index: int, at: int, width: int, dtype: Any) -> Any:
 
 
 @helper
+def my_blocks(record: int, index: int, at: int, blocks: int, width: int, dtype: Any) -> Any:
+    """This thread's rows of a row array, each `blocks` blocks of `width` numbers: (rows * blocks, width)."""
+    rows = word(at, LAST) - word(at, FIRST)
+    return my_flat(record, index, at, blocks * width, dtype).reshape(rows * blocks, width)
+
+
+@helper
 def real(record: int, index: int) -> Any:
     """A float64 field."""
     return float_of(word(record, index))
+
+
+@helper
+def setting(record: int, index: int) -> Any:
+    """The float64 that a field points to: it may change between calls."""
+    return float_of(word(word(record, index), 0))
 
 
 @helper

@@ -1,6 +1,7 @@
 """Activations.
 
-Forward: out, x (rows), width[, scalar or scratch]. Backward: grad_x, grad_out, kept (rows), width[, scalar].
+Forward: out, x (rows), width[, scalar]. Backward: grad_x, grad_out, kept (rows), width[, scalar]. The softmaxes have
+the blocks of `width` numbers in a row behind the width, and `log_softmax` scratch (rows) behind that.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastfnn_kernels import activations, softmax
-from fastfnn_kernels.operations._record import my_flat, my_rows, operation, real
+from fastfnn_kernels.operations._record import my_blocks, my_flat, operation, real
 from fastfnn_kernels.simd import word
 
 # Names of the module, not of a closure: numba's cache cannot tell closures over compiled functions apart.
@@ -129,8 +130,8 @@ def leaky_relu_backward(dtype: Any) -> Callable[[int, int], None]:
 @operation
 def softmax_forward(dtype: Any) -> Callable[[int, int], None]:
     def softmax_forward(record: int, at: int) -> None:
-        width = word(record, 3)
-        _softmax(my_rows(record, 1, at, width, dtype), my_rows(record, 2, at, width, dtype), 0, 1)
+        width, blocks = word(record, 3), word(record, 4)
+        _softmax(my_blocks(record, 1, at, blocks, width, dtype), my_blocks(record, 2, at, blocks, width, dtype), 0, 1)
 
     return softmax_forward
 
@@ -138,9 +139,9 @@ def softmax_forward(dtype: Any) -> Callable[[int, int], None]:
 @operation
 def log_softmax(dtype: Any) -> Callable[[int, int], None]:
     def log_softmax(record: int, at: int) -> None:
-        width = word(record, 3)
-        out, x = my_rows(record, 1, at, width, dtype), my_rows(record, 2, at, width, dtype)
-        _log_softmax(out, my_rows(record, 4, at, width, dtype), x, 0, 1)
+        width, blocks = word(record, 3), word(record, 4)
+        out, x = my_blocks(record, 1, at, blocks, width, dtype), my_blocks(record, 2, at, blocks, width, dtype)
+        _log_softmax(out, my_blocks(record, 5, at, blocks, width, dtype), x, 0, 1)
 
     return log_softmax
 
@@ -148,9 +149,10 @@ def log_softmax(dtype: Any) -> Callable[[int, int], None]:
 @operation
 def softmax_backward(dtype: Any) -> Callable[[int, int], None]:
     def softmax_backward(record: int, at: int) -> None:
-        width = word(record, 4)
-        grad_x, grad_out = my_rows(record, 1, at, width, dtype), my_rows(record, 2, at, width, dtype)
-        _softmax_backward(grad_x, grad_out, my_rows(record, 3, at, width, dtype), 0, 1)
+        width, blocks = word(record, 4), word(record, 5)
+        grad_x = my_blocks(record, 1, at, blocks, width, dtype)
+        grad_out = my_blocks(record, 2, at, blocks, width, dtype)
+        _softmax_backward(grad_x, grad_out, my_blocks(record, 3, at, blocks, width, dtype), 0, 1)
 
     return softmax_backward
 
@@ -158,8 +160,9 @@ def softmax_backward(dtype: Any) -> Callable[[int, int], None]:
 @operation
 def log_softmax_backward(dtype: Any) -> Callable[[int, int], None]:
     def log_softmax_backward(record: int, at: int) -> None:
-        width = word(record, 4)
-        grad_x, grad_out = my_rows(record, 1, at, width, dtype), my_rows(record, 2, at, width, dtype)
-        _log_softmax_backward(grad_x, grad_out, my_rows(record, 3, at, width, dtype), 0, 1)
+        width, blocks = word(record, 4), word(record, 5)
+        grad_x = my_blocks(record, 1, at, blocks, width, dtype)
+        grad_out = my_blocks(record, 2, at, blocks, width, dtype)
+        _log_softmax_backward(grad_x, grad_out, my_blocks(record, 3, at, blocks, width, dtype), 0, 1)
 
     return log_softmax_backward

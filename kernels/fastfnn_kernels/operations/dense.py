@@ -7,34 +7,36 @@ from typing import Any
 
 import numpy as np
 
-from fastfnn_kernels import gemm, linear, normalization
-from fastfnn_kernels.operations._record import data_row, my_flat, my_rows, operation, real
-from fastfnn_kernels.program import ADDS, FIRST, N_THREADS, ROWS, TID
+from fastfnn_kernels import gemm, linear, normalization, optim
+from fastfnn_kernels.operations._record import data_row, my_flat, my_rows, operation, setting
+from fastfnn_kernels.program import ADDS, FIRST, LAST, N_THREADS, RESULT, ROWS, START, TID
 from fastfnn_kernels.simd import array_at, prefetch, word
+from fastfnn_kernels.team import share
 
 # Names of the module, not of a closure: numba's cache cannot tell closures over compiled functions apart.
 _gemm, _column_sum, _normalize = gemm.gemm.jitted, linear.column_sum.jitted, normalization.normalize.jitted
+_sgd = optim.sgd.jitted
 
 CACHE_LINE = 64
 
 
 @operation
 def gather(dtype: Any, data_dtype: Any) -> Callable[[int, int], None]:
-    """out (rows), data, width, factor, shift, channels: rows of the data, scaled, in the network's dtype."""
+    """out (rows), place of the data, width, factor, shift, channels: data, scaled, in the network's dtype."""
 
     def gather(record: int, at: int) -> None:
-        width, channels = word(record, 3), word(record, 6)
+        data, width, channels = word(at, word(record, 2)), word(record, 3), word(record, 6)
         factor, shift = array_at(word(record, 4), channels, dtype), array_at(word(record, 5), channels, dtype)
         out = my_rows(record, 1, at, width, dtype)
         rows = out.shape[0]
         for i in range(rows):
             # Rows in random order are no pattern that the processor sees: ask for one two rows ahead.
             ahead = data_row(at, word(at, FIRST) + min(i + 2, rows - 1)) * width
-            coming = array_at(word(record, 2), ahead + width, data_dtype)
+            coming = array_at(data, ahead + width, data_dtype)
             for byte in range(0, width * coming.itemsize, CACHE_LINE):
-                prefetch(word(record, 2) + ahead * coming.itemsize + byte)
+                prefetch(data + ahead * coming.itemsize + byte)
             start = data_row(at, word(at, FIRST) + i) * width
-            row = array_at(word(record, 2), start + width, data_dtype)[start:].reshape(1, width)
+            row = array_at(data, start + width, data_dtype)[start:].reshape(1, width)
             _normalize(out[i : i + 1], row, factor, shift, 0, 1)
 
     return gather
@@ -42,14 +44,28 @@ def gather(dtype: Any, data_dtype: Any) -> Callable[[int, int], None]:
 
 @operation
 def gather_labels() -> Callable[[int, int], None]:
-    """out (rows of int64), data (int64)."""
+    """out (rows of int64), place of the data (int64)."""
 
     def gather_labels(record: int, at: int) -> None:
-        out = my_flat(record, 1, at, 1, np.int64)
+        out, data = my_flat(record, 1, at, 1, np.int64), word(at, word(record, 2))
         for i in range(out.size):
-            out[i] = word(word(record, 2), data_row(at, word(at, FIRST) + i))
+            out[i] = word(data, data_row(at, word(at, FIRST) + i))
 
     return gather_labels
+
+
+@operation
+def store(dtype: Any) -> Callable[[int, int], None]:
+    """x (rows), width: the rows into the result, in the order of the data."""
+
+    def store(record: int, at: int) -> None:
+        width = word(record, 2)
+        x, first = my_flat(record, 1, at, width, dtype), (word(at, START) + word(at, FIRST)) * width
+        out = array_at(word(at, RESULT), first + x.size, dtype)[first:]
+        for i in range(x.size):
+            out[i] = x[i]
+
+    return store
 
 
 @operation
@@ -66,11 +82,12 @@ def scale(dtype: Any) -> Callable[[int, int], None]:
 
 @operation
 def product(dtype: Any) -> Callable[[int, int], None]:
-    """out, scratch, a, b, extra, k, n, form, epilogue, scratch elements a thread, alpha: every use of `gemm`.
+    """out, scratch, a, b, extra, k, n, form, epilogue, scratch elements a thread, alpha's address, a's place.
 
-    Form 0, out (rows) = a (rows) @ b: a layer's forward. Form 1, out (rows) = a (rows) @ b.T: its input's gradient.
-    Form 2, out (+)= alpha * a.T @ b over the rows of both: its weight's gradient; each thread does its share of out.
-    Form 3 is form 2 that always adds: an SGD step.
+    Form 0, out (rows) = a (rows) @ b: a layer's forward; where a's place is not 0, it is data in the network's dtype,
+    read as it lies. Form 1, out (rows) = a (rows) @ b.T: its input's gradient. Form 2, out (+)= alpha * a.T @ b over
+    the rows of both: its weight's gradient; each thread does its share of out. Form 3 is form 2 that always adds: an
+    SGD step.
     """
 
     def product(record: int, at: int) -> None:
@@ -82,7 +99,7 @@ def product(dtype: Any) -> Callable[[int, int], None]:
             word(record, 10),
         )
         tid, n_threads = word(at, TID), word(at, N_THREADS)
-        alpha = dtype(real(record, 11))
+        alpha = dtype(setting(record, 11))
         scratch = array_at(word(record, 2), n_threads * panel, dtype).reshape(n_threads, panel)
         if form >= 2:
             rows = word(at, ROWS)
@@ -93,7 +110,12 @@ def product(dtype: Any) -> Callable[[int, int], None]:
             adds = form == 3 or word(at, ADDS) != 0
             _gemm(out, scratch, a, b, extra, True, False, alpha, adds, epilogue, tid, n_threads)
         else:
-            out, a = my_rows(record, 1, at, n, dtype), my_rows(record, 3, at, k, dtype)
+            out = my_rows(record, 1, at, n, dtype)
+            if word(record, 12):
+                data, start = word(at, word(record, 12)), word(at, START)
+                a = array_at(data, (start + word(at, LAST)) * k, dtype)[(start + word(at, FIRST)) * k :].reshape(-1, k)
+            else:
+                a = my_rows(record, 3, at, k, dtype)
             b = array_at(word(record, 4), k * n, dtype).reshape((k, n) if form == 0 else (n, k))
             extra = array_at(word(record, 5), n, dtype)
             if epilogue == gemm.RELU_MASK:
@@ -113,3 +135,18 @@ def column_sum(dtype: Any) -> Callable[[int, int], None]:
         _column_sum(array_at(word(record, 1), width, dtype), x, word(at, ADDS) != 0, word(at, TID), word(at, N_THREADS))
 
     return column_sum
+
+
+@operation
+def column_sum_sgd(dtype: Any) -> Callable[[int, int], None]:
+    """out, x (rows), width, parameters, learning rate's address: a bias's gradient, and at once its SGD step."""
+
+    def column_sum_sgd(record: int, at: int) -> None:
+        width, rows, tid, n_threads = word(record, 3), word(at, ROWS), word(at, TID), word(at, N_THREADS)
+        x = array_at(word(record, 2), rows * width, dtype).reshape(rows, width)
+        grads, params = array_at(word(record, 1), width, dtype), array_at(word(record, 4), width, dtype)
+        _column_sum(grads, x, False, tid, n_threads)
+        start, stop = share(width, tid, n_threads, linear.GRAIN)  # the columns that this thread has just summed
+        _sgd(params[start:stop], grads[start:stop], dtype(setting(record, 5)), dtype(0), 0, 1)
+
+    return column_sum_sgd

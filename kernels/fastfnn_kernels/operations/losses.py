@@ -1,6 +1,7 @@
 """Losses.
 
 Row losses (rows of float64), grad, prediction, target (rows), width, whether mean[, label smoothing | losses (rows)].
+Where grad is 0 there is none to make; the cross-entropies, which need it to work in, always make it.
 """
 
 from __future__ import annotations
@@ -50,10 +51,10 @@ def cross_entropy_rows(dtype: Any) -> Callable[[int, int], None]:
 def nll(dtype: Any) -> Callable[[int, int], None]:
     def nll(record: int, at: int) -> None:
         width, factor = word(record, 5), dtype(loss_scale(record, 6, at, 1))
-        grad, prediction = my_rows(record, 2, at, width, dtype), my_rows(record, 3, at, width, dtype)
-        target = my_flat(record, 4, at, 1, np.int64)
+        prediction, target = my_rows(record, 3, at, width, dtype), my_flat(record, 4, at, 1, np.int64)
         _nll_losses(my_flat(record, 1, at, 1, np.float64), prediction, target, 0, 1)
-        _nll_gradient(grad, prediction, target, factor, 0, 1)
+        if word(record, 2):
+            _nll_gradient(my_rows(record, 2, at, width, dtype), prediction, target, factor, 0, 1)
 
     return nll
 
@@ -62,10 +63,10 @@ def nll(dtype: Any) -> Callable[[int, int], None]:
 def nll_rows(dtype: Any) -> Callable[[int, int], None]:
     def nll_rows(record: int, at: int) -> None:
         width, factor = word(record, 5), dtype(loss_scale(record, 6, at, 1))
-        grad, prediction = my_rows(record, 2, at, width, dtype), my_rows(record, 3, at, width, dtype)
-        target = my_rows(record, 4, at, width, dtype)
+        prediction, target = my_rows(record, 3, at, width, dtype), my_rows(record, 4, at, width, dtype)
         _nll_losses_rows(my_flat(record, 1, at, 1, np.float64), prediction, target, 0, 1)
-        _nll_gradient_rows(grad, prediction, target, factor, 0, 1)
+        if word(record, 2):
+            _nll_gradient_rows(my_rows(record, 2, at, width, dtype), prediction, target, factor, 0, 1)
 
     return nll_rows
 
@@ -86,7 +87,8 @@ def bce(dtype: Any) -> Callable[[int, int], None]:
         prediction, target = my_flat(record, 3, at, width, dtype), my_flat(record, 4, at, width, dtype)
         elements = my_flat(record, 7, at, width, dtype)
         _bce_losses(elements, prediction, target, 0, 1)
-        _bce_gradient(my_flat(record, 2, at, width, dtype), prediction, target, factor, 0, 1)
+        if word(record, 2):
+            _bce_gradient(my_flat(record, 2, at, width, dtype), prediction, target, factor, 0, 1)
         _add_up(my_flat(record, 1, at, 1, np.float64), elements, width)
 
     return bce
@@ -99,7 +101,8 @@ def bce_with_logits(dtype: Any) -> Callable[[int, int], None]:
         prediction, target = my_flat(record, 3, at, width, dtype), my_flat(record, 4, at, width, dtype)
         elements = my_flat(record, 7, at, width, dtype)
         _bce_logit_losses(elements, prediction, target, 0, 1)
-        _bce_logit_gradient(my_flat(record, 2, at, width, dtype), prediction, target, factor, 0, 1)
+        if word(record, 2):
+            _bce_logit_gradient(my_flat(record, 2, at, width, dtype), prediction, target, factor, 0, 1)
         _add_up(my_flat(record, 1, at, 1, np.float64), elements, width)
 
     return bce_with_logits
@@ -112,7 +115,8 @@ def mse(dtype: Any) -> Callable[[int, int], None]:
         prediction, target = my_flat(record, 3, at, width, dtype), my_flat(record, 4, at, width, dtype)
         elements = my_flat(record, 7, at, width, dtype)
         _mse_losses(elements, prediction, target, 0, 1)
-        _mse_gradient(my_flat(record, 2, at, width, dtype), prediction, target, factor, 0, 1)
+        if word(record, 2):
+            _mse_gradient(my_flat(record, 2, at, width, dtype), prediction, target, factor, 0, 1)
         _add_up(my_flat(record, 1, at, 1, np.float64), elements, width)
 
     return mse

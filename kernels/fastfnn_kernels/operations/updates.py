@@ -1,6 +1,7 @@
 """Optimizers.
 
-Size, parameters, gradients, then the optimizer's state and settings. Each thread does its share.
+Size, parameters, gradients, the address of the settings (float64), then the optimizer's state. Each thread does its
+share.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from fastfnn_kernels import optim
-from fastfnn_kernels.operations._record import operation, real
+from fastfnn_kernels.operations._record import operation
 from fastfnn_kernels.program import N_THREADS, TID, UPDATES
 from fastfnn_kernels.simd import array_at, word
 
@@ -19,25 +22,25 @@ _sgd, _sgd_momentum, _adam = optim.sgd.jitted, optim.sgd_momentum.jitted, optim.
 
 @operation
 def sgd(dtype: Any) -> Callable[[int, int], None]:
-    """…, lr, weight decay."""
+    """Settings: lr, weight decay."""
 
     def sgd(record: int, at: int) -> None:
-        size = word(record, 1)
+        size, settings = word(record, 1), array_at(word(record, 4), 2, np.float64)
         params, grads = array_at(word(record, 2), size, dtype), array_at(word(record, 3), size, dtype)
-        _sgd(params, grads, dtype(real(record, 4)), dtype(real(record, 5)), word(at, TID), word(at, N_THREADS))
+        _sgd(params, grads, dtype(settings[0]), dtype(settings[1]), word(at, TID), word(at, N_THREADS))
 
     return sgd
 
 
 @operation
 def sgd_momentum(dtype: Any) -> Callable[[int, int], None]:
-    """…, velocity, lr, weight decay, momentum, whether Nesterov's."""
+    """State: velocity. Settings: lr, weight decay, momentum, whether Nesterov's."""
 
     def sgd_momentum(record: int, at: int) -> None:
-        size = word(record, 1)
+        size, settings = word(record, 1), array_at(word(record, 4), 4, np.float64)
         params, grads = array_at(word(record, 2), size, dtype), array_at(word(record, 3), size, dtype)
-        lr, decay, momentum = dtype(real(record, 5)), dtype(real(record, 6)), dtype(real(record, 7))
-        velocity, nesterov = array_at(word(record, 4), size, dtype), word(record, 8) != 0
+        velocity, nesterov = array_at(word(record, 5), size, dtype), settings[3] != 0
+        lr, decay, momentum = dtype(settings[0]), dtype(settings[1]), dtype(settings[2])
         _sgd_momentum(params, velocity, grads, lr, momentum, nesterov, decay, word(at, TID), word(at, N_THREADS))
 
     return sgd_momentum
@@ -45,14 +48,14 @@ def sgd_momentum(dtype: Any) -> Callable[[int, int], None]:
 
 @operation
 def adam(dtype: Any) -> Callable[[int, int], None]:
-    """…, mean, square, lr, weight decay, beta1, beta2, eps."""
+    """State: mean, square. Settings: lr, weight decay, beta1, beta2, eps."""
 
     def adam(record: int, at: int) -> None:
-        size, updates = word(record, 1), word(at, UPDATES)
+        size, settings, updates = word(record, 1), array_at(word(record, 4), 5, np.float64), word(at, UPDATES)
         params, grads = array_at(word(record, 2), size, dtype), array_at(word(record, 3), size, dtype)
-        mean, square = array_at(word(record, 4), size, dtype), array_at(word(record, 5), size, dtype)
-        lr, decay, eps = dtype(real(record, 6)), dtype(real(record, 7)), dtype(real(record, 10))
-        beta1, beta2 = real(record, 8), real(record, 9)
+        mean, square = array_at(word(record, 5), size, dtype), array_at(word(record, 6), size, dtype)
+        lr, decay, eps = dtype(settings[0]), dtype(settings[1]), dtype(settings[4])
+        beta1, beta2 = settings[2], settings[3]
         first, second = dtype(1.0 - beta1**updates), dtype(1.0 - beta2**updates)
         tid, n_threads = word(at, TID), word(at, N_THREADS)
         _adam(params, mean, square, grads, lr, dtype(beta1), dtype(beta2), eps, decay, first, second, tid, n_threads)

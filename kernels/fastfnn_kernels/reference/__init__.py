@@ -12,6 +12,15 @@ from fastfnn_kernels.reference.activations import (
     tanh,
     tanh_backward,
 )
+from fastfnn_kernels.reference.conv import (
+    conv2d,
+    conv2d_backward,
+    conv2d_fused,
+    conv2d_fused_backward,
+    conv2d_fused_backward_weight,
+    sum_blocks,
+)
+from fastfnn_kernels.reference.dropout import dropout, dropout_backward, dropout_elements
 from fastfnn_kernels.reference.gemm import gemm
 from fastfnn_kernels.reference.linear import (
     column_sum,
@@ -41,8 +50,33 @@ from fastfnn_kernels.reference.losses import (
     nll_loss_backward,
     nll_losses,
 )
-from fastfnn_kernels.reference.normalization import normalize
+from fastfnn_kernels.reference.normalization import (
+    batch_norm,
+    batch_norm_apply,
+    batch_norm_backward,
+    batch_norm_backward_apply,
+    batch_norm_backward_coefficients,
+    batch_norm_backward_combine,
+    batch_norm_backward_sums,
+    batch_norm_coefficients,
+    batch_norm_combine,
+    batch_norm_moments,
+    batch_norm_running,
+    normalize,
+)
 from fastfnn_kernels.reference.optim import adam, sgd, sgd_momentum
+from fastfnn_kernels.reference.pool import (
+    avg_pool,
+    avg_pool2d,
+    avg_pool2d_backward,
+    avg_pool_backward,
+    global_avg_pool2d,
+    global_avg_pool2d_backward,
+    max_pool,
+    max_pool2d,
+    max_pool2d_backward,
+    max_pool_backward,
+)
 from fastfnn_kernels.reference.softmax import (
     cross_entropy,
     cross_entropy_backward,

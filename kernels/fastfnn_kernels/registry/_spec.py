@@ -24,8 +24,13 @@ class Draw:
         self.dtype: np.dtype[Any] = np.dtype(dtype)
 
     def blank(self, *shape: int, dtype: DTypeLike | None = None) -> Array:
-        """A result's memory or a scratch buffer: NaN, so that a kernel that reads it gives itself away."""
-        return np.full(shape, np.nan, self.dtype if dtype is None else dtype)
+        """A result's memory or a scratch buffer: NaN, so that a kernel that reads it gives itself away.
+
+        Integers have none: they are the lowest of their dtype.
+        """
+        kind: np.dtype[Any] = np.dtype(self.dtype if dtype is None else dtype)
+        nothing: float = np.iinfo(kind).min if kind.kind == "i" else np.nan
+        return np.full(shape, nothing, kind)
 
     def panels(self) -> Array:
         scratch = gemm.scratch_for(self.dtype, self.n_threads)
@@ -108,6 +113,8 @@ class Spec:
         Size of the terms that an element sums up, where that is not 1.
     unread : tuple of int
         Places of arguments of which the kernel only reads the shape; they are no traffic.
+    nan_spreads : bool
+        A NaN may show in more places than in the twin's results: the kernel multiplies it by zeros of its padding.
     """
 
     name: str
@@ -123,6 +130,7 @@ class Spec:
     tolerance: float = 8.0
     scale: Callable[..., float] = one
     unread: tuple[int, ...] = ()
+    nan_spreads: bool = False
 
     def make_args(
         self, rng: np.random.Generator, dtype: DTypeLike, shape: Shape, n_threads: int = 4

@@ -8,6 +8,13 @@ An intrinsic takes numba arrays and offsets counted in elements; none of them ch
 """
 
 from fastfnn_kernels.simd._emit import VECTOR_BYTES, VECTOR_REGISTERS
+from fastfnn_kernels.simd.convolution import (
+    convolve_tile,
+    convolve_wide_tile,
+    correlate_tile,
+    correlate_wide_tile,
+    move_row,
+)
 from fastfnn_kernels.simd.memory import (
     array_at,
     atomic_add,
@@ -20,6 +27,7 @@ from fastfnn_kernels.simd.memory import (
     word,
     yield_thread,
 )
+from fastfnn_kernels.simd.pooling import pool_row_2x2, spread_row_2x2
 from fastfnn_kernels.simd.softmax_rows import make_softmax_rows, stack_array
 from fastfnn_kernels.simd.tile import copy_vector, multiply_tile, transpose_block
 
@@ -32,11 +40,18 @@ __all__ = [
     "atomic_store",
     "bits_of",
     "call_operation",
+    "convolve_tile",
+    "convolve_wide_tile",
     "copy_vector",
+    "correlate_tile",
+    "correlate_wide_tile",
     "float_of",
     "make_softmax_rows",
+    "move_row",
     "multiply_tile",
+    "pool_row_2x2",
     "prefetch",
+    "spread_row_2x2",
     "stack_array",
     "transpose_block",
     "word",

@@ -116,6 +116,36 @@ class Emit:
             with some_lanes:
                 body(self.first_lanes(count))
 
+    def for_vectors(self, count: Any, body: Callable[[Any, Any], None]) -> None:
+        """Emit a loop of ``body(index, None)`` over whole vectors, and ``body(index, mask)`` for what is left."""
+        builder = self.builder
+        whole = builder.and_(count, I64(-self.lanes))
+        with cgutils.for_range_slice(builder, I64(0), whole, I64(self.lanes), I64) as (index, _):
+            body(index, None)
+        with builder.if_then(builder.icmp_signed("<", whole, count)):
+            body(whole, self.first_lanes(builder.sub(count, whole)))
+
+    def sums(self, vectors: list[Any]) -> Any:
+        """A vector whose lane i is the sum of the lanes of vectors[i], of which there are at most as many as lanes.
+
+        log2(lanes) rounds: neighbours are added so that their halves lie side by side, in blocks of 1, 2, 4, … lanes.
+        """
+        builder, block = self.builder, 1
+        while block < self.lanes:
+            if len(vectors) % 2:
+                vectors = [*vectors, self.zero()]
+            lanes = range(self.lanes)
+            # In lane l of the result lies, block by block, first one of the left vector, then one of the right.
+            place = [lane // (2 * block) * 2 * block + lane % block + (lane // block % 2) * self.lanes for lane in lanes]
+            index = ir.VectorType(I32, self.lanes)
+            even, odd = (ir.Constant(index, [p + shift for p in place]) for shift in (0, block))
+            vectors = [
+                builder.fadd(builder.shuffle_vector(a, b, even), builder.shuffle_vector(a, b, odd))
+                for a, b in zip(vectors[::2], vectors[1::2], strict=True)
+            ]
+            block *= 2
+        return vectors[0]
+
     def reduce(self, combine: Callable[[Any, Any], Any], vector: Any) -> Any:
         """A vector's elements combined into one: its lower half with its upper, and so on."""
         half = self.lanes // 2
@@ -144,3 +174,45 @@ class Emit:
             stored.align = self.align
         else:
             self.builder.call(self._store, [value, address, I32(self.align), mask])
+
+
+def emit_products(
+    emit: Emit,
+    depth: Any,
+    starts: dict[tuple[int, int], Any],
+    elements: Callable[[Any], list[Any]],
+    line: Callable[[Any], Any],
+    masks: list[Any],
+) -> dict[tuple[int, int], Any]:
+    """Emit the loop of every micro-kernel: a tile of vector accumulators that never leave the registers.
+
+    For k from 0 to `depth`, row i's element, at ``elements(k)[i]``, times the vectors that begin at ``line(k)``, one
+    for each of `masks`, is added to accumulator (i, j), which begins as ``starts[i, j]``. Returns the sums.
+    """
+    builder, before = emit.builder, emit.builder.block
+    loop, done = builder.append_basic_block("products"), builder.append_basic_block("products_done")
+    builder.cbranch(builder.icmp_signed(">", depth, I64(0)), loop, done)
+
+    builder.position_at_end(loop)
+    k = builder.phi(I64)
+    sums = {ij: builder.phi(emit.vector) for ij in starts}
+    first = line(k)
+    vectors = [emit.load(builder.gep(first, [I64(j * emit.lanes)]), mask) for j, mask in enumerate(masks)]
+    new = {}
+    for i, element in enumerate(elements(k)):
+        value = emit.broadcast(builder.load(element))
+        new |= {(i, j): emit.multiply_add(value, vector, sums[i, j]) for j, vector in enumerate(vectors)}
+    following = builder.add(k, I64(1))
+    k.add_incoming(I64(0), before)
+    k.add_incoming(following, loop)
+    for ij, start in starts.items():
+        sums[ij].add_incoming(start, before)
+        sums[ij].add_incoming(new[ij], loop)
+    builder.cbranch(builder.icmp_signed("<", following, depth), loop, done)
+
+    builder.position_at_end(done)
+    totals = {ij: builder.phi(emit.vector) for ij in starts}
+    for ij, start in starts.items():
+        totals[ij].add_incoming(start, before)
+        totals[ij].add_incoming(new[ij], loop)
+    return totals

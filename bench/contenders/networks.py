@@ -1,0 +1,138 @@
+"""The networks of the peers table as data: each contender builds them from here in its own library's terms.
+
+Weights are (in, out) in linear layers and (out, in, height, width) in convolutions; images are (channels, height,
+width), and flattened in this order.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+SEED = 1
+CLASSES = 10
+
+
+class Linear(NamedTuple):
+    """``x @ weight + bias``."""
+
+    n_in: int
+    n_out: int
+
+
+class Conv(NamedTuple):
+    """A convolution of stride 1 with a bias."""
+
+    c_in: int
+    c_out: int
+    kernel: int
+    padding: int
+
+
+#: Layers without parameters; the pooling is 2×2.
+RELU, POOL, FLATTEN = "ReLU", "max-pool", "flatten"
+
+
+class Network(NamedTuple):
+    """What one sample looks like, and the layers that it goes through."""
+
+    shape: tuple[int, ...]
+    layers: tuple[Linear | Conv | str, ...]
+
+    @property
+    def of_images(self) -> bool:
+        """Whether samples are (channels, height, width)."""
+        return len(self.shape) == 3
+
+    def multiplications(self) -> list[int]:
+        """Of one sample, for each layer with weights."""
+        counts, side = [], self.shape[-1]
+        for layer in self.layers:
+            if isinstance(layer, Linear):
+                counts.append(layer.n_in * layer.n_out)
+            elif isinstance(layer, Conv):
+                side += 2 * layer.padding - layer.kernel + 1
+                counts.append(side**2 * layer.c_in * layer.c_out * layer.kernel**2)
+            elif layer == POOL:
+                side //= 2
+        return counts
+
+
+BLOCKS = ((1, 28, 8), (8, 14, 16), (16, 28, 32), (32, 14, 64))  # channels in, side, channels out
+MLP, LENET, CNN, CONV = "784-100-10", "LeNet-5", "small CNN", "conv 32×14×14 → 64"
+
+
+def block_name(c_in: int, side: int, c_out: int) -> str:
+    """The name of a convolution with ReLU and pooling in `NETWORKS`."""
+    return f"conv block {c_in}×{side}×{side} → {c_out}"
+
+
+NETWORKS = {
+    MLP: Network((784,), (Linear(784, 100), RELU, Linear(100, CLASSES))),
+    LENET: Network(
+        (1, 28, 28),
+        (
+            *(Conv(1, 6, 5, 2), RELU, POOL),
+            *(Conv(6, 16, 5, 0), RELU, POOL, FLATTEN),
+            *(Linear(400, 120), RELU, Linear(120, 84), RELU, Linear(84, CLASSES)),
+        ),
+    ),
+    CNN: Network(
+        (1, 28, 28),
+        (Conv(1, 8, 3, 1), RELU, POOL, Conv(8, 16, 3, 1), RELU, POOL, FLATTEN, Linear(784, CLASSES)),
+    ),
+    CONV: Network((32, 14, 14), (Conv(32, 64, 3, 1),)),
+} | {
+    block_name(c_in, side, c_out): Network((c_in, side, side), (Conv(c_in, c_out, 3, 1), RELU, POOL))
+    for c_in, side, c_out in BLOCKS
+}
+
+
+def first_weights(network: Network) -> list[Array]:
+    """Weight and bias of each layer that has them: He's, drawn once for all contenders."""
+    rng, arrays = np.random.default_rng(SEED), []
+    for layer in network.layers:
+        if isinstance(layer, Linear):
+            shape, fan_in, outputs = (layer.n_in, layer.n_out), layer.n_in, layer.n_out
+        elif isinstance(layer, Conv):
+            shape = (layer.c_out, layer.c_in, layer.kernel, layer.kernel)
+            fan_in, outputs = layer.c_in * layer.kernel**2, layer.c_out
+        else:
+            continue
+        weight = rng.standard_normal(shape) * np.sqrt(2 / fan_in)
+        arrays += [weight.astype(np.float32), np.zeros(outputs, np.float32)]
+    return arrays
+
+
+def forward(network: Network, weights: list[Array], x: Array) -> Array:
+    """Outputs in float64, plainly: what every contender's weights are judged by."""
+    x, remaining = x.astype(np.float64), iter(np.asarray(array, np.float64) for array in weights)
+    for layer in network.layers:
+        if isinstance(layer, Linear):
+            x = x @ next(remaining) + next(remaining)
+        elif isinstance(layer, Conv):
+            x = _convolution(x, next(remaining), next(remaining), layer.padding)
+        elif layer == RELU:
+            x = np.maximum(x, 0)
+        elif layer == POOL:
+            n, channels, height, width = x.shape
+            x = x.reshape(n, channels, height // 2, 2, width // 2, 2).max((3, 5))
+        else:
+            x = x.reshape(len(x), -1)
+    return x
+
+
+def _convolution(x: Array, weight: Array, bias: Array, padding: int) -> Array:
+    """A matrix product for each place in the kernel."""
+    x = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    kernel = weight.shape[2]
+    height, width = x.shape[2] - kernel + 1, x.shape[3] - kernel + 1
+    out: Any = bias[:, None, None, None]
+    for i in range(kernel):
+        for j in range(kernel):
+            out = out + np.tensordot(weight[:, :, i, j], x[:, :, i : i + height, j : j + width], axes=(1, 1))
+    return out.transpose(1, 0, 2, 3)

@@ -1,0 +1,60 @@
+"""What ``fastfnn info`` tells: versions, processor, folders."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import sys
+from collections.abc import Iterator
+
+import fastfnn as ff
+from fastfnn import _cli_models, _paths
+from fastfnn.errors import FastFNNError
+
+
+def facts() -> Iterator[tuple[str, str]]:
+    """Names and values, a line each."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from fastfnn.functional import cores
+    from fastfnn_kernels import _config, simd
+
+    yield "fastfnn", ff.__version__
+    yield "python", f"{platform.python_version()} ({sys.executable})"
+    for package in ("numpy", "numba", "llvmlite"):
+        try:
+            yield package, version(package)
+        except PackageNotFoundError:
+            yield package, "not installed"
+    yield "system", f"{platform.system()} {platform.machine()}"
+    yield "processor", _processor()
+    yield "vector width", f"{8 * simd.VECTOR_BYTES} bits"
+    yield "cores usable", str(cores())
+    yield "models", ", ".join(_cli_models.CHOICES)
+    yield "kernels", "compiled" if _config.JIT else "NumPy references, because NUMBA_DISABLE_JIT is set"
+    try:
+        cache = _config.cache_folder()
+        yield "kernel cache", f"{cache} ({'writable' if _config.is_writable(cache) else 'NOT writable'})"
+    except (OSError, RuntimeError) as error:
+        yield "kernel cache", f"none: {error}"
+    try:
+        data = _paths.data_dir()
+        yield "data folder", f"{data}{'' if data.is_dir() else ' (not there yet)'}"
+    except FastFNNError as error:
+        yield "data folder", f"none: {error}"
+
+
+def _processor() -> str:
+    """The processor's name as well as the system tells it."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    if sys.platform == "darwin":
+        import subprocess
+
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    return platform.processor() or platform.machine() or "unknown"

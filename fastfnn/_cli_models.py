@@ -1,0 +1,103 @@
+"""What ``--model`` names on the command line: a ready-made network, made for the data, and what suits its training."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import fastfnn as ff
+from fastfnn._cli_data import DataSet
+from fastfnn.errors import DataError, InvalidValueError
+
+ACTIVATIONS = tuple(name.replace("_", "-") for name in ff.models.ACTIVATIONS)
+OPTIMIZERS: dict[str, Callable[[float], ff.Optimizer]] = {
+    "sgd": ff.SGD,
+    "momentum": lambda lr: ff.SGD(lr, momentum=0.9),
+    "adam": ff.Adam,
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model's defaults.
+
+    Attributes
+    ----------
+    batch_size, epochs, optimizer
+    lr : dict of str to float
+        The learning rate for each optimizer.
+    """
+
+    batch_size: int
+    epochs: int
+    optimizer: str
+    lr: dict[str, float]
+
+
+MLP, LENET5, SMALL_CNN = "mlp", "lenet5", "small-cnn"
+CHOICES = {
+    MLP: Choice(64, 20, "sgd", {"sgd": 0.15, "momentum": 0.02, "adam": 0.001}),
+    LENET5: Choice(64, 10, "adam", {"sgd": 0.02, "momentum": 0.01, "adam": 0.002}),
+    SMALL_CNN: Choice(64, 10, "momentum", {"sgd": 0.03, "momentum": 0.01, "adam": 0.002}),
+}
+#: Options of `MLP` alone, and their defaults.
+MLP_ONLY = {"hidden": [100], "activation": "relu"}
+
+
+def shown(name: str) -> str:
+    """A default as the help shows it: once where it is the same for all models."""
+    values = {model: getattr(choice, name) for model, choice in CHOICES.items()}
+    if len(set(values.values())) == 1:
+        return str(values[MLP])
+    return ", ".join(f"{value} for {model}" for model, value in values.items())
+
+
+def fill_in(args: argparse.Namespace) -> None:
+    """Set what was not given on the command line to what suits the model."""
+    for name, default in MLP_ONLY.items():
+        value = getattr(args, name)
+        if args.model != MLP and value is not None:
+            came = " ".join(map(str, value)) if isinstance(value, list) else value
+            raise InvalidValueError(f"--{name} is {came!r}; expected only with --model {MLP}")
+        setattr(args, name, default if value is None and args.model == MLP else value)
+    choice = CHOICES[args.model]
+    for name in ("batch_size", "epochs", "optimizer"):
+        if getattr(args, name) is None:
+            setattr(args, name, getattr(choice, name))
+    if args.lr is None:
+        args.lr = choice.lr[args.optimizer]
+
+
+def make(data: DataSet, args: argparse.Namespace) -> ff.Sequential:
+    """The model, made for samples as the data's."""
+    shape = data.x_train.shape[1:]
+    common: dict[str, Any] = {"mean": data.mean, "std": data.std, "scale": data.scale}
+    common |= {"seed": args.seed, "dtype": args.dtype}
+    if args.model == MLP:
+        activation = args.activation.replace("-", "_")
+        return ff.models.mlp(math.prod(shape), args.hidden, data.classes, activation, **common)
+    images = (1, *shape) if len(shape) == 2 else shape
+    if args.model == LENET5:
+        if images != (1, 28, 28):
+            raise _unfit(data, args.model, "(n, 28, 28) or (n, 1, 28, 28)")
+        return ff.models.lenet5(data.classes, **common)
+    if len(images) != 3 or min(images[1:]) < 4:
+        raise _unfit(
+            data, args.model, "(n, height, width) or (n, channels, height, width), 4 pixels high and wide or more"
+        )
+    return ff.models.small_cnn(data.classes, images[0], images[1:], **common)
+
+
+def _unfit(data: DataSet, model: str, expected: str) -> DataError:
+    return DataError(f"x_train has shape {data.x_train.shape}; --model {model} expects {expected}")
+
+
+def described(data: DataSet, args: argparse.Namespace) -> str:
+    """The model in a few words: the sizes of an mlp, the name of any other."""
+    if args.model != MLP:
+        return args.model
+    sizes = "-".join(map(str, [math.prod(data.x_train.shape[1:]), *args.hidden, data.classes]))
+    return f"{sizes} {args.activation}" if args.hidden else sizes

@@ -1,0 +1,110 @@
+"""Training and inference layer by layer: the slow way, for a user's own layers and losses and without the JIT.
+
+It runs what one would write by hand: `Sequential.forward`, the loss's `forward` and `backward`, `Sequential.backward`,
+the optimizer's `step`. A batch goes through as a whole in training, and in chunks in inference.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastfnn import lowering
+from fastfnn.compiled import Sums
+from fastfnn.layers import Flatten, Normalize
+from fastfnn.losses import Loss
+from fastfnn.model import Sequential
+from fastfnn.optim import Optimizer
+
+Array = NDArray[Any]
+
+
+@contextlib.contextmanager
+def mode(model: Sequential, training: bool) -> Iterator[None]:
+    """The layers' `training` within a `with` block."""
+    before = [(layer, layer.training) for layer in model.layers]
+    try:
+        for layer, _ in before:
+            layer.training = training
+        yield
+    finally:
+        for layer, value in before:
+            layer.training = value
+
+
+def run(
+    model: Sequential,
+    x: Array,
+    y: Array,
+    *,
+    loss: Loss,
+    optimizer: Optimizer,
+    order: Array | None = None,
+    batch_size: int | None = None,
+    keep_gradients: bool = True,
+) -> Iterator[Sums]:
+    """Train on all rows once: arguments and what it yields as `compiled.run` has them."""
+    batch_size = batch_size or len(x)
+    model.gather_parameters()
+    total, correct = 0.0, 0
+    with mode(model, training=True):
+        for start in range(0, len(x), batch_size):
+            stop = min(start + batch_size, len(x))
+            rows = slice(start, stop) if order is None else order[start:stop]
+            target = y[rows]
+            prediction = _forward(model, x[rows])
+            value = float(loss.forward(prediction, target))
+            if not math.isfinite(value):
+                yield total, correct, start, start // batch_size + 1
+                return
+            model.backward(loss.backward())
+            optimizer.step(model.parameters, model.gradients)
+            total += _sum(loss, value, stop - start)
+            correct += n_correct(prediction, target) if loss.classifies else 0
+            yield total, correct, stop, 0
+
+
+def evaluate(model: Sequential, loss: Loss, x: Array, y: Array) -> Sums:
+    """Loss and hits of all rows."""
+    total, correct = 0.0, 0
+    for rows, prediction in _chunks(model, x):
+        total += _sum(loss, float(loss.forward(prediction, y[rows])), len(prediction))
+        correct += n_correct(prediction, y[rows]) if loss.classifies else 0
+    return total, correct, len(x), 0
+
+
+def predict(model: Sequential, x: Array, out: Array) -> None:
+    """Write the model's outputs for all rows."""
+    for rows, prediction in _chunks(model, x):
+        out[rows] = prediction
+
+
+def n_correct(prediction: Array, target: Array) -> int:
+    """How many rows have their largest output where the target says."""
+    expected = target if target.ndim == 1 else target.argmax(axis=1)
+    return int(np.count_nonzero(prediction.argmax(axis=1) == expected))
+
+
+def _chunks(model: Sequential, x: Array) -> Iterator[tuple[slice, Array]]:
+    model.gather_parameters()
+    with mode(model, training=False):
+        for start in range(0, len(x), lowering.CHUNK_ROWS):
+            rows = slice(start, min(start + lowering.CHUNK_ROWS, len(x)))
+            yield rows, _forward(model, x[rows])
+
+
+def _forward(model: Sequential, x: Array) -> Array:
+    """The outputs in the model's dtype; a first `Normalize` gets the inputs as they come."""
+    first = next((layer for layer in model.layers if not isinstance(layer, Flatten)), None)
+    if not isinstance(first, Normalize):
+        x = np.ascontiguousarray(x, model.dtype)
+    return np.ascontiguousarray(model.forward(x), model.dtype)
+
+
+def _sum(loss: Loss, value: float, rows: int) -> float:
+    return value * rows if loss.reduction == "mean" else value

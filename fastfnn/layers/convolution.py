@@ -1,0 +1,128 @@
+"""Layers that convolve images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastfnn import _checks as check
+from fastfnn.errors import InvalidValueError
+from fastfnn.functional.convolution import Filters, Pair, convolve, convolve_backward
+from fastfnn.initializers import Initializer, initializer
+from fastfnn.layers.base import Array, Layer, Shape
+from fastfnn.layers.linear import affine_params
+
+
+class Conv2d(Layer):
+    """Two-dimensional convolution.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size, stride, padding, dilation : int or (height, width)
+    groups : int
+        Cuts the channels into groups; `in_channels` groups are a depthwise convolution.
+    bias : bool
+    weight_init : {"he", "xavier", "normal", "zeros"} or callable ``(shape, rng) -> array``, optional
+        As in `Linear`, for ``shape = (in_channels / groups * kernel pixels, out_channels)``.
+    bias_init : the same; zeros by default
+
+    Attributes
+    ----------
+    params : ``weight`` (out_channels, in_channels / groups, height, width), ``bias`` (out_channels,)
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Pair,
+        stride: Pair = 1,
+        padding: Pair = 0,
+        dilation: Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        weight_init: str | Initializer | None = None,
+        bias_init: str | Initializer = "zeros",
+    ) -> None:
+        super().__init__()
+        self.in_channels = check.positive_int("in_channels", in_channels)
+        self.out_channels = check.positive_int("out_channels", out_channels)
+        if self.in_channels % check.positive_int("groups", groups):
+            raise InvalidValueError(f"groups is {groups}; expected a divisor of in_channels, which is {in_channels}")
+        kernel = check.pair("kernel_size", kernel_size)
+        shape = (self.out_channels, self.in_channels // groups, *kernel)
+        self.filters = Filters(shape, stride, padding, dilation, groups)
+        self.weight_shape = shape
+        self.bias = bool(bias)
+        self.weight_init = None if weight_init is None else initializer("weight_init", weight_init)
+        self.bias_init = initializer("bias_init", bias_init)
+
+    def initial_params(self, rng: np.random.Generator, activation: str | None) -> dict[str, Array]:
+        fan_in = int(np.prod(self.weight_shape[1:]))
+        params = affine_params(self, (fan_in, self.out_channels), rng, activation)
+        return {**params, "weight": params["weight"].T.reshape(self.weight_shape)}
+
+    def forward(self, x: ArrayLike) -> Array:
+        """(n, in_channels, h, w), or (n, h, w) where there is one channel, to (n, out_channels, oh, ow)."""
+        x = check.float_array("x", x, dtype=self.dtype)
+        if x.ndim not in (3, 4):
+            raise InvalidValueError(f"x has shape {x.shape}; expected (n, {self.in_channels}, height, width)")
+        self.output_shape(x.shape[1:])  # refuses what does not fit
+        self._saved = x
+        images = x[:, None] if x.ndim == 3 else x
+        return convolve(images, self.params["weight"], self.params.get("bias"), self.filters)
+
+    def backward(self, grad_out: ArrayLike) -> Array:
+        x = self.saved
+        images = x[:, None] if x.ndim == 3 else x
+        grad = check.float_array("grad_out", grad_out, dtype=self.dtype)
+        shape = (len(x), *self.output_shape(x.shape[1:]))
+        if grad.shape != shape:
+            raise InvalidValueError(f"grad_out has shape {grad.shape}; expected {shape}, the shape of the output")
+        grad_x, grad_weight, grad_bias = convolve_backward(grad, images, self.params["weight"], self.filters)
+        self.grads["weight"][...] = grad_weight
+        if self.bias:
+            self.grads["bias"][...] = grad_bias
+        return grad_x.reshape(x.shape)
+
+    def _image_shape(self, input_shape: Shape) -> Shape:
+        """(channels, height, width) of a sample, which may come as (height, width)."""
+        shape = (1, *input_shape) if len(input_shape) == 2 else tuple(input_shape)
+        if len(shape) != 3 or shape[0] != self.in_channels:
+            raise InvalidValueError(
+                f"{self!r} got samples of shape {input_shape}; expected ({self.in_channels}, height, width)"
+            )
+        return shape
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        shape = self._image_shape(input_shape)
+        try:
+            return self.out_channels, *self.filters.out_size(shape)
+        except InvalidValueError as error:
+            raise InvalidValueError(f"{self!r}: {error}") from None
+
+    def config(self) -> dict[str, Any]:
+        """Numbers where both of a pair are the same; what is the default is left out."""
+        filters = self.filters
+        config: dict[str, Any] = {
+            "in_channels": self.in_channels,
+            "out_channels": self.out_channels,
+            "kernel_size": filters.kernel_size,
+            "stride": filters.stride,
+            "padding": filters.padding,
+            "dilation": filters.dilation,
+        }
+        defaults = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
+        config = {name: value for name, value in config.items() if value != defaults.get(name)}
+        short = {
+            name: value[0] if isinstance(value, tuple) and value[0] == value[1] else value
+            for name, value in config.items()
+        }
+        config = {name: list(value) if isinstance(value, tuple) else value for name, value in short.items()}
+        if filters.groups > 1:
+            config["groups"] = filters.groups
+        return config if self.bias else {**config, "bias": False}

@@ -1,0 +1,76 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastfnn import _checks as check
+from fastfnn import functional
+from fastfnn.layers.base import Array, Layer
+
+
+class Dropout(Layer):
+    """In training each element is 0 with probability p, else scaled by ``1 / (1 - p)``; in inference nothing happens.
+
+    The mask is a function of `seed`, `step` and the element's place, so it is never stored.
+
+    Parameters
+    ----------
+    p : float
+        In [0, 1).
+    seed : int, optional
+        None: drawn from the model's generator.
+
+    Attributes
+    ----------
+    seed : int
+    step : int
+        Forwards in training so far. Each has a mask of its own; put the number back to see one again.
+
+    References
+    ----------
+    Srivastava et al. 2014, "Dropout: A Simple Way to Prevent Neural Networks from Overfitting".
+    """
+
+    def __init__(self, p: float = 0.5, seed: int | None = None) -> None:
+        super().__init__()
+        self.p = check.real("p", p, least=0.0, below=1.0)
+        self.seed = None if seed is None else check.counter("seed", seed)
+        #: (1,) int64: `step`, where compiled programs find it.
+        self.counter = np.zeros(1, np.int64)
+
+    @property
+    def step(self) -> int:
+        return int(self.counter[0])
+
+    @step.setter
+    def step(self, value: int) -> None:
+        self.counter[0] = check.counter("step", value)
+
+    def build(self, rng: np.random.Generator, dtype: Any = "float32", activation: str | None = None) -> None:
+        super().build(rng, dtype, activation)
+        if self.seed is None:
+            self.seed = int(rng.integers(2**31))
+
+    def forward(self, x: ArrayLike) -> Array:
+        x = check.float_array("x", x, dtype=self.dtype)
+        if self.seed is None:
+            self.build(np.random.default_rng(), self.dtype)
+        assert self.seed is not None
+        self._saved = (self.training, self.step)
+        if not self.training:
+            return x
+        self.step += 1
+        return functional.dropout(x, self.p, self.seed, self.step - 1)
+
+    def backward(self, grad_out: ArrayLike) -> Array:
+        dropped, step = self.saved
+        grad = check.float_array("grad_out", grad_out, dtype=self.dtype)
+        assert self.seed is not None
+        return functional.dropout_backward(grad, self.p, self.seed, step) if dropped else grad
+
+    def config(self) -> dict[str, Any]:
+        return {"p": self.p} if self.seed is None else {"p": self.p, "seed": self.seed}

@@ -1,0 +1,112 @@
+"""Batch normalisation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastfnn import _checks as check
+from fastfnn import functional
+from fastfnn.errors import InvalidValueError
+from fastfnn.layers.base import Array, Layer, Shape
+
+
+class _BatchNorm(Layer):
+    """What `BatchNorm1d` and `BatchNorm2d` share: all but the shape of a sample."""
+
+    #: Axes of a batch, and what a batch of so many features looks like.
+    ndim, form = 0, ""
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
+        super().__init__()
+        self.num_features = check.positive_int("num_features", num_features)
+        self.eps = check.real("eps", eps, least=0.0)
+        self.momentum = check.real("momentum", momentum, least=0.0)
+        self.affine = bool(affine)
+
+    def initial_params(self, rng: np.random.Generator, activation: str | None) -> dict[str, Array]:
+        return {"weight": np.ones(self.num_features), "bias": np.zeros(self.num_features)} if self.affine else {}
+
+    def initial_buffers(self) -> dict[str, Array]:
+        return {"running_mean": np.zeros(self.num_features), "running_var": np.ones(self.num_features)}
+
+    def forward(self, x: ArrayLike) -> Array:
+        """Normalise by the batch's statistics in training, which updates the running ones; else by those."""
+        x = check.float_array("x", x, ndim=self.ndim, dtype=self.dtype)
+        if x.shape[1] != self.num_features:
+            raise InvalidValueError(f"x has shape {x.shape}; expected {self._expected()} for {self!r}")
+        self._saved = (x, self.training)
+        return functional.batch_norm(
+            x,
+            self.buffers["running_mean"],
+            self.buffers["running_var"],
+            self.params.get("weight"),
+            self.params.get("bias"),
+            training=self.training,
+            momentum=self.momentum,
+            eps=self.eps,
+        )
+
+    def backward(self, grad_out: ArrayLike) -> Array:
+        x, training = self.saved
+        running = self.buffers["running_mean"], self.buffers["running_var"]
+        grad_x, grad_weight, grad_bias = functional.batch_norm_backward(
+            grad_out, x, self.params.get("weight"), *running, training=training, eps=self.eps
+        )
+        if self.affine:
+            self.grads["weight"][...] = grad_weight
+            self.grads["bias"][...] = grad_bias
+        return grad_x
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != self.ndim - 1 or input_shape[0] != self.num_features:
+            raise InvalidValueError(f"{self!r} got a batch of samples {input_shape}; expected {self._expected()}")
+        return input_shape
+
+    def _expected(self) -> str:
+        return self.form.format(self.num_features)
+
+    def config(self) -> dict[str, Any]:
+        config = {"num_features": self.num_features, "eps": self.eps, "momentum": self.momentum}
+        return config if self.affine else {**config, "affine": False}
+
+
+class BatchNorm1d(_BatchNorm):
+    """``(x - mean) / sqrt(variance + eps) * weight + bias``, by features of (n, num_features).
+
+    In training mean and variance are those of the batch, which must have two rows or more; they also move
+    `running_mean` and `running_var`, which inference takes. See `Layer.training`.
+
+    Parameters
+    ----------
+    num_features : int
+    eps : float
+        Added to the variance.
+    momentum : float
+        How far the running statistics move to each batch's: ``running += momentum * (batch - running)``.
+    affine : bool
+        Whether there are weight and bias.
+
+    Attributes
+    ----------
+    params : ``weight`` (num_features,), ones at first; ``bias`` (num_features,), zeros
+    buffers : ``running_mean``, ``running_var`` (num_features,); zeros and ones at first
+
+    References
+    ----------
+    Ioffe & Szegedy 2015, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
+    Shift".
+    """
+
+    ndim, form = 2, "(n, {})"
+
+
+class BatchNorm2d(_BatchNorm):
+    """The same for images (n, num_features, height, width): a channel's statistics are over all its pixels.
+
+    Parameters and attributes are those of `BatchNorm1d`.
+    """
+
+    ndim, form = 4, "(n, {}, height, width)"

@@ -1,0 +1,137 @@
+"""Layers that make images smaller: each of the (h, w) planes of an (n, c, h, w) batch by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from fastfnn import _checks as check
+from fastfnn import functional
+from fastfnn.errors import InvalidValueError
+from fastfnn.functional.pooling import Pair, Windows, max_pool, max_pool_backward
+from fastfnn.layers.base import Array, Layer, Shape
+
+
+def _image_shape(layer: Layer, input_shape: Shape) -> Shape:
+    if len(input_shape) != 3:
+        raise InvalidValueError(f"{layer!r} got samples of shape {input_shape}; expected (channels, height, width)")
+    return input_shape
+
+
+class _WindowPool(Layer):
+    """What pooling over windows has in common: their arguments, and the shape of the output."""
+
+    windows: Windows
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        shape = _image_shape(self, input_shape)
+        return (shape[0], *self.windows.sizes(shape)[2:4])
+
+    def config(self) -> dict[str, Any]:
+        """Numbers where both of a pair are the same; what is the default is left out."""
+        windows = self.windows
+        config = {"kernel_size": windows.kernel_size, "stride": windows.stride, "padding": windows.padding}
+        config["dilation"] = windows.dilation
+        defaults = {"stride": windows.kernel_size, "padding": (0, 0), "dilation": (1, 1)}
+        short: dict[str, Any] = {
+            name: pair[0] if pair[0] == pair[1] else list(pair)
+            for name, pair in config.items()
+            if pair != defaults.get(name)
+        }
+        return {**short, "ceil_mode": True} if windows.ceil_mode else short
+
+
+class MaxPool2d(_WindowPool):
+    """The largest of every window; the first of equals. Padding never wins.
+
+    Parameters
+    ----------
+    kernel_size, stride, padding, dilation : int or (height, width)
+        A stride of None is the kernel size; the padding is at most half of it.
+    ceil_mode : bool
+        A last window that hangs over the edge counts too.
+    """
+
+    def __init__(
+        self,
+        kernel_size: Pair,
+        stride: Pair | None = None,
+        padding: Pair = 0,
+        dilation: Pair = 1,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__()
+        self.windows = Windows(kernel_size, stride, padding, dilation, ceil_mode)
+
+    def forward(self, x: ArrayLike) -> Array:
+        """(n, c, h, w) to (n, c, out_height, out_width)."""
+        x = check.float_array("x", x, ndim=4)
+        sizes = self.windows.sizes(x.shape)
+        out, index = max_pool(x, sizes)
+        self._saved = index, sizes
+        return out
+
+    def backward(self, grad_out: ArrayLike) -> Array:
+        index, sizes = self.saved
+        grad_out = check.float_array("grad_out", grad_out)
+        check.same_shape("grad_out", grad_out, "the output", index)
+        return max_pool_backward(grad_out, index, sizes)
+
+
+class AvgPool2d(_WindowPool):
+    """The mean of every window.
+
+    Parameters
+    ----------
+    kernel_size, stride, padding : int or (height, width)
+        A stride of None is the kernel size; the padding is at most half of it.
+    ceil_mode : bool
+        A last window that hangs over the edge counts too.
+    count_include_pad : bool
+        Whether the zeros of the padding count.
+    """
+
+    def __init__(
+        self,
+        kernel_size: Pair,
+        stride: Pair | None = None,
+        padding: Pair = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        super().__init__()
+        self.windows = Windows(kernel_size, stride, padding, ceil_mode=ceil_mode)
+        self.count_include_pad = bool(count_include_pad)
+
+    def _arguments(self) -> tuple[Any, ...]:
+        windows = self.windows
+        return windows.kernel_size, windows.stride, windows.padding, windows.ceil_mode, self.count_include_pad
+
+    def forward(self, x: ArrayLike) -> Array:
+        """(n, c, h, w) to (n, c, out_height, out_width)."""
+        x = check.float_array("x", x, ndim=4)
+        self._saved = x.shape
+        return functional.avg_pool2d(x, *self._arguments())
+
+    def backward(self, grad_out: ArrayLike) -> Array:
+        return functional.avg_pool2d_backward(grad_out, self.saved, *self._arguments())
+
+    def config(self) -> dict[str, Any]:
+        config = super().config()
+        return config if self.count_include_pad else {**config, "count_include_pad": False}
+
+
+class GlobalAvgPool2d(Layer):
+    """The mean of every image: (n, c, h, w) to (n, c)."""
+
+    def forward(self, x: ArrayLike) -> Array:
+        x = check.float_array("x", x, ndim=4)
+        self._saved = x.shape
+        return functional.global_avg_pool2d(x)
+
+    def backward(self, grad_out: ArrayLike) -> Array:
+        return functional.global_avg_pool2d_backward(grad_out, self.saved)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return _image_shape(self, input_shape)[:1]

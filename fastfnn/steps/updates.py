@@ -1,0 +1,39 @@
+"""The records of an optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastfnn.model import Sequential
+from fastfnn.optim import SGD, Adam, Optimizer
+from fastfnn.steps.table import Table
+
+#: Operation of each optimizer, and its settings as that takes them, the learning rate first.
+OPTIMIZERS: dict[type[Optimizer], Callable[[Any], tuple[str, tuple[float, ...]]]] = {
+    SGD: lambda o: (
+        ("sgd_momentum", (o.lr, o.weight_decay, o.momentum, o.nesterov))
+        if o.momentum
+        else ("sgd", (o.lr, o.weight_decay))
+    ),
+    Adam: lambda o: ("adam", (o.lr, o.weight_decay, *o.betas, o.eps)),
+}
+
+
+def settings_of(optimizer: Optimizer) -> tuple[str, tuple[float, ...]]:
+    """The optimizer's operation and its settings."""
+    return OPTIMIZERS[type(optimizer)](optimizer)
+
+
+def write_update(table: Table, model: Sequential, optimizer: Optimizer) -> None:
+    """Append the update of all parameters; of those that no step has updated, where steps do that themselves."""
+    operation, _ = settings_of(optimizer)
+    if not table.sgd_in_place:
+        state = optimizer.state.values()
+        table.update(operation, model.parameters.size, model.parameters, model.gradients, table.settings, *state)
+        return
+    done = {array.ctypes.data for array in table.updated}
+    for layer in model.layers:
+        for name, array in layer.params.items():
+            if array.ctypes.data not in done:
+                table.update("sgd", array.size, array, layer.grads[name], table.settings)

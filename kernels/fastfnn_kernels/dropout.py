@@ -1,0 +1,69 @@
+"""Dropout whose mask is a function of seed, step and place: the backward makes it again, and nothing is stored.
+
+The same mask comes from any number of threads and from any chunking of a batch. Loop order: one pass over the
+elements, in 32-bit integers so that LLVM vectorises it. Each thread does one contiguous slice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastfnn_kernels import reference
+from fastfnn_kernels._config import helper, kernel
+from fastfnn_kernels.reference.dropout import GOLDEN, LOW_1, LOW_2, MIX_1, MIX_2
+from fastfnn_kernels.team import share
+
+GRAIN = 64
+
+
+@helper
+def _mix_64(z: Any) -> Any:
+    """The finaliser of SplitMix64 (Steele, Lea & Flood 2014), Stafford's variant 13."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(MIX_1)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(MIX_2)
+    return z ^ (z >> np.uint64(31))
+
+
+@helper
+def _mix_32(x: Any) -> Any:
+    """lowbias32 (Wellons 2018, "Prospecting for hash functions"). numba widens every result; LLVM narrows it again."""
+    x = np.uint32(np.uint32(x ^ (x >> np.uint32(16))) * np.uint32(LOW_1))
+    x = np.uint32(np.uint32(x ^ (x >> np.uint32(15))) * np.uint32(LOW_2))
+    return np.uint32(x ^ (x >> np.uint32(16)))
+
+
+@kernel(reference.dropout_elements)
+def dropout(
+    out: NDArray[Any],
+    x: NDArray[Any],
+    p: float,
+    seed: int,
+    step: int,
+    first_element: int,
+    tid: int,
+    n_threads: int,
+) -> None:
+    """``x / (1 - p)`` where the hash of (seed, step, element) is at least ``p * 2**32``, else 0.
+
+    Parameters
+    ----------
+    out, x : flat
+    p : float64 in [0, 1)
+    seed, step : int64
+    first_element : int64
+        Place of ``x[0]`` within the batch. Places count modulo 2**32.
+    """
+    key = _mix_64(_mix_64(np.uint64(seed) + np.uint64(GOLDEN)) + np.uint64(step))
+    high, low = np.uint32(key >> np.uint64(32)), np.uint32(key & np.uint64(0xFFFFFFFF))
+    threshold = np.uint32(min(p * 4294967296.0, 4294967295.0))
+    scale, zero = x.dtype.type(1.0 / (1.0 - p)), x.dtype.type(0)
+    start, stop = share(x.size, tid, n_threads, GRAIN)
+    out, x = out[start:stop], x[start:stop]
+    element = np.uint32(first_element + start)  # counted in 32 bits, not made from i: the vectors are twice as full
+    for i in range(out.size):
+        bits = _mix_32(np.uint32(_mix_32(np.uint32(element ^ high)) + low))
+        element = np.uint32(element + np.uint32(1))
+        out[i] = x[i] * scale if bits >= threshold else zero

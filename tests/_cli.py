@@ -1,0 +1,62 @@
+"""What the tests of the command line share: a small data set, a quick training, what it printed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastfnn import cli
+
+WriteNpz = Callable[..., str]
+LAST_LINE = re.compile(r"test accuracy (\d+\.\d\d) %")
+
+
+def blobs(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Three classes that any working network tells apart: float32 (rows, 6), int64 (rows,)."""
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.arange(rows) % 3)
+    x = rng.normal(size=(rows, 6)) + 8 * np.eye(3, 6)[y]
+    return x.astype(np.float32), y.astype(np.int64)
+
+
+def write_npz(path: Path, **members: Any) -> str:
+    """Write a data file: the blobs, with members replaced, or left out where None."""
+    x_train, y_train = blobs(48)
+    x_test, y_test = blobs(30, seed=1)
+    arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test} | members
+    kept: dict[str, Any] = {name: array for name, array in arrays.items() if array is not None}
+    np.savez(path, **kept)
+    return str(path)
+
+
+def train(data: str, *options: str) -> int:
+    return cli.main(["train", "--data", data, "--hidden", "8", "--batch-size", "8", "--epochs", "3", *options])
+
+
+def the_error(capsys: pytest.CaptureFixture[str]) -> str:
+    """What stands in the one line on stderr."""
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1, captured.err
+    assert captured.err.startswith("fastfnn: error: ")
+    assert "test accuracy" not in captured.out
+    return captured.err
+
+
+def table(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return [line for line in capsys.readouterr().out.splitlines() if line.startswith(("train ", "test "))]
+
+
+def run(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "timeout": 300} | options
+    return subprocess.run([sys.executable, *command], check=False, **options)
+
+
+def interrupted(*args: Any, **kwargs: Any) -> Any:
+    raise KeyboardInterrupt

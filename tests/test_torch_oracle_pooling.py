@@ -1,0 +1,121 @@
+"""PyTorch as an extra oracle for pooling, where it is installed: values, places and gradients."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import fastfnn as ff
+from fastfnn import functional as F
+
+torch = pytest.importorskip("torch")
+
+RNG = np.random.default_rng(5)
+KERNELS, STRIDES = (1, 2, 3, (3, 2), (1, 4)), (None, 1, 2, (2, 3))
+IMAGES = ((1, 1), (2, 2), (3, 5), (4, 9), (5, 5), (7, 4), (8, 8), (6, 33))
+
+
+@pytest.fixture(autouse=True)
+def torch_on_one_thread():
+    """So small images are not worth the waiting for others."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def cases(dilations=(1,)):
+    return itertools.product(KERNELS, STRIDES, (False, True), dilations, (False, True), IMAGES)
+
+
+def half(kernel):
+    return tuple(int(side) // 2 for side in np.broadcast_to(kernel, 2))
+
+
+def outcome(function, *arguments, **options):
+    """What a call returns; None where it is refused."""
+    try:
+        return function(*arguments, **options)
+    except (ValueError, RuntimeError):
+        return None
+
+
+def test_max_pooling_with_places_and_gradient():
+    """Ties go to the same element and NaN wins; what PyTorch refuses is refused."""
+    compared = refused = 0
+    for kernel, stride, padded, dilation, ceil_mode, image in cases((1, 2, (1, 3))):
+        padding = half(kernel) if padded else 0
+        window = (kernel, stride, padding, dilation, ceil_mode)
+        x = RNG.integers(-2, 3, (2, 3, *image)).astype(float)
+        x[RNG.random(x.shape) < 0.02] = np.nan
+        leaf = torch.tensor(x, requires_grad=True)
+        theirs = outcome(torch.nn.functional.max_pool2d, leaf, *window, return_indices=True)
+        ours = outcome(F.max_pool2d, x, *window, return_indices=True)
+        where = f"{window} of {image}"
+        if theirs is None:
+            assert ours is None, where
+            refused += 1
+            continue
+        if ours is None:  # only where an image could disappear between two elements of a window
+            assert padded, where
+            assert (np.broadcast_to(dilation, 2) > image).any(), where
+            continue
+        np.testing.assert_array_equal(ours[0], theirs[0].detach().numpy(), where)
+        np.testing.assert_array_equal(ours[1], theirs[1].numpy(), where)
+        grad = RNG.normal(size=ours[0].shape)
+        theirs[0].backward(torch.tensor(grad))
+        expected = leaf.grad.numpy()
+        np.testing.assert_allclose(F.max_pool2d_backward(grad, ours[1], x.shape), expected, 1e-12, 1e-12, err_msg=where)
+        layer = ff.MaxPool2d(*window)
+        layer.forward(x)
+        np.testing.assert_allclose(layer.backward(grad), expected, 1e-12, 1e-12, err_msg=where)
+        compared += 1
+    assert compared > 500
+    assert refused > 100
+
+
+def test_average_pooling_with_gradient():
+    compared = refused = 0
+    for (kernel, stride, padded, _, ceil_mode, image), count_include_pad in itertools.product(cases(), (True, False)):
+        window = (kernel, stride, half(kernel) if padded else 0, ceil_mode, count_include_pad)
+        x = RNG.normal(size=(2, 3, *image))
+        leaf = torch.tensor(x, requires_grad=True)
+        theirs = outcome(torch.nn.functional.avg_pool2d, leaf, *window)
+        ours = outcome(F.avg_pool2d, x, *window)
+        where = f"{window} of {image}"
+        assert (theirs is None) == (ours is None), where
+        if theirs is None:
+            refused += 1
+            continue
+        np.testing.assert_allclose(ours, theirs.detach().numpy(), 1e-12, 1e-12, err_msg=where)
+        grad = RNG.normal(size=ours.shape)
+        theirs.backward(torch.tensor(grad))
+        grad_x = F.avg_pool2d_backward(grad, x.shape, *window)
+        np.testing.assert_allclose(grad_x, leaf.grad.numpy(), 1e-12, 1e-12, err_msg=where)
+        compared += 1
+    assert compared > 300
+    assert refused > 20
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_commonest_pooling_at_every_width(dtype):
+    """2×2 windows side by side: whole vectors and what is left of them."""
+    for width in range(2, 70):
+        x = RNG.integers(-2, 3, (1, 2, 5, width)).astype(dtype)
+        leaf = torch.tensor(x, requires_grad=True)
+        theirs, places = torch.nn.functional.max_pool2d(leaf, 2, return_indices=True)
+        layer = ff.MaxPool2d(2)
+        np.testing.assert_array_equal(layer.forward(x), theirs.detach().numpy())
+        np.testing.assert_array_equal(F.max_pool2d(x, 2, return_indices=True)[1], places.numpy())
+        grad = RNG.normal(size=tuple(theirs.shape)).astype(dtype)
+        theirs.backward(torch.tensor(grad))
+        np.testing.assert_array_equal(layer.backward(grad), leaf.grad.numpy())
+
+
+def test_global_average():
+    x, grad = RNG.normal(size=(3, 4, 5, 7)), RNG.normal(size=(3, 4))
+    leaf = torch.tensor(x, requires_grad=True)
+    theirs = torch.nn.functional.adaptive_avg_pool2d(leaf, 1)
+    theirs.backward(torch.tensor(grad[:, :, None, None]))
+    np.testing.assert_allclose(F.global_avg_pool2d(x), theirs.detach().numpy()[:, :, 0, 0], 1e-12)
+    np.testing.assert_allclose(F.global_avg_pool2d_backward(grad, x.shape), leaf.grad.numpy(), 1e-12)
