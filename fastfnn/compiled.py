@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 
 import fastfnn_kernels as kernels
 from fastfnn import lowering
+from fastfnn.layers import Layer
 from fastfnn.losses import Loss
 from fastfnn.model import Sequential
 from fastfnn.optim import SGD, Optimizer
+from fastfnn.sparsity import CSR, Sparsity
 from fastfnn.steps import LOSSES, OPTIMIZERS, Data, Table, settings_of, write_loss, write_update
 
 Array = NDArray[Any]
@@ -57,7 +59,7 @@ class Program:
     key
         What it is made for, see `_key`.
     model : Sequential
-    x, y : ndarray
+    x, y : ndarray, or CSR for x
         Data of the shapes and dtypes that it is for; `y` is None where there is no loss.
     loss : Loss or None
     optimizer : Optimizer or None
@@ -66,27 +68,32 @@ class Program:
         In training, of a batch; else the most that will ever go through together.
     n_threads : int
     keep_gradients : bool
+    sparsity : Sparsity or None
+        How to find the nonzeros of `x`, where the first layer is to walk only these.
     """
 
     def __init__(
         self,
         key: Any,
         model: Sequential,
-        x: Array,
+        x: Array | CSR,
         y: Array | None,
         loss: Loss | None,
         optimizer: Optimizer | None,
         rows: int,
         n_threads: int,
         keep_gradients: bool,
+        sparsity: Sparsity | None,
     ) -> None:
         self.key, shape, training = key, x.shape[1:], optimizer is not None
-        steps = lowering.lower(model, shape)
-        self.chunk = lowering.chunk_rows(steps, shape, model.dtype, rows, training)
+        steps = lowering.lower(model, shape, training=training, sparse=sparsity is not None)
+        first = next((i for i, step in enumerate(steps) if step.has_parameters), len(steps))
+        held = (steps, shape) if sparsity is None else (steps[first:], (sparsity.capacity,))
+        self.chunk = lowering.chunk_rows(*held, model.dtype, rows, training)
         self._nanoseconds = max(1.0, lowering.nanoseconds(steps, training) * self.chunk)
         in_place = training and not keep_gradients and _is_plain(optimizer) and rows <= self.chunk
         self.table = Table(model.dtype, self.chunk, n_threads, training=training, sgd_in_place=in_place)
-        self._write(model, steps, Data(kernels.program.X, shape, x.dtype), y, loss, optimizer)
+        self._write(model, steps, Data(kernels.program.X, shape, x.dtype, sparsity), y, loss, optimizer)
         places = np.zeros((n_threads, kernels.program.AT_WORDS), np.int64)
         self._run, self._job = kernels.program.run, np.zeros(kernels.program.JOB_WORDS, np.int64)
         self._result = np.zeros(kernels.program.RESULT_WORDS)
@@ -137,7 +144,7 @@ class Program:
     def run(
         self,
         team: Any,
-        x: Array,
+        x: Array | CSR,
         y: Array | None,
         out: Array | None,
         optimizer: Optimizer | None,
@@ -153,7 +160,8 @@ class Program:
             _, settings = settings_of(optimizer)
             self.table.settings[: len(settings)] = settings
             self.table.step_size[0] = -settings[0]
-        addresses = _address(order), _address(x), _address(y), _address(out)
+        inputs = x.words if isinstance(x, CSR) else x
+        addresses = _address(order), _address(inputs), _address(y), _address(out)
         result.fill(0)
         slice_pieces = max(1, int(SLICE_SECONDS * 1e9 / self._nanoseconds))
         while begin < end:
@@ -193,7 +201,7 @@ _waiting: weakref.WeakKeyDictionary[Sequential, list[Program]] = weakref.WeakKey
 def run(
     model: Sequential,
     team: Any,
-    x: Array,
+    x: Array | CSR,
     y: Array | None = None,
     out: Array | None = None,
     *,
@@ -210,7 +218,7 @@ def run(
     model : Sequential
         With no part that is `uncompiled`; nor is there one in the loss and the optimizer.
     team : fastfnn_kernels.team.Team
-    x, y, out : ndarray
+    x, y, out : ndarray, or CSR for x
         Contiguous, with at least one row; `out` takes the predictions.
     order : (n,) int64, optional
         Of the rows, in training.
@@ -230,12 +238,13 @@ def run(
     model.gather_parameters()
     if optimizer is not None:
         optimizer.prepare(model.parameters)
-    key = (rows, team.size, keep_gradients, *_key(model, x, y, loss, optimizer))
+    sparse = lowering.sparsity(model, x, min(rows, len(x)))
+    key = (rows, team.size, keep_gradients, sparse, *_key(model, x, y, loss, optimizer))
     waiting = _waiting.get(model)
     if waiting is None:
         waiting = _waiting.setdefault(model, [])
     kept = _taken(waiting, key)
-    program = kept or Program(key, model, x, y, loss, optimizer, rows, team.size, keep_gradients)
+    program = kept or Program(key, model, x, y, loss, optimizer, rows, team.size, keep_gradients, sparse)
     yield from program.run(team, x, y, out, optimizer, order, batch_size)
     # Not after an error or an interrupt: threads may still be at work on it.
     waiting.append(program)
@@ -259,12 +268,24 @@ def _make_room(waiting: list[Program]) -> None:
             waiting.pop(0)
 
 
+_known_configs: weakref.WeakKeyDictionary[Sequential, tuple[Any, list[Any]]] = weakref.WeakKeyDictionary()
+
+
+def _configs(model: Sequential) -> list[Any]:
+    """The layers and their settings, looked up anew only after a setting has been written."""
+    key = (Layer.changes, *map(id, model.layers))
+    known = _known_configs.get(model)
+    if known is None or known[0] != key:
+        known = _known_configs[model] = key, [(id(layer), layer.config()) for layer in model.layers]
+    return known[1]
+
+
 def _key(
-    model: Sequential, x: Array, y: Array | None, loss: Loss | None, optimizer: Optimizer | None
+    model: Sequential, x: Array | CSR, y: Array | None, loss: Loss | None, optimizer: Optimizer | None
 ) -> tuple[Any, ...]:
     """What a program depends on. An identity stands for an object that the program keeps alive."""
-    layers = [(id(layer), layer.config(), *map(id, layer.buffers.values())) for layer in model.layers]
-    key = (x.shape[1:], x.dtype, id(model.parameters), layers)
+    buffers = [id(array) for layer in model.layers for array in layer.buffers.values()]
+    key = (x.shape[1:], x.dtype, id(model.parameters), _configs(model), buffers)
     if loss is None or y is None:
         return key
     key = (*key, y.shape[1:], y.dtype, type(loss), loss.reduction, getattr(loss, "label_smoothing", 0.0))

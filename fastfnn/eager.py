@@ -20,6 +20,7 @@ from fastfnn.layers import Flatten, Normalize
 from fastfnn.losses import Loss
 from fastfnn.model import Sequential
 from fastfnn.optim import Optimizer
+from fastfnn.sparsity import CSR
 
 Array = NDArray[Any]
 
@@ -39,7 +40,7 @@ def mode(model: Sequential, training: bool) -> Iterator[None]:
 
 def run(
     model: Sequential,
-    x: Array,
+    x: Array | CSR,
     y: Array,
     *,
     loss: Loss,
@@ -69,7 +70,7 @@ def run(
             yield total, correct, stop, 0
 
 
-def evaluate(model: Sequential, loss: Loss, x: Array, y: Array) -> Sums:
+def evaluate(model: Sequential, loss: Loss, x: Array | CSR, y: Array) -> Sums:
     """Loss and hits of all rows."""
     total, correct = 0.0, 0
     for rows, prediction in _chunks(model, x):
@@ -78,7 +79,7 @@ def evaluate(model: Sequential, loss: Loss, x: Array, y: Array) -> Sums:
     return total, correct, len(x), 0
 
 
-def predict(model: Sequential, x: Array, out: Array) -> None:
+def predict(model: Sequential, x: Array | CSR, out: Array) -> None:
     """Write the model's outputs for all rows."""
     for rows, prediction in _chunks(model, x):
         out[rows] = prediction
@@ -90,7 +91,7 @@ def n_correct(prediction: Array, target: Array) -> int:
     return int(np.count_nonzero(prediction.argmax(axis=1) == expected))
 
 
-def _chunks(model: Sequential, x: Array) -> Iterator[tuple[slice, Array]]:
+def _chunks(model: Sequential, x: Array | CSR) -> Iterator[tuple[slice, Array]]:
     model.gather_parameters()
     with mode(model, training=False):
         for start in range(0, len(x), lowering.CHUNK_ROWS):

@@ -6,7 +6,10 @@ What is fused is looked up in a table, never asked of the user. A new kind of la
 from __future__ import annotations
 
 import math
+import weakref
 from typing import Any
+
+from numpy.typing import NDArray
 
 from fastfnn.layers import (
     AvgPool2d,
@@ -23,6 +26,7 @@ from fastfnn.layers import (
     ReLU,
 )
 from fastfnn.model import Sequential
+from fastfnn.sparsity import CSR, Sparsity, look
 from fastfnn.steps import (
     BatchNormStep,
     ConvStep,
@@ -32,6 +36,7 @@ from fastfnn.steps import (
     NormalizeStep,
     PoolStep,
     ReshapeStep,
+    SparseLinearStep,
     Step,
 )
 from fastfnn.steps.elementwise import ACTIVATIONS
@@ -58,11 +63,27 @@ FUSIONS: dict[tuple[type[Layer], ...], type[Step]] = {
     (Linear,): LinearStep,
     **{(activation,): ElementwiseStep for activation in ACTIVATIONS},
 }
-LONGEST = max(map(len, FUSIONS))
+#: For inference, where batch normalisation scales and shifts by constants, which may as well be the convolution's.
+INFERENCE_FUSIONS: dict[tuple[type[Layer], ...], type[Step]] = {
+    (Conv2d, BatchNorm2d, ReLU, MaxPool2d): ConvStep,
+    (Conv2d, BatchNorm2d, MaxPool2d, ReLU): ConvStep,
+    (Conv2d, BatchNorm2d, MaxPool2d): ConvStep,
+    (Conv2d, BatchNorm2d, ReLU): ConvStep,
+    (Conv2d, BatchNorm2d): ConvStep,
+}
+Array = NDArray[Any]
+LONGEST = max(map(len, INFERENCE_FUSIONS))
 
 #: Rows of a batch that go through the network together: as many as keep the widest layer in a second-level cache,
 #: and take a tenth of a second at most, for an interrupt waits for them; within bounds.
 CHUNK_BYTES, CHUNK_NANOSECONDS, LEAST_CHUNK_ROWS, CHUNK_ROWS = 3 << 19, 1e8, 64, 2048
+#: What share of the inputs may be nonzeros for these alone to be walked faster than all: for rows of the weight of
+#: at least so many bytes. Each nonzero costs as much as some multiplications, of which short rows have few, and so do
+#: a few rows of data or a narrow weight: for them the lower share counts.
+LEAST_ROW_BYTES, LONG_ROW_BYTES, FEW_FEATURES = 256, 400, 256
+MOST_NONZEROS, MOST_NONZEROS_SHORT = 0.25, 0.12
+#: Rows of a chunk from which on skipping zeros makes up for a shift of all numbers: the whole weight is read for it.
+ROWS_WORTH_SHIFT = 8
 #: A training step's work, where that of the forward is 1.
 TRAINING_WORK = 3.0
 
@@ -72,16 +93,56 @@ def uncompiled(model: Sequential) -> list[Layer]:
     return [layer for layer in model.layers if (type(layer),) not in FUSIONS]
 
 
-def lower(model: Sequential, sample_shape: tuple[int, ...]) -> list[Step]:
-    """The model's steps. Backwards stop at the first with parameters: nobody asks for the gradient of its input."""
+def skips_zeros(layers: list[Layer]) -> bool:
+    """Whether a model's first layer with parameters can walk the nonzeros of the model's input alone.
+
+    That is a `Linear`. A `Flatten` before it changes no number, and one value that all are shifted by can be made up
+    for: a `Normalize` of one channel.
+    """
+    numbers = [layer for layer in layers if type(layer) is not Flatten]
+    if numbers and type(numbers[0]) is Normalize and numbers[0].factor_and_shift()[0].size == 1:
+        del numbers[0]
+    return bool(numbers) and type(numbers[0]) is Linear
+
+
+def sparsity(model: Sequential, x: Array | CSR, rows: int) -> Sparsity | None:
+    """How to find the nonzeros of `x`, or None where the first layer does not walk them, or where that does not pay.
+
+    `rows` go through together.
+    """
+    if not skips_zeros(model.layers):
+        return None
+    if isinstance(x, CSR):
+        return x.sparsity
+    layer: Any = next(layer for layer in model.layers if isinstance(layer, Linear))
+    shifted = any(type(layer) is Normalize and layer.factor_and_shift()[1].any() for layer in model.layers)
+    row_bytes = layer.out_features * model.dtype.itemsize
+    if row_bytes < LEAST_ROW_BYTES or (shifted and rows < ROWS_WORTH_SHIFT):
+        return None
+    share = MOST_NONZEROS if row_bytes >= LONG_ROW_BYTES else MOST_NONZEROS_SHORT
+    if ROWS_WORTH_SHIFT <= rows < LEAST_CHUNK_ROWS // 2 or layer.in_features < FEW_FEATURES:
+        share = MOST_NONZEROS_SHORT
+    found = look(x, share)
+    return None if found is not None and found.zero and rows < ROWS_WORTH_SHIFT else found
+
+
+def lower(
+    model: Sequential, sample_shape: tuple[int, ...], *, training: bool = True, sparse: bool = False
+) -> list[Step]:
+    """The model's steps. Backwards stop at the first with parameters: nobody asks for the gradient of its input.
+
+    With `sparse` the first `Linear` of a model that `skips_zeros` does.
+    """
     steps: list[Step] = []
     layers, shape = tuple(model.layers), tuple(sample_shape)
     while layers:
-        length, kind = _longest_fusion(layers, shape)
+        length, kind = _longest_fusion(layers, shape, FUSIONS if training else {**FUSIONS, **INFERENCE_FUSIONS})
         here, layers = layers[:length], layers[length:]
         out_shape = shape
         for layer in here:
             out_shape = layer.output_shape(out_shape)
+        if sparse and kind is LinearStep:
+            kind, sparse = SparseLinearStep, False
         step = kind(here, shape, out_shape)
         if steps:
             step.follow(steps[-1])
@@ -91,13 +152,28 @@ def lower(model: Sequential, sample_shape: tuple[int, ...]) -> list[Step]:
     return steps
 
 
-def _longest_fusion(layers: tuple[Layer, ...], shape: tuple[int, ...]) -> tuple[int, type[Step]]:
+def _longest_fusion(
+    layers: tuple[Layer, ...], shape: tuple[int, ...], fusions: dict[tuple[type[Layer], ...], type[Step]]
+) -> tuple[int, type[Step]]:
     types = tuple(type(layer) for layer in layers[:LONGEST])
     for length in range(len(types), 1, -1):
-        kind = FUSIONS.get(types[:length])
+        kind = fusions.get(types[:length])
         if kind is not None and kind.fits(layers[:length], shape):
             return length, kind
-    return 1, FUSIONS[types[:1]]
+    return 1, fusions[types[:1]]
+
+
+_row_work: weakref.WeakKeyDictionary[Sequential, tuple[Any, float]] = weakref.WeakKeyDictionary()
+
+
+def row_nanoseconds(model: Sequential, sample_shape: tuple[int, ...]) -> float:
+    """One thread's work for the forward of a row, roughly; a user's own layers count nothing."""
+    key = sample_shape, *map(id, model.layers)
+    known = _row_work.get(model)
+    if known is None or known[0] != key:
+        steps = [] if uncompiled(model) else lower(model, sample_shape)
+        known = _row_work[model] = key, nanoseconds(steps, training=False)
+    return known[1]
 
 
 def nanoseconds(steps: list[Step], training: bool) -> float:

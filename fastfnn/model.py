@@ -67,6 +67,7 @@ class Sequential:
             if any(layer is other for other in layers[:i]):
                 raise InvalidValueError(f"layers[{i}] ({layer!r}) appears twice; expected each layer once")
         self.layers = list(layers)
+        self._known_shape: tuple[tuple[Any, ...], Shape] = ((), ())
         self.dtype = check.as_dtype(dtype)
         _check_shapes(self.layers)
         rng = np.random.default_rng(seed)
@@ -81,14 +82,18 @@ class Sequential:
         Called before each training; it does nothing unless a layer's arrays were replaced since, or the layer was
         put into another model.
         """
+        if all(
+            array.base is self.parameters and layer.grads[name].base is self.gradients
+            for layer in self.layers
+            for name, array in layer.params.items()
+        ):
+            return
         owned = [
             (layer, name, array, grads[name])
             for layer in self.layers
             for grads in [layer.grads]
             for name, array in layer.params.items()
         ]
-        if all(array.base is self.parameters and grad.base is self.gradients for _, _, array, grad in owned):
-            return
         step = ALIGNMENT // self.dtype.itemsize
         starts = np.cumsum([0] + [-(-array.size // step) * step for _, _, array, _ in owned])
         parameters, gradients = np.zeros(starts[-1], self.dtype), np.zeros(starts[-1], self.dtype)
@@ -151,10 +156,13 @@ class Sequential:
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Shape of one sample's output from that of one sample's input, both without the batch axis."""
-        shape = tuple(input_shape)
-        for layer in self.layers:
-            shape = layer.output_shape(shape)
-        return shape
+        key = (tuple(input_shape), Layer.changes, *map(id, self.layers))
+        if key != self._known_shape[0]:
+            shape = tuple(input_shape)
+            for layer in self.layers:
+                shape = layer.output_shape(shape)
+            self._known_shape = key, shape
+        return self._known_shape[1]
 
     def summary(self, input_shape: Shape | None = None) -> str:
         """A table of the layers with output shapes and parameter counts.

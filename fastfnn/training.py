@@ -14,17 +14,20 @@ from numpy.typing import ArrayLike, NDArray
 
 import fastfnn_kernels as kernels
 from fastfnn import _checks as check
-from fastfnn import compiled, eager
+from fastfnn import compiled, eager, lowering
 from fastfnn.compiled import Sums
 from fastfnn.errors import InvalidTypeError, InvalidValueError, NonFiniteLossError
-from fastfnn.functional import FLOPS_PER_NANOSECOND, cores, sigmoid, softmax
-from fastfnn.layers import LogSoftmax, Sigmoid, Softmax
+from fastfnn.functional import cores, sigmoid, softmax
+from fastfnn.layers import BatchNorm1d, BatchNorm2d, LogSoftmax, Sigmoid, Softmax
 from fastfnn.losses import Loss
+from fastfnn.lowering import skips_zeros
 from fastfnn.model import Sequential
 from fastfnn.optim import Optimizer
 from fastfnn.progress import Progress
+from fastfnn.sparsity import CSR, is_sparse_matrix
 
 Array = NDArray[Any]
+Inputs = ArrayLike | CSR
 
 #: Nanoseconds of one thread's work a step below which a second thread does not pay for the step's three barriers.
 WORK_WORTH_BARRIERS = 30_000.0
@@ -90,25 +93,37 @@ class EpochEnd:
 Callback = Callable[[EpochEnd], Any]
 
 
-def _inputs(model: Any, x: ArrayLike, name: str = "x") -> tuple[Array, tuple[int, ...]]:
+def _inputs(model: Any, x: Inputs, name: str = "x") -> tuple[Array | CSR, tuple[int, ...]]:
     """`x` as the kernels take it, and what shape the model makes of a sample."""
     if not isinstance(model, Sequential):
         raise InvalidTypeError(f"model is {type(model).__name__}; expected a Sequential")
+    if isinstance(x, CSR) or is_sparse_matrix(x):
+        if not skips_zeros(model.layers):
+            raise InvalidTypeError(
+                f"{name} is a sparse matrix; expected an array, for only a model that begins with Linear takes sparse "
+                "matrices (a Normalize with one mean and std may come first)"
+            )
+        matrix = x if isinstance(x, CSR) else CSR(name, x, model.dtype)
+        return matrix, _output_shape(model, matrix, name)
     array = np.asarray(x)
     if array.dtype.kind not in "fiub":
         raise InvalidTypeError(f"{name} has dtype {array.dtype}; expected numbers")
     if array.ndim < 2:
         raise InvalidValueError(f"{name} has shape {array.shape}; expected (n, …), a sample in each row")
-    try:
-        output_shape = model.output_shape(array.shape[1:])
-    except InvalidValueError as error:
-        raise InvalidValueError(f"{name} has shape {array.shape}: {error}") from None
+    output_shape = _output_shape(model, array, name)
     supported = array.dtype.kind != "f" or array.dtype.newbyteorder("=") in check.DTYPES
     # No kernel reads half or extended precision.
     return check.plain(array, None if supported else model.dtype), output_shape
 
 
-def _pair(model: Sequential, loss: Any, x: ArrayLike, y: ArrayLike, x_name: str = "x", y_name: str = "y"):  # type: ignore[no-untyped-def]
+def _output_shape(model: Sequential, x: Array | CSR, name: str) -> tuple[int, ...]:
+    try:
+        return model.output_shape(x.shape[1:])
+    except InvalidValueError as error:
+        raise InvalidValueError(f"{name} has shape {x.shape}: {error}") from None
+
+
+def _pair(model: Sequential, loss: Any, x: Inputs, y: ArrayLike, x_name: str = "x", y_name: str = "y"):  # type: ignore[no-untyped-def]
     """Inputs and targets as the kernels take them."""
     array, output_shape = _inputs(model, x, x_name)
     if not isinstance(loss, Loss):
@@ -133,14 +148,27 @@ def _team(n_threads: int | None, nanoseconds: float, worth: float) -> Any:
     return kernels.team.Team(check.n_threads(n_threads, automatic=automatic))
 
 
-def _work(model: Sequential, rows: int, products: int) -> float:
-    """Nanoseconds of one thread, roughly, for so many products with all weights."""
-    return 2.0 * products * rows * model.parameters.size / FLOPS_PER_NANOSECOND
+def _work(model: Sequential, x: Any, rows: int, training: bool) -> float:
+    """Nanoseconds of one thread, roughly, for so many rows of x."""
+    return lowering.row_nanoseconds(model, x.shape[1:]) * rows * (lowering.TRAINING_WORK if training else 1.0)
+
+
+def _check_batches(model: Sequential, x: Any, batch_size: int) -> None:
+    """Refuse a batch that leaves a batch normalisation with one number a channel: that has no variance."""
+    shape, left = x.shape[1:], len(x) % batch_size
+    for i, layer in enumerate(model.layers):
+        alone = isinstance(layer, (BatchNorm1d, BatchNorm2d)) and math.prod(shape[1:]) == 1
+        if alone and 1 in (batch_size, left):
+            raise InvalidValueError(
+                f"batch_size is {batch_size} for {len(x)} rows; expected batches of at least two rows, as layers[{i}] "
+                f"({layer!r}) takes the variance of each"
+            )
+        shape = layer.output_shape(shape)
 
 
 def fit(
     model: Sequential,
-    x: ArrayLike,
+    x: Inputs,
     y: ArrayLike,
     *,
     loss: Loss,
@@ -148,7 +176,7 @@ def fit(
     epochs: int = 1,
     batch_size: int | None = 64,
     shuffle: bool = True,
-    validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+    validation_data: tuple[Inputs, ArrayLike] | None = None,
     seed: int | np.random.Generator | None = None,
     n_threads: int | None = None,
     callbacks: Iterable[Callback] = (),
@@ -159,8 +187,10 @@ def fit(
     Parameters
     ----------
     model : Sequential
-    x : (n, …) array of any numeric dtype
-        Taken as it comes; nothing of it is copied but the batch.
+    x : (n, …) array of any numeric dtype, or a SciPy CSR matrix
+        Taken as it comes; nothing of it is copied but the batch, so it may be a memory map. Where most of it is one
+        value, a first `Linear` skips that. A CSR matrix is for models that begin with `Linear`, or with a `Normalize`
+        of one mean and std before it.
     y : targets as `loss` takes them
         For classes: (n,) integer labels, or (n, classes) one-hot rows or probabilities.
     loss, optimizer : Loss, Optimizer
@@ -202,6 +232,7 @@ def fit(
         if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
             raise InvalidTypeError(f"validation_data is {type(validation_data).__name__}; expected a pair (x, y)")
         validation_data = _pair(model, loss, *validation_data, "validation x", "validation y")
+    _check_batches(model, x, batch_size)
     callbacks = list(callbacks)
     for callback in callbacks:
         if not callable(callback):
@@ -215,7 +246,7 @@ def fit(
         warnings.warn(f"{names}: no compiled form, so training goes layer by layer and is slower", stacklevel=2)
     bar = Progress(epochs, rows, progress)
     try:
-        with _team(n_threads, _work(model, batch_size, 2), WORK_WORTH_BARRIERS) as team:
+        with _team(n_threads, _work(model, x, batch_size, True), WORK_WORTH_BARRIERS) as team:
             for epoch in range(1, epochs + 1):
                 order = rng.permutation(rows).astype(np.int64) if shuffle and batch_size < rows else None
                 sums = _train(model, x, y, loss, optimizer, team, order=order, batch_size=batch_size)
@@ -238,7 +269,7 @@ def _is_compiled(model: Sequential, loss: Loss | None = None, optimizer: Optimiz
 
 
 def _train(
-    model: Sequential, x: Array, y: Array, loss: Loss, optimizer: Optimizer, team: Any, **batches: Any
+    model: Sequential, x: Array | CSR, y: Array, loss: Loss, optimizer: Optimizer, team: Any, **batches: Any
 ) -> Iterator[Sums]:
     """Train on all rows once; `batches` are `order`, `batch_size` and `keep_gradients` of `compiled.run`."""
     if _is_compiled(model, loss, optimizer):
@@ -296,7 +327,7 @@ def _follow(
 
 
 def train_step(
-    model: Sequential, x: ArrayLike, y: ArrayLike, *, loss: Loss, optimizer: Optimizer, n_threads: int | None = None
+    model: Sequential, x: Inputs, y: ArrayLike, *, loss: Loss, optimizer: Optimizer, n_threads: int | None = None
 ) -> Evaluation:
     """One update from one batch, for hand-written loops.
 
@@ -317,7 +348,8 @@ def train_step(
         raise InvalidTypeError(f"optimizer is {optimizer!r}; expected an optimizer such as SGD(lr=0.1)")
     buffers = [(array, array.copy()) for array in _buffers(model)]
     sums: Sums = (0.0, 0, 0, 0)
-    with _team(n_threads, _work(model, len(x), 2), WORK_WORTH_TEAM) as team:
+    _check_batches(model, x, len(x))
+    with _team(n_threads, _work(model, x, len(x), True), WORK_WORTH_TEAM) as team:
         for sums in _train(model, x, y, loss, optimizer, team, keep_gradients=True):  # noqa: B007 (the last is used)
             pass
     if sums[3]:
@@ -333,7 +365,7 @@ def _figures(sums: Sums, loss: Loss) -> Evaluation:
     return Evaluation(value, correct / rows if loss.classifies else math.nan)
 
 
-def _evaluate(model: Sequential, x: Array, y: Array, loss: Loss, team: Any) -> Evaluation:
+def _evaluate(model: Sequential, x: Array | CSR, y: Array, loss: Loss, team: Any) -> Evaluation:
     if not _is_compiled(model, loss):
         return _figures(eager.evaluate(model, loss, x, y), loss)
     sums: Sums = (0.0, 0, 0, 0)
@@ -342,7 +374,7 @@ def _evaluate(model: Sequential, x: Array, y: Array, loss: Loss, team: Any) -> E
     return _figures(sums, loss)
 
 
-def evaluate(model: Sequential, x: ArrayLike, y: ArrayLike, *, loss: Loss, n_threads: int | None = None) -> Evaluation:
+def evaluate(model: Sequential, x: Inputs, y: ArrayLike, *, loss: Loss, n_threads: int | None = None) -> Evaluation:
     """Loss and accuracy on a data set, which goes through in chunks: memory does not grow with it.
 
     Returns
@@ -351,26 +383,26 @@ def evaluate(model: Sequential, x: ArrayLike, y: ArrayLike, *, loss: Loss, n_thr
         ``loss, accuracy = evaluate(...)``; the accuracy is NaN where the targets are no classes.
     """
     x, y = _pair(model, loss, x, y)
-    with _team(n_threads, _work(model, len(x), 1), WORK_WORTH_TEAM) as team:
+    with _team(n_threads, _work(model, x, len(x), False), WORK_WORTH_TEAM) as team:
         return _evaluate(model, x, y, loss, team)
 
 
-def predict_raw(model: Sequential, x: ArrayLike, *, n_threads: int | None = None) -> Array:
+def predict_raw(model: Sequential, x: Inputs, *, n_threads: int | None = None) -> Array:
     """The model's outputs as they are, (n, …), for any number of rows."""
-    x, output_shape = _inputs(model, x)
-    out = np.empty((len(x), *output_shape), model.dtype)
-    if not len(x):
+    inputs, output_shape = _inputs(model, x)
+    out = np.empty((len(inputs), *output_shape), model.dtype)
+    if not len(inputs):
         return out
     if not _is_compiled(model):
-        eager.predict(model, x, out)
+        eager.predict(model, inputs, out)
         return out
-    with _team(n_threads, _work(model, len(x), 1), WORK_WORTH_TEAM) as team:
-        for _ in compiled.run(model, team, x, out=out):
+    with _team(n_threads, _work(model, inputs, len(inputs), False), WORK_WORTH_TEAM) as team:
+        for _ in compiled.run(model, team, inputs, out=out):
             pass
     return out
 
 
-def predict_proba(model: Sequential, x: ArrayLike, *, n_threads: int | None = None) -> Array:
+def predict_proba(model: Sequential, x: Inputs, *, n_threads: int | None = None) -> Array:
     """Class probabilities (n, classes): the outputs of a final Softmax or Sigmoid, otherwise the softmax of the logits.
 
     A model with one output is taken as binary: (n, 1), the probability of class 1.
@@ -384,7 +416,7 @@ def predict_proba(model: Sequential, x: ArrayLike, *, n_threads: int | None = No
     return sigmoid(out) if out.shape[-1] == 1 else softmax(out)
 
 
-def predict(model: Sequential, x: ArrayLike, *, n_threads: int | None = None) -> NDArray[np.int64]:
+def predict(model: Sequential, x: Inputs, *, n_threads: int | None = None) -> NDArray[np.int64]:
     """Class labels (n,): the place of the largest output. A model with one output is binary: 0 or 1.
 
     For the outputs of a regression use `predict_raw`.

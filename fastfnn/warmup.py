@@ -42,12 +42,14 @@ def warmup(dtypes: tuple[str, ...] = ("float32",), model: str | None = None) -> 
 
 
 def _use(name: str, dtype: np.dtype) -> None:
-    """Train and run a model on a few random images: a step with each optimizer, by `fit` and by `train_step`."""
+    """Train and run a model on a few images, random and blank: a step with each optimizer, by both ways to train."""
     rng, loss = np.random.default_rng(0), CrossEntropyLoss()
-    x, y = rng.integers(0, 256, (8, 28, 28), np.uint8), rng.integers(0, 10, 8)
-    for optimizer in (SGD(lr=1e-3), SGD(lr=1e-3, momentum=0.9), Adam(lr=1e-3)):
-        model = models.BY_NAME[name](seed=0, dtype=dtype)
-        fit(model, x, y, loss=loss, optimizer=optimizer, progress=False)
-        train_step(model, x, y, loss=loss, optimizer=optimizer)
-        evaluate(model, x, y, loss=loss)
-        predict_proba(model, x)
+    noise, blank = rng.integers(0, 256, (8, 28, 28), np.uint8), np.zeros((64, 28, 28), np.uint8)
+    for x in (noise, blank):  # of the latter a first Linear skips the zeros
+        y = rng.integers(0, 10, len(x))
+        for optimizer in (SGD(lr=1e-3), SGD(lr=1e-3, momentum=0.9), Adam(lr=1e-3)):
+            model = models.BY_NAME[name](seed=0, dtype=dtype)
+            fit(model, x, y, loss=loss, optimizer=optimizer, progress=False)
+            train_step(model, x, y, loss=loss, optimizer=optimizer)
+            evaluate(model, x, y, loss=loss)
+            predict_proba(model, x)

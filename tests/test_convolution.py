@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from _convolutions import every_convolution
+from _convolutions import Convolution, every_convolution
 
 import fastfnn as ff
+import fastfnn_kernels as kernels
 from fastfnn import functional as F
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn_kernels import reference
@@ -60,6 +61,69 @@ def test_threads_do_not_change_a_bit(dtype, rng):
         )
         for a, b, c in zip(one, two, three, strict=True):
             assert a.tobytes() == b.tobytes() == c.tobytes(), case
+
+
+@pytest.mark.parametrize(("size", "padding", "images_a_pass"), [((50, 40), 1, 4), ((50, 40), 0, 6), ((90, 70), 2, 1)])
+def test_large_images_go_through_the_backward_a_few_at_a_time(size, padding, images_a_pass, rng):
+    """As many as fit the cache; their number changes nothing but the order of sums."""
+    case = Convolution(11, size, 2, 5, (3, 2), 1, padding, 1, 1)
+    geometry = kernels.conv_geometry.geometry(2, size, 5, (3, 2), (1, 1), (padding, padding), (1, 1), 1)
+    assert geometry.words[kernels.conv_geometry.PASS] == images_a_pass
+    x, weight, _, grad_out = case.draw(rng, "float64")
+    grads = F.conv2d_backward(grad_out, x, weight, *case.settings)
+    assert_all_close(grads, reference.conv2d_backward(grad_out, x, weight, *case.settings), grad_out[:, 0].size, case)
+
+
+@pytest.mark.parametrize("after", [kernels.conv.PLAIN, kernels.conv.RELU, kernels.conv.POOL, kernels.conv.RELU_POOL])
+@pytest.mark.parametrize("pairs", [((1, 1), (0, 0), (1, 1)), ((1, 1), (1, 2), (1, 1)), ((2, 3), (1, 0), (1, 1))])
+def test_working_memory_may_be_used_again_even_after_nans(pairs, after, rng):
+    """Programs keep it from batch to batch: its borders must stay zero."""
+    geometry = kernels.conv_geometry.geometry(2, (7, 8), 3, (3, 2), *pairs, groups=1)
+    rows, columns = geometry.out_size
+    out_shape = (9, 3, rows // 2, columns // 2) if after >= kernels.conv.POOL else (9, 3, rows, columns)
+    weight, bias = rng.normal(size=(3, 2, 3, 2)), rng.normal(size=3)
+
+    def run(x, grad_out, forward_memory, backward_memory):
+        out, index = np.empty(out_shape), np.empty(out_shape if after >= kernels.conv.POOL else 0, np.int32)
+        kernels.conv.conv2d(out, index, forward_memory, x, weight, bias, *pairs, 1, after)
+        grads = [np.full_like(array, np.nan) for array in (x, weight, bias)]
+        kernels.conv.conv2d_backward(*grads, *backward_memory, grad_out, x, weight, out, index, *pairs, 1, after)
+        return out, *grads
+
+    def memory():
+        forward, backward = (geometry.scratch(9, is_backward, x.dtype, 1) for is_backward in (False, True))
+        return forward, (backward, geometry.partials(9, x.dtype))
+
+    x, grad_out = rng.normal(size=(9, 2, 7, 8)), rng.normal(size=out_shape)
+    used = memory()
+    run(np.full_like(x, np.nan), np.full_like(grad_out, np.nan), *used)
+    for again, fresh in zip(run(x, grad_out, *used), run(x, grad_out, *memory()), strict=True):
+        np.testing.assert_array_equal(again, fresh)
+        assert np.isfinite(fresh).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("dilation", [(1, 1), (2, 1), (1, 2)])
+@pytest.mark.parametrize(("channels", "filters"), [(2, 6), (4, 32), (32, 4)])
+def test_pooling_in_the_same_pass_has_the_gradients_of_the_layers(channels, filters, dilation, groups, dtype, rng):
+    """However few of the output's places the backward walks; odd sizes leave a row or a column without a window."""
+    for size, stride, padding in (((9, 8), (1, 1), (1, 0)), ((7, 12), (1, 2), (0, 3)), ((5, 6), (1, 1), (2, 1))):
+        case = Convolution(9, size, channels, filters, (3, 2), stride, padding, dilation, groups)
+        x, weight, bias, _ = case.draw(rng, dtype)
+        relu, pool = ff.ReLU(), ff.MaxPool2d(2)
+        want = pool.forward(relu.forward(F.conv2d(x, weight, bias, *case.settings)))
+        grad_out = rng.normal(size=want.shape).astype(dtype)
+        want_grads = F.conv2d_backward(relu.backward(pool.backward(grad_out)), x, weight, *case.settings)
+
+        geometry = kernels.conv_geometry.geometry(channels, size, filters, (3, 2), *case.settings)
+        forward, backward = (geometry.scratch(9, is_backward, dtype, 1) for is_backward in (False, True))
+        out, index, after = np.empty_like(want), np.empty(want.shape, np.int32), kernels.conv.RELU_POOL
+        kernels.conv.conv2d(out, index, forward, x, weight, bias, *case.settings, after)
+        grads = [np.full_like(array, np.nan) for array in (x, weight, bias)]
+        saved = (grad_out, x, weight, out, index, *case.settings, after)
+        kernels.conv.conv2d_backward(*grads, backward, geometry.partials(9, dtype), *saved)
+        assert_all_close([out, *grads], [want, *want_grads], max(weight[:, 0].size, grad_out[:, 0].size), case)
 
 
 def test_a_filter_is_not_turned_round():
@@ -239,6 +303,7 @@ BAD_CALLS = [
     (lambda: ff.Conv2d(4, 6, "3"), InvalidTypeError, "kernel_size is '3'; expected an integer"),
     (lambda: ff.Conv2d(4, 6, (3, 0)), InvalidValueError, r"kernel_size\[1\] is 0"),
     (lambda: ff.Conv2d(4, 6, 3, weight_init="hee"), InvalidValueError, "weight_init is 'hee'; expected .*'he'"),
+    (lambda: ff.Conv2d(4, 6, 3).backward(GRAD), InvalidValueError, "Conv2d.backward was called before forward"),
     (lambda: layer_after(X[0, 0]), InvalidValueError, r"x has shape \(5, 7\); expected \(n, 4, height, width\)"),
     (
         lambda: layer_after(X[:, :3]),

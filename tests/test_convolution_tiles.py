@@ -10,16 +10,10 @@ from fastfnn_kernels import _config
 if not _config.JIT:
     pytest.skip("there are no vectors without the JIT", allow_module_level=True)
 
-from _helpers import READ_SENTINEL, WRITE_SENTINEL, Guarded
+from _tiles import COUNTS, DTYPES, UNTOUCHED, blank, guarded, lanes_of
 
 from fastfnn_kernels import simd
 from fastfnn_kernels.conv_geometry import FEW_TAPS, TAPS, TILES
-
-DTYPES = ("float32", "float64")
-#: None, one, and both sides of one and two vectors of any width.
-COUNTS = (0, 1, 2, 3, 4, 5, 7, 8, 9, 14, 15, 16, 17, 31, 32, 33)
-#: What lies beside the elements that are to be written, inside the array.
-UNTOUCHED = 77
 
 
 def make_convolve(rows, vectors):
@@ -48,18 +42,6 @@ def move(out, out0, x, x0, mask, count, lowest):
 @_config.driver
 def move_where_positive(out, out0, x, x0, mask, count, lowest):
     simd.move_row(True, out, out0, x, x0, mask, count, lowest)
-
-
-def guarded(array):
-    return Guarded(array, READ_SENTINEL).array
-
-
-def blank(size, dtype):
-    return Guarded(np.full(size, UNTOUCHED, dtype), WRITE_SENTINEL)
-
-
-def lanes_of(dtype):
-    return simd.VECTOR_BYTES // np.dtype(dtype).itemsize
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

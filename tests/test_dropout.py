@@ -141,7 +141,9 @@ def test_the_operation_knows_its_place_in_the_batch(dtype):
     x, out = np.ascontiguousarray(batch[16:]), np.full((14, width), np.nan, dtype)
     record, place = np.zeros(program.RECORD_WORDS, np.int64), np.zeros(program.AT_WORDS, np.int64)
     record[1:6] = out.ctypes.data, x.ctypes.data, width, struct.unpack("<q", struct.pack("<d", 0.4))[0], 77
-    place[[program.FIRST, program.LAST, program.PIECE, program.STEP]] = 5, 9, 16, 3
+    counter = np.array([3])
+    record[6] = counter.ctypes.data
+    place[[program.FIRST, program.LAST, program.PIECE]] = 5, 9, 16
     operation = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(kernels.operations.address("dropout", dtype))
     operation(record.ctypes.data, place.ctypes.data)
     np.testing.assert_array_equal(out[5:9], F.dropout(batch, 0.4, 77, 3)[21:25])

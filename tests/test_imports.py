@@ -27,6 +27,7 @@ RUNGS = [
     {"model", "checkpoint", "gradcheck", "models"},
     {"layers", "losses", "optim"},
     {"functional", "initializers", "metrics", "data", "progress"},
+    {"sparsity"},
     {"_checks", "_paths"},
     {"errors"},
 ]

@@ -89,6 +89,7 @@ CHECKED = {
     *("nll_gradient", "linear_backward_input", "linear_backward_weight"),
     *(f"batch_norm_backward{piece}" for piece in ("", "_sums", "_combine", "_coefficients", "_apply")),
     "dropout_backward",
+    "sparse_backward_weight",
     *(f"conv2d_{piece}" for piece in ("backward", "fused_backward", "fused_backward_weight")),
     *(f"{kind}_pool{suffix}_backward" for kind in ("max", "avg") for suffix in ("", "2d")),
     "global_avg_pool2d_backward",
@@ -273,6 +274,17 @@ def test_pooling(rng: Rng) -> None:
     upstream = rng.normal(size=(2, 2))
     got = ref.global_avg_pool2d_backward(upstream, x.shape)
     assert_is_gradient(got, ref.global_avg_pool2d, x, upstream)
+
+
+def test_a_product_with_a_sparse_matrix(rng: Rng) -> None:
+    x = np.round(rng.normal(size=(5, 70))) * (rng.random((5, 70)) < 0.3)
+    weight, bias, upstream = rng.normal(size=(70, 3)), rng.normal(size=3), rng.normal(size=(5, 3))
+    empty = np.zeros((5, 70)), np.zeros((5, 70), np.int64), np.zeros((5, 2), np.int64)
+    lists = ref.nonzeros(*empty, x)
+    forward = lambda weight: ref.sparse_linear(*lists, weight, bias, 0.3)  # noqa: E731
+    np.testing.assert_allclose(forward(weight), (x + 0.3) @ weight + bias, rtol=1e-12)
+    got = ref.sparse_backward_weight(np.zeros_like(weight), *lists, upstream, 0.3)
+    assert_is_gradient(got, forward, weight, upstream)
 
 
 # Values known without the code ---------------------------------------------------------------------------------------

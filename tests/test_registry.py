@@ -24,7 +24,7 @@ SOURCES = sorted([*KERNELS.rglob("*.py"), *FASTFNN.rglob("*.py")])
 
 def a_square_shape(spec: Spec) -> tuple[int, ...]:
     """One at which 2-D outputs are square, so that a transposed one has the right shape."""
-    if "uint8" in spec.name or spec.name.startswith("normalize"):
+    if spec.name.startswith("normalize"):
         return (13, 1, 13)
     return {1: (65,), 2: (13, 13), 3: (13, 7, 13), 7: (9, 3, 4, 6, 2, 3, 2)}[len(spec.shapes[0])]
 
@@ -60,18 +60,19 @@ def test_wrong_outputs_are_rejected(name: str, dtype: str, rng: np.random.Genera
     for place, output in enumerate(right):
         if not output.size:  # a result that was not asked for
             continue
+        middle = np.arange(output.size) == output.size // 2
         wrong: dict[str, Any] = {
             "zeroed": np.zeros_like(output),
             "doubled": 2 * output,
             "shifted by a row": np.roll(output, 1, axis=0),
             "without its largest element": np.where(np.abs(output) == np.abs(output).max(), 0, output),
-            "NaN in one place": np.where(np.arange(output.size).reshape(output.shape) == output.size // 2, np.nan, output),
+            "NaN in one place": np.where(middle.reshape(output.shape), np.nan, output),
         }
         if output.ndim == 2:
             wrong["transposed"] = output.T
         for how, bad in wrong.items():
             outputs = (*right[:place], bad, *right[place + 1 :])
-            with pytest.raises(AssertionError, match="differ"):
+            with pytest.raises(AssertionError, match="differ|shape"):
                 assert_matches(spec, outputs, want, dtype, shape, f"{name} {how}")
 
 

@@ -33,7 +33,7 @@ for optimizer in (ff.SGD(lr=0.01), ff.SGD(lr=0.01, momentum=0.9, nesterov=True),
     ff.evaluate(model, x[:200], y[:200], loss=loss)
     ff.predict(model, x[:3])
     ff.predict_proba(model, x[:200])
-print(before > 20, made() - before)
+print(before > 5, made() - before)
 """
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import fastfnn as ff
 from contenders import common
 from contenders.networks import FLATTEN, POOL, RELU, Conv, Linear
+from fastfnn_kernels import conv
 from fastfnn_kernels.softmax import softmax_cross_entropy
 from fastfnn_kernels.team import Team
 
@@ -139,35 +140,59 @@ class _Inference:
         return common.inference_figures(self.out)
 
 
-def kernel_block_backward(task: common.Task, x: Array, grad_out: Array, n_threads: int) -> tuple[Array, list[Array]]:
-    """Forward and backward of a conv block by the fused kernels.
+class _BlockKernels:
+    """Forward and backward of a conv block by the fused kernels, as a training step calls them: into buffers."""
 
-    Returns
-    -------
-    out : ndarray (batch, channels, height, width)
-    gradients : list of ndarray
-        Of weight and bias and, where `task.input_gradient` says so, of x.
-    """
-    raise NotImplementedError("the fused backward pass of a conv block has no call of its own here")
+    def __init__(self, task: common.Task, data: common.Data, n_threads: int) -> None:
+        (layer, weights), self.n_threads = (_network(task).layers[0], common.first_weights(task)), n_threads
+        self.x, self.grad, (self.weight, self.bias) = common.inputs(task, data), common.output_gradient(task), weights
+        filters: Any = layer.filters  # type: ignore[attr-defined]
+        self.settings, geometry, rows = filters.settings, filters.geometry(self.x.shape), len(self.x)
+        self.scratch = [geometry.scratch(rows, backward, np.float32, n_threads) for backward in (False, True)]
+        self.partials, self.out = geometry.partials(rows, np.float32), np.empty_like(self.grad)
+        self.index = np.empty(self.out.shape, np.int32)
+        self.grad_x = np.empty(self.x.shape if task.input_gradient else (0,), np.float32)
+        self.gradients = [np.empty_like(self.weight), np.empty_like(self.bias)]
+
+    def run(self, count: int) -> None:
+        x, weight, out, index, after = self.x, self.weight, self.out, self.index, conv.RELU_POOL
+        stride, padding, dilation, groups = self.settings
+        options: dict[str, Any] = {
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "groups": groups,
+            "after": after,
+        }
+        grad_weight, grad_bias = self.gradients
+        forward, backward = self.scratch
+        with Team(self.n_threads) as team:
+            options["team"] = team
+            for _ in range(count):
+                conv.conv2d(out, index, forward, x, weight, self.bias, **options)
+                conv.conv2d_backward(
+                    self.grad_x, grad_weight, grad_bias, backward, self.partials, self.grad, x, weight, out, index,
+                    **options,
+                )  # fmt: skip
+
+    def check(self) -> dict[str, float]:
+        grads = [*self.gradients, *([self.grad_x] if self.grad_x.size else [])]
+        return common.gradient_figures(self.out, grads)
 
 
 class _Gradients:
-    """By the fused kernels, or layer by layer as the layer API does it."""
+    """Layer by layer, as the layer API does it."""
 
-    def __init__(self, task: common.Task, variant: str, data: common.Data, n_threads: int) -> None:
-        self.task, self.n_threads, self.by_kernels = task, n_threads, variant == "kernels"
-        self.model = _network(task)
+    def __init__(self, task: common.Task, data: common.Data) -> None:
+        self.task, self.model = task, _network(task)
         self.x, self.grad = common.inputs(task, data), common.output_gradient(task)
 
     def run(self, count: int) -> None:
         for _ in range(count):
-            if self.by_kernels:
-                self.out, self.gradients = kernel_block_backward(self.task, self.x, self.grad, self.n_threads)
-            else:
-                self.out = self.model.forward(self.x)
-                grad_x = self.model.backward(self.grad)
-                grads = self.model.layers[0].grads
-                self.gradients = [grads["weight"], grads["bias"], *([grad_x] if self.task.input_gradient else [])]
+            self.out = self.model.forward(self.x)
+            grad_x = self.model.backward(self.grad)
+            grads = self.model.layers[0].grads
+            self.gradients = [grads["weight"], grads["bias"], *([grad_x] if self.task.input_gradient else [])]
 
     def check(self) -> dict[str, float]:
         return common.gradient_figures(self.out, self.gradients)
@@ -179,5 +204,5 @@ def make(task: common.Task, variant: str, data: common.Data, n_threads: int) -> 
     if task.kind == "loss":
         return _Kernel(task.batch, n_threads) if variant == "kernel" else _Loss(task.batch)
     if task.kind == "gradients":
-        return _Gradients(task, variant, data, n_threads)
+        return _BlockKernels(task, data, n_threads) if variant == "kernels" else _Gradients(task, data)
     return _Inference(task, variant, data)

@@ -52,9 +52,7 @@ class Filters:
                 f"x has shape {x_shape}, with {channels} channels; expected {self.group_channels * self.groups}, "
                 f"{self.groups} group{'s' if self.groups > 1 else ''} of {self.group_channels}"
             )
-        return kernels.conv_geometry.geometry(
-            channels, (height, width), self.filters, self.kernel_size, *self.settings
-        )
+        return kernels.conv_geometry.geometry(channels, (height, width), self.filters, self.kernel_size, *self.settings)
 
     def out_size(self, x_shape: tuple[int, ...]) -> tuple[int, int]:
         """Height and width of the output."""

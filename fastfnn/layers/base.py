@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,6 +30,9 @@ class Layer:
         Whether `forward` trains: whether `Dropout` drops and `BatchNorm1d` takes the batch's statistics. True at
         first; `Sequential.train` and `Sequential.eval` set it. `fit` and `evaluate` know what they do without it.
     """
+
+    #: How often a setting of any layer has been written: what is known of layers holds until it changes.
+    changes: ClassVar[int] = 0
 
     def __init__(self) -> None:
         self._params: dict[str, Array] | None = None
@@ -104,6 +107,11 @@ class Layer:
         if self._saved is None:
             raise InvalidValueError(f"{type(self).__name__}.backward was called before forward")
         return self._saved
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if not name.startswith("_"):
+            Layer.changes += 1
 
     def __call__(self, x: ArrayLike) -> Array:
         return self.forward(x)

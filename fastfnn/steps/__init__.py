@@ -13,6 +13,7 @@ from fastfnn.steps.elementwise import ElementwiseStep
 from fastfnn.steps.losses import LOSSES, write_loss
 from fastfnn.steps.normalization import BatchNormStep, DropoutStep
 from fastfnn.steps.pooling import PoolStep
+from fastfnn.steps.sparse import SparseLinearStep
 from fastfnn.steps.table import Data, Table
 from fastfnn.steps.updates import OPTIMIZERS, settings_of, write_update
 
@@ -28,6 +29,7 @@ __all__ = [
     "NormalizeStep",
     "PoolStep",
     "ReshapeStep",
+    "SparseLinearStep",
     "Step",
     "Table",
     "settings_of",

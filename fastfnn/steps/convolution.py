@@ -49,6 +49,7 @@ class ConvStep(Step):
         return 2.0 * height * width * self.layer.params["weight"].size / FLOPS_PER_NANOSECOND
 
     def forward(self, table: Table, x: Array | Data) -> Array:
+        assert not isinstance(x, Data)
         params = self.layer.params
         weight, bias, own_bytes = params["weight"], self._bias(table), 0
         if self.norm is not None:
@@ -62,6 +63,7 @@ class ConvStep(Step):
         return self.out
 
     def backward(self, table: Table, x: Array | Data, grad: Array) -> Array | None:
+        assert not isinstance(x, Data)
         params, grads, words = self.layer.params, self.layer.grads, self.geometry.words
         weight = params["weight"]
         partials = table.block_buffer((weight.size + self.geometry.filters,))

@@ -45,8 +45,10 @@ class NormalizeStep(Step):
     def takes_data(self, table: Table, data: Data) -> bool:
         return True
 
-    def forward(self, table: Table, x: Array | Data) -> Array:
+    def forward(self, table: Table, x: Array | Data) -> Array | Data:
         if isinstance(x, Data):
+            if x.sparsity is not None:  # zeros would not stay zeros
+                return replace(x, factor=float(self.factor[0]), shift=float(self.shift[0]))
             return table.gather(x, self.factor, self.shift)
         return self._scale(table, x, self.shift)
 
@@ -101,26 +103,29 @@ class LinearStep(Step):
 
     def backward(self, table: Table, x: Array | Data, grad: Array) -> Array | None:
         params, grads, width = self.layer.params, self.layer.grads, self.layer.out_features
-        none = np.empty(0, table.dtype)
         if self.relu and not self.masked_by_next:
             table.row("relu_backward", grad, grad, self.out, width)
         grad_x = None
         if self.needs_grad_x:
             assert not isinstance(x, Data)
             grad_x = table.buffer(self.in_shape)
+            none = np.empty(0, table.dtype)
             mask, epilogue = (x, kernels.gemm.RELU_MASK) if self.masks_input else (none, kernels.gemm.NO_EPILOGUE)
             self._product(table, table.row, 1, grad_x, grad, params["weight"], mask, epilogue)
+        self._write_weight_gradient(table, x, grad)
         if table.sgd_in_place:
-            self._product(table, table.weight, 3, params["weight"], x, grad, none, kernels.gemm.NO_EPILOGUE)
             table.updated.append(params["weight"])
-        else:
-            self._product(table, table.weight, 2, grads["weight"], x, grad, none, kernels.gemm.NO_EPILOGUE)
         if self.layer.bias and table.sgd_in_place:
             table.weight("column_sum_sgd", grads["bias"], grad, width, params["bias"], table.settings)
             table.updated.append(params["bias"])
         elif self.layer.bias:
             table.weight("column_sum", grads["bias"], grad, width)
         return grad_x
+
+    def _write_weight_gradient(self, table: Table, x: Any, grad: Array) -> None:
+        layer, none = self.layer, np.empty(0, table.dtype)
+        form, out = (3, layer.params["weight"]) if table.sgd_in_place else (2, layer.grads["weight"])
+        self._product(table, table.weight, form, out, x, grad, none, kernels.gemm.NO_EPILOGUE)
 
     def _product(
         self,

@@ -19,13 +19,14 @@ SCRATCH_ROWS = 8
 class BatchNormStep(Step):
     """Batch normalisation, and the ReLU behind it where there is one."""
 
+    #: Also without weight and bias: the backward moves the running statistics.
+    has_parameters = True
     whole_batch = True
 
     def __init__(self, layers: tuple[Layer, ...], in_shape: Shape, out_shape: Shape) -> None:
         super().__init__(layers, in_shape, out_shape)
         layer: Any = layers[0]
         self.layer, self.relu = layer, len(layers) > 1
-        self.has_parameters = layer.affine
         self.sizes = (in_shape[0], math.prod(in_shape[1:]))
 
     @property
@@ -35,7 +36,8 @@ class BatchNormStep(Step):
     def forward(self, table: Table, x: Array | Data) -> Array:
         assert not isinstance(x, Data)
         layer, channels = self.layer, self.layer.num_features
-        self.out, self.scratch = table.buffer(self.out_shape), table.empty((table.n_threads, SCRATCH_ROWS, channels), "f8")
+        self.out = table.buffer(self.out_shape)
+        self.scratch = table.empty((table.n_threads, SCRATCH_ROWS, channels), np.float64)
         self.weight = layer.params["weight"] if layer.affine else np.ones(channels, table.dtype)
         bias = layer.params["bias"] if layer.affine else np.zeros(channels, table.dtype)
         affine = (self.scratch, self.weight, bias, float(layer.eps), int(self.relu))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastfnn_kernels as kernels
+from fastfnn.sparsity import Sparsity
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -32,11 +33,17 @@ class Data:
     shape : tuple of int
         Of one sample.
     dtype : numpy.dtype
+    sparsity : Sparsity or None
+        How to find its nonzeros, where the first step with parameters walks only these. It is then that step which
+        multiplies by `factor` and adds `shift`.
     """
 
     place: int
     shape: Shape
     dtype: np.dtype[Any]
+    sparsity: Sparsity | None = None
+    factor: float = 1.0
+    shift: float = 0.0
 
     @property
     def width(self) -> int:

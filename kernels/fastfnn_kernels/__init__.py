@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         registry,
         simd,
         softmax,
+        sparse,
         team,
         vecmath,
     )
@@ -50,6 +51,7 @@ __all__ = [
     "registry",
     "simd",
     "softmax",
+    "sparse",
     "team",
     "vecmath",
 ]

@@ -33,6 +33,10 @@ OPTIONS: dict[str, Any] = {"fastmath": FASTMATH, "error_model": "numpy", "nogil"
 #: Compiles a function that kernels call; it is cached inside the kernels that use it.
 helper: Callable[[Callable[..., Any]], Any] = numba.njit(**OPTIONS)
 
+#: The same for a large one with one or two callers: it becomes part of them. LLVM would otherwise work on it at every
+#: level of calls again, for numba optimises a function together with all that it calls.
+inlined: Callable[[Callable[..., Any]], Any] = numba.njit(inline="always", **OPTIONS)
+
 
 def source_hash(folder: Path) -> str:
     """Hash of every kernel source below `folder`: the name of the cache folder.

@@ -11,14 +11,27 @@ from typing import Any
 
 import numpy as np
 
-from fastfnn_kernels.operations import activations, convolution, dense, losses, normalization, pooling, updates
+from fastfnn_kernels.operations import activations, convolution, dense, losses, normalization, pooling, sparse, updates
 from fastfnn_kernels.operations._record import MAKERS, address
 
-__all__ = ["MAKERS", "activations", "address", "compile_all", "convolution", "dense", "losses", "normalization", "pooling", "updates"]
+__all__ = [
+    "MAKERS",
+    "activations",
+    "address",
+    "compile_all",
+    "convolution",
+    "dense",
+    "losses",
+    "normalization",
+    "pooling",
+    "sparse",
+    "updates",
+]
 
 #: Operations of no dtype.
 WITHOUT_DTYPE = ("gather_labels", "dropout_step")
-#: Data that networks are commonly fed with.
+#: Operations that read the caller's data, and dtypes that those commonly have.
+READ_DATA = ("gather", "nonzeros")
 DATA_DTYPES = (np.uint8, np.float32, np.float64)
 
 
@@ -27,8 +40,10 @@ def compile_all(dtype: Any) -> None:
     for name in MAKERS:
         if name in WITHOUT_DTYPE:
             address(name)
-        elif name == "gather":
+        elif name in READ_DATA:
             for data_dtype in DATA_DTYPES:
                 address(name, dtype, data_dtype)
+        elif name == "csr_nonzeros":
+            address(name, dtype, dtype, np.int32)
         else:
             address(name, dtype)

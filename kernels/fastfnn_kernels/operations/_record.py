@@ -11,7 +11,9 @@ import numpy as np
 from fastfnn_kernels import _config
 from fastfnn_kernels._config import helper
 from fastfnn_kernels.program import BATCH_ROWS, FIRST, LAST, ORDER, START
-from fastfnn_kernels.simd import array_at, float_of, word
+from fastfnn_kernels.simd import array_at, float_of, prefetch, word
+
+CACHE_LINE = 64
 
 Make = Callable[..., Callable[[int, int], None]]
 MAKERS: dict[str, Make] = {}
@@ -74,3 +76,12 @@ def data_row(at: int, row: int) -> int:
     """The place in the data of a row of the chunk."""
     place = word(at, START) + row
     return word(word(at, ORDER), place) if word(at, ORDER) else place
+
+
+@helper
+def prefetch_row(at: int, data: int, width: int, dtype: Any, ahead: int) -> None:
+    """Ask for what this thread's row `ahead` is in the data: rows in random order are no pattern to a processor."""
+    first = data_row(at, word(at, FIRST) + ahead) * width
+    itemsize = array_at(data, first, dtype).itemsize
+    for byte in range(0, width * itemsize, CACHE_LINE):
+        prefetch(data + first * itemsize + byte)

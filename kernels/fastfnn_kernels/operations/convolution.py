@@ -19,7 +19,7 @@ from fastfnn_kernels.program import ADDS, FIRST, LAST, N_THREADS, ROWS, TID
 from fastfnn_kernels.simd import array_at, word
 
 # Names of the module, not of a closure: numba's cache cannot tell closures over compiled functions apart.
-_forward, _backward, _sum_blocks = conv._forward.jitted, conv._backward.jitted, conv.sum_blocks.jitted
+_forward, _backward, _sum_blocks = conv.forward_images, conv.backward_images, conv.sum_blocks.jitted
 
 
 @helper
@@ -59,7 +59,7 @@ def convolution(dtype: Any) -> Callable[[int, int], None]:
 
 @operation
 def convolution_backward(dtype: Any) -> Callable[[int, int], None]:
-    """grad_x (rows, or 0), partials, scratch, grad_out, x (rows), weight, out, index (rows), words, what follows, scratch.
+    """grad_x (rows, or 0), partials, scratch, grad_out, x, weight, out, index (rows), words, what follows, scratch.
 
     The partial sums are one row for each block of the chunk's rows; the last field is scratch elements a thread.
     """

@@ -8,16 +8,14 @@ from typing import Any
 import numpy as np
 
 from fastfnn_kernels import gemm, linear, normalization, optim
-from fastfnn_kernels.operations._record import data_row, my_flat, my_rows, operation, setting
+from fastfnn_kernels.operations._record import data_row, my_flat, my_rows, operation, prefetch_row, setting
 from fastfnn_kernels.program import ADDS, FIRST, LAST, N_THREADS, RESULT, ROWS, START, TID
-from fastfnn_kernels.simd import array_at, prefetch, word
+from fastfnn_kernels.simd import array_at, word
 from fastfnn_kernels.team import share
 
 # Names of the module, not of a closure: numba's cache cannot tell closures over compiled functions apart.
 _gemm, _column_sum, _normalize = gemm.gemm.jitted, linear.column_sum.jitted, normalization.normalize.jitted
 _sgd = optim.sgd.jitted
-
-CACHE_LINE = 64
 
 
 @operation
@@ -30,11 +28,7 @@ def gather(dtype: Any, data_dtype: Any) -> Callable[[int, int], None]:
         out = my_rows(record, 1, at, width, dtype)
         rows = out.shape[0]
         for i in range(rows):
-            # Rows in random order are no pattern that the processor sees: ask for one two rows ahead.
-            ahead = data_row(at, word(at, FIRST) + min(i + 2, rows - 1)) * width
-            coming = array_at(data, ahead + width, data_dtype)
-            for byte in range(0, width * coming.itemsize, CACHE_LINE):
-                prefetch(data + ahead * coming.itemsize + byte)
+            prefetch_row(at, data, width, data_dtype, min(i + 2, rows - 1))
             start = data_row(at, word(at, FIRST) + i) * width
             row = array_at(data, start + width, data_dtype)[start:].reshape(1, width)
             _normalize(out[i : i + 1], row, factor, shift, 0, 1)

@@ -86,3 +86,9 @@ from fastfnn_kernels.reference.softmax import (
     softmax_backward,
     softmax_cross_entropy,
 )
+from fastfnn_kernels.reference.sparse import (
+    csr_nonzeros,
+    nonzeros,
+    sparse_backward_weight,
+    sparse_linear,
+)

@@ -20,8 +20,9 @@ Pair = Any  # a number, or (height, width)
 PLAIN, RELU, POOL, RELU_POOL = range(4)
 
 
-def _pair(value: Pair) -> tuple[int, int]:
-    return (value, value) if np.isscalar(value) else tuple(value)
+def _pair(value: Any) -> Any:
+    height, width = (value, value) if np.isscalar(value) else value
+    return height, width
 
 
 def _padded(x: Array, padding: Pair) -> Array:
@@ -60,7 +61,12 @@ def conv2d(
     parts = []
     for channels, own in zip(np.split(padded, groups, axis=1), np.split(filters, groups), strict=True):
         taps = _taps(padded, own.shape[2:], stride, dilation)
-        parts.append(sum(np.einsum("kc,nchw->nkhw", own[:, :, u, v], channels[:, :, pixels[0], pixels[1]]) for u, v, pixels in taps))
+        parts.append(
+            sum(
+                np.einsum("kc,nchw->nkhw", own[:, :, u, v], channels[:, :, pixels[0], pixels[1]])
+                for u, v, pixels in taps
+            )
+        )
     out = np.concatenate(parts, axis=1)
     return out if bias is None else out + np.asarray(bias, np.float64)[:, None, None]
 

@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike
 
 import fastfnn_kernels
 from fastfnn_kernels import operations, program
-from fastfnn_kernels.registry import convolution, dense, normalization, pooling
+from fastfnn_kernels.registry import convolution, dense, normalization, pooling, sparse
 from fastfnn_kernels.registry._spec import Draw, Spec
 from fastfnn_kernels.registry.dense import gemm_arguments
 
@@ -25,9 +25,11 @@ __all__ = ["SPECS", "Draw", "Spec", "compile_all", "gemm_arguments", "public_ker
 #: What kernels are made of, and this package: modules without kernels.
 NOT_KERNEL_MODULES = {"conv_geometry", "operations", "program", "reference", "registry", "simd", "team", "vecmath"}
 #: Public functions in kernel modules that are no kernels.
-NOT_KERNELS = {"gemm.scratch_for"}
+NOT_KERNELS = {"gemm.scratch_for", "sparse.scratch_for"}
 
-SPECS: dict[str, Spec] = {spec.name: spec for family in (dense, convolution, pooling, normalization) for spec in family.SPECS}
+SPECS: dict[str, Spec] = {
+    spec.name: spec for family in (dense, convolution, pooling, normalization, sparse) for spec in family.SPECS
+}
 
 
 def public_kernels() -> dict[str, Callable[..., None]]:

@@ -114,7 +114,8 @@ class Spec:
     unread : tuple of int
         Places of arguments of which the kernel only reads the shape; they are no traffic.
     nan_spreads : bool
-        A NaN may show in more places than in the twin's results: the kernel multiplies it by zeros of its padding.
+        A NaN may show in more places than in the twin's results, or in fewer: the kernel multiplies it by zeros of its
+        padding, or skips the zeros that the twin multiplies it by.
     """
 
     name: str

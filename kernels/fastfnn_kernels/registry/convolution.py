@@ -1,4 +1,4 @@
-"""Kernels of convolution. A shape is (images, filters, out height, out width, channels a group, kernel height, width)."""
+"""Kernels of convolution. A shape: images, filters, out height, out width, channels a group, kernel height, width."""
 
 from __future__ import annotations
 
@@ -120,8 +120,9 @@ _BLOCKS: dict[str, Any] = {
     "scale": lambda blocks, _: 1.0 + blocks,
 }
 
-_PADDED, _STRIDED = {"padding": (1, 1)}, {"stride": (2, 2), "padding": (1, 1)}
-_ODD = {"stride": (3, 1), "padding": (2, 0), "dilation": (1, 2)}
+_PADDED: dict[str, Any] = {"padding": (1, 1)}
+_STRIDED: dict[str, Any] = {"stride": (2, 2), "padding": (1, 1)}
+_ODD: dict[str, Any] = {"stride": (3, 1), "padding": (2, 0), "dilation": (1, 2)}
 
 # fmt: off
 SPECS = [

@@ -27,13 +27,19 @@ from fastfnn_kernels.simd.memory import (
     word,
     yield_thread,
 )
+from fastfnn_kernels.simd.pieces import gather_pieces, list_windows, scatter_pieces
 from fastfnn_kernels.simd.pooling import pool_row_2x2, spread_row_2x2
 from fastfnn_kernels.simd.softmax_rows import make_softmax_rows, stack_array
+from fastfnn_kernels.simd.sparse import WIDEST_STRIP, WORD_BITS, add_rows, add_to_rows, differing_bits, lowest_bit
 from fastfnn_kernels.simd.tile import copy_vector, multiply_tile, transpose_block
 
 __all__ = [
     "VECTOR_BYTES",
     "VECTOR_REGISTERS",
+    "WIDEST_STRIP",
+    "WORD_BITS",
+    "add_rows",
+    "add_to_rows",
     "array_at",
     "atomic_add",
     "atomic_load",
@@ -45,12 +51,17 @@ __all__ = [
     "copy_vector",
     "correlate_tile",
     "correlate_wide_tile",
+    "differing_bits",
     "float_of",
+    "gather_pieces",
+    "list_windows",
+    "lowest_bit",
     "make_softmax_rows",
     "move_row",
     "multiply_tile",
     "pool_row_2x2",
     "prefetch",
+    "scatter_pieces",
     "spread_row_2x2",
     "stack_array",
     "transpose_block",

@@ -136,7 +136,9 @@ class Emit:
                 vectors = [*vectors, self.zero()]
             lanes = range(self.lanes)
             # In lane l of the result lies, block by block, first one of the left vector, then one of the right.
-            place = [lane // (2 * block) * 2 * block + lane % block + (lane // block % 2) * self.lanes for lane in lanes]
+            place = [
+                lane // (2 * block) * 2 * block + lane % block + (lane // block % 2) * self.lanes for lane in lanes
+            ]
             index = ir.VectorType(I32, self.lanes)
             even, odd = (ir.Constant(index, [p + shift for p in place]) for shift in (0, block))
             vectors = [
@@ -145,6 +147,18 @@ class Emit:
             ]
             block *= 2
         return vectors[0]
+
+    def compress(self, value: Any, mask: Any, pointer: Any) -> None:
+        compress(self.builder, value, mask, pointer, f"v{self.lanes}f{8 * self.align}")
+
+    def count(self, mask: Any) -> Any:
+        """How many lanes `mask` chooses, as an i64."""
+        bits = self.builder.bitcast(mask, ir.IntType(self.lanes))
+        return self.builder.zext(self.builder.ctpop(bits), I64) if self.lanes < 64 else self.builder.ctpop(bits)
+
+    def neighbours(self, pointer: Any, count: int) -> list[Any]:
+        """Pointers to `count` vectors that lie side by side."""
+        return [self.builder.gep(pointer, [I64(j * self.lanes)]) for j in range(count)]
 
     def reduce(self, combine: Callable[[Any, Any], Any], vector: Any) -> Any:
         """A vector's elements combined into one: its lower half with its upper, and so on."""
@@ -176,18 +190,74 @@ class Emit:
             self.builder.call(self._store, [value, address, I32(self.align), mask])
 
 
+class Integers:
+    """Vectors of int32, as many as `emit` has lanes."""
+
+    def __init__(self, emit: Emit) -> None:
+        self.builder, self.lanes = emit.builder, emit.lanes
+        self.vector, self.words = ir.VectorType(I32, emit.lanes), ir.VectorType(I64, emit.lanes)
+
+    def constant(self, value: int) -> ir.Constant:
+        return ir.Constant(self.vector, [value] * self.lanes)
+
+    def broadcast(self, value: Any) -> Any:
+        """An i64 in every lane."""
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        first = self.builder.insert_element(undefined, self.builder.trunc(value, I32), I32(0))
+        return self.builder.shuffle_vector(first, undefined, ir.Constant(self.vector, [0] * self.lanes))
+
+    def load(self, pointer: Any, mask: Any = None) -> Any:
+        return self._load(self.vector, pointer, mask, 4)
+
+    def load_words(self, pointer: Any, index: Any, mask: Any = None) -> Any:
+        """From int64."""
+        return self.builder.trunc(self._load(self.words, self.builder.gep(pointer, [index]), mask, 8), self.vector)
+
+    def _load(self, vector: ir.VectorType, pointer: Any, mask: Any, align: int) -> Any:
+        address = self.builder.bitcast(pointer, vector.as_pointer())
+        if mask is None:
+            value: Any = self.builder.load(address)
+            value.align = align
+            return value
+        arguments = [vector.as_pointer(), I32, mask.type, vector]
+        name = f"llvm.masked.load.v{self.lanes}i{8 * align}.p0"
+        load = cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(vector, arguments), name)
+        return self.builder.call(load, [address, I32(align), mask, ir.Constant(vector, [0] * self.lanes)])
+
+    def store(self, value: Any, pointer: Any, mask: Any = None) -> None:
+        address = self.builder.bitcast(pointer, self.vector.as_pointer())
+        if mask is None:
+            stored: Any = self.builder.store(value, address)
+            stored.align = 4
+            return
+        arguments = [self.vector, self.vector.as_pointer(), I32, mask.type]
+        name = f"llvm.masked.store.v{self.lanes}i32.p0"
+        store = cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(ir.VoidType(), arguments), name)
+        self.builder.call(store, [value, address, I32(4), mask])
+
+    def compress(self, value: Any, mask: Any, pointer: Any) -> None:
+        compress(self.builder, value, mask, pointer, f"v{self.lanes}i32")
+
+
+def compress(builder: ir.IRBuilder, value: Any, mask: Any, pointer: Any, suffix: str) -> None:
+    """Store the lanes that `mask` chooses side by side."""
+    function = ir.FunctionType(ir.VoidType(), [value.type, pointer.type, mask.type])
+    store = cgutils.get_or_insert_function(builder.module, function, f"llvm.masked.compressstore.{suffix}")
+    builder.call(store, [value, pointer, mask])
+
+
 def emit_products(
     emit: Emit,
     depth: Any,
     starts: dict[tuple[int, int], Any],
     elements: Callable[[Any], list[Any]],
-    line: Callable[[Any], Any],
+    line: Callable[[Any], list[Any]],
     masks: list[Any],
 ) -> dict[tuple[int, int], Any]:
     """Emit the loop of every micro-kernel: a tile of vector accumulators that never leave the registers.
 
-    For k from 0 to `depth`, row i's element, at ``elements(k)[i]``, times the vectors that begin at ``line(k)``, one
-    for each of `masks`, is added to accumulator (i, j), which begins as ``starts[i, j]``. Returns the sums.
+    For k from 0 to `depth`, row i's element, at ``elements(k)[i]``, times vector j, at ``line(k)[j]`` and masked by
+    ``masks[j]``, is added to accumulator (i, j), which begins as ``starts[i, j]``. Returns the sums.
     """
     builder, before = emit.builder, emit.builder.block
     loop, done = builder.append_basic_block("products"), builder.append_basic_block("products_done")
@@ -196,8 +266,7 @@ def emit_products(
     builder.position_at_end(loop)
     k = builder.phi(I64)
     sums = {ij: builder.phi(emit.vector) for ij in starts}
-    first = line(k)
-    vectors = [emit.load(builder.gep(first, [I64(j * emit.lanes)]), mask) for j, mask in enumerate(masks)]
+    vectors = [emit.load(pointer, mask) for pointer, mask in zip(line(k), masks, strict=True)]
     new = {}
     for i, element in enumerate(elements(k)):
         value = emit.broadcast(builder.load(element))

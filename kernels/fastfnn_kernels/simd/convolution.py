@@ -51,8 +51,8 @@ def convolve_tile(typing, rows, vectors, out, o0, ldo, weight, w0, start, s0, x,
                 column = builder.gep(weight, [builder.mul(d, I64(n_rows))])
                 return [builder.gep(column, [I64(i)]) for i in range(n_rows)]
 
-            def pixels(d: Any) -> Any:
-                return builder.gep(x, [builder.load(builder.gep(table, [d]))])
+            def pixels(d: Any) -> list[Any]:
+                return emit.neighbours(builder.gep(x, [builder.load(builder.gep(table, [d]))]), n_vectors)
 
             sums = emit_products(emit, depth, {(i, j): starts[i] for i, j in place}, weights, pixels, masks)
             for i, j in place:
@@ -71,7 +71,8 @@ def convolve_wide_tile(typing, pixels, out, o0, weight, w0, start, s0, x, x0, ta
 
     Computes, for ``i < pixels`` and every lane j::
 
-        out[o0 + i*lanes + j] = start[s0 + j] + sum over d < depth of x[x0 + table[t0 + d] + i] * weight[w0 + d*lanes + j]
+        out[o0 + i*lanes + j] = start[s0 + j] + sum over d < depth of
+            x[x0 + table[t0 + d] + i] * weight[w0 + d*lanes + j]
     """
     n_pixels, integer = pixels.literal_value, types.intp
     signature = types.void(
@@ -91,8 +92,8 @@ def convolve_wide_tile(typing, pixels, out, o0, weight, w0, start, s0, x, x0, ta
             first = builder.gep(x, [builder.load(builder.gep(table, [d]))])
             return [builder.gep(first, [I64(i)]) for i in range(n_pixels)]
 
-        def channels(d: Any) -> Any:
-            return builder.gep(weight, [builder.mul(d, I64(emit.lanes))])
+        def channels(d: Any) -> list[Any]:
+            return [builder.gep(weight, [builder.mul(d, I64(emit.lanes))])]
 
         starts = {(i, 0): begin for i in range(n_pixels)}
         sums = emit_products(emit, depth, starts, neighbours, channels, [None])
@@ -131,8 +132,8 @@ def correlate_wide_tile(typing, taps, out, o0, g, g0, x, x0, table, t0, places, 
             place = builder.load(builder.gep(places, [p]))
             return [builder.gep(image, [place]) for image in images]
 
-        def channels(p: Any) -> Any:
-            return builder.gep(g, [builder.mul(p, I64(emit.lanes))])
+        def channels(p: Any) -> list[Any]:
+            return [builder.gep(g, [builder.mul(p, I64(emit.lanes))])]
 
         starts = {(i, 0): emit.load(targets[i]) for i in range(n_taps)}
         sums = emit_products(emit, pixels, starts, shifted, channels, [None])

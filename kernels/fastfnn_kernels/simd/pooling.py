@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from fastfnn_kernels.simd._emit import I32, I64, Emit, intrinsic, pointer_to
+from fastfnn_kernels.simd._emit import I64, Emit, Integers, intrinsic, pointer_to
 
 
 class _Windows:
@@ -18,13 +18,7 @@ class _Windows:
     def __init__(self, builder: ir.IRBuilder, emit: Emit) -> None:
         lanes = emit.lanes
         self.builder, self.emit, self.lanes = builder, emit, lanes
-        self.integers = ir.VectorType(I32, lanes)
-        pointer, mask = self.integers.as_pointer(), ir.VectorType(ir.IntType(1), lanes)
-        declare = lambda name, result, args: cgutils.get_or_insert_function(  # noqa: E731
-            builder.module, ir.FunctionType(result, args), f"llvm.masked.{name}.v{lanes}i32.p0"
-        )
-        self._load = declare("load", self.integers, [pointer, I32, mask, self.integers])
-        self._store = declare("store", ir.VoidType(), [self.integers, pointer, I32, mask])
+        self.integers = Integers(emit)
 
     def each(self, count: Any, body: Callable[[Any, Any], None]) -> None:
         """Emit ``body(first window, number of windows)`` for every vector of `count` windows; None: all lanes."""
@@ -49,45 +43,20 @@ class _Windows:
         """The windows' left and their right elements."""
         low = self.emit.load(pointer, masks[0])
         high = self.emit.load(self.builder.gep(pointer, [I64(self.lanes)]), masks[1])
-        even, odd = (ir.Constant(self.integers, [2 * i + side for i in range(self.lanes)]) for side in (0, 1))
+        even, odd = (ir.Constant(self.integers.vector, [2 * i + side for i in range(self.lanes)]) for side in (0, 1))
         return self.builder.shuffle_vector(low, high, even), self.builder.shuffle_vector(low, high, odd)
 
     def store_merged(self, left: Any, right: Any, pointer: Any, masks: tuple[Any, Any]) -> None:
         """The inverse of `load_split`."""
         for half, mask in enumerate(masks):
             places = [half * self.lanes // 2 + i // 2 + i % 2 * self.lanes for i in range(self.lanes)]
-            merged = self.builder.shuffle_vector(left, right, ir.Constant(self.integers, places))
+            merged = self.builder.shuffle_vector(left, right, ir.Constant(self.integers.vector, places))
             self.emit.store(merged, self.builder.gep(pointer, [I64(half * self.lanes)]), mask)
-
-    def broadcast(self, value: Any) -> Any:
-        """An i64 in every int32 lane."""
-        undefined = ir.Constant(self.integers, ir.Undefined)
-        first = self.builder.insert_element(undefined, self.builder.trunc(value, I32), I32(0))
-        return self.builder.shuffle_vector(first, undefined, ir.Constant(self.integers, [0] * self.lanes))
-
-    def constant(self, value: int) -> ir.Constant:
-        return ir.Constant(self.integers, [value] * self.lanes)
 
     def first_places(self, position: Any, j: Any) -> Any:
         """``position + 2 j`` of the windows from j on: the places of their upper left elements."""
-        steps = ir.Constant(self.integers, [2 * i for i in range(self.lanes)])
-        return self.builder.add(self.broadcast(self.builder.add(position, self.builder.add(j, j))), steps)
-
-    def load_places(self, pointer: Any, mask: Any) -> Any:
-        address = self.builder.bitcast(pointer, self.integers.as_pointer())
-        if mask is None:
-            value: Any = self.builder.load(address)
-            value.align = 4
-            return value
-        return self.builder.call(self._load, [address, I32(4), mask, self.constant(0)])
-
-    def store_places(self, value: Any, pointer: Any, mask: Any) -> None:
-        address = self.builder.bitcast(pointer, self.integers.as_pointer())
-        if mask is None:
-            stored: Any = self.builder.store(value, address)
-            stored.align = 4
-        else:
-            self.builder.call(self._store, [value, address, I32(4), mask])
+        steps = ir.Constant(self.integers.vector, [2 * i for i in range(self.lanes)])
+        return self.builder.add(self.integers.broadcast(self.builder.add(position, self.builder.add(j, j))), steps)
 
 
 @intrinsic
@@ -114,7 +83,7 @@ def pool_row_2x2(typing, out, out0, index, index0, x, x0, ldx, count, position, 
         index = pointer_to(context, builder, signature.args[2], index, index0)
         upper = pointer_to(context, builder, signature.args[4], x, x0)
         lower = builder.gep(upper, [ldx])
-        to_lower, bias, lowest = windows.broadcast(ldx), emit.broadcast(bias), emit.broadcast(lowest)
+        to_lower, bias, lowest = windows.integers.broadcast(ldx), emit.broadcast(bias), emit.broadcast(lowest)
 
         def larger(first: tuple[Any, Any], second: tuple[Any, Any]) -> tuple[Any, Any]:
             """Of two (value, place) the larger; the first of equals."""
@@ -124,7 +93,7 @@ def pool_row_2x2(typing, out, out0, index, index0, x, x0, ldx, count, position, 
             return builder.select(wins, second[0], first[0]), builder.select(wins, second[1], first[1])
 
         def body(j: Any, number: Any) -> None:
-            masks, places = windows.pair_masks(number), (windows.constant(0), windows.constant(1))
+            masks, places = windows.pair_masks(number), (windows.integers.constant(0), windows.integers.constant(1))
             start = builder.add(j, j)
             top = larger(*zip(windows.load_split(builder.gep(upper, [start]), masks), places, strict=True))
             value, place = larger(*zip(windows.load_split(builder.gep(lower, [start]), masks), places, strict=True))
@@ -134,7 +103,7 @@ def pool_row_2x2(typing, out, out0, index, index0, x, x0, ldx, count, position, 
             mask = windows.mask(number)
             emit.store(value, builder.gep(out, [j]), mask)
             place = builder.add(place, windows.first_places(position, j))
-            windows.store_places(place, builder.gep(index, [j]), mask)
+            windows.integers.store(place, builder.gep(index, [j]), mask)
 
         windows.each(count, body)
         return context.get_dummy_value()
@@ -162,7 +131,7 @@ def spread_row_2x2(typing, masked, grad_x, x0, ldx, grad, out, g0, index, count,
         grad = pointer_to(context, builder, signature.args[4], grad, g0)
         out = pointer_to(context, builder, signature.args[5], out, g0)
         index = pointer_to(context, builder, signature.args[7], index, g0)
-        to_lower = windows.broadcast(ldx)
+        to_lower = windows.integers.broadcast(ldx)
 
         def body(j: Any, number: Any) -> None:
             mask, masks = windows.mask(number), windows.pair_masks(number)
@@ -170,14 +139,14 @@ def spread_row_2x2(typing, masked, grad_x, x0, ldx, grad, out, g0, index, count,
             if with_mask:
                 positive = builder.fcmp_ordered(">", emit.load(builder.gep(out, [j]), mask), emit.zero())
                 value = builder.select(positive, value, emit.zero())
-            place = builder.sub(windows.load_places(builder.gep(index, [j]), mask), windows.first_places(position, j))
+            place = builder.sub(windows.integers.load(builder.gep(index, [j]), mask), windows.first_places(position, j))
 
             def where(offset: Any) -> Any:
                 return builder.select(builder.icmp_signed("==", place, offset), value, emit.zero())
 
-            right = windows.constant(1)
+            right = windows.integers.constant(1)
             start = builder.add(j, j)
-            windows.store_merged(where(windows.constant(0)), where(right), builder.gep(upper, [start]), masks)
+            windows.store_merged(where(windows.integers.constant(0)), where(right), builder.gep(upper, [start]), masks)
             windows.store_merged(
                 where(to_lower), where(builder.add(to_lower, right)), builder.gep(lower, [start]), masks
             )
