@@ -135,8 +135,9 @@ def lower(
     """
     steps: list[Step] = []
     layers, shape = tuple(model.layers), tuple(sample_shape)
+    fusions = FUSIONS if training else {**FUSIONS, **INFERENCE_FUSIONS}
     while layers:
-        length, kind = _longest_fusion(layers, shape, FUSIONS if training else {**FUSIONS, **INFERENCE_FUSIONS})
+        length, kind = _longest_fusion(layers, shape, fusions)
         here, layers = layers[:length], layers[length:]
         out_shape = shape
         for layer in here:

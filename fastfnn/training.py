@@ -155,10 +155,11 @@ def _work(model: Sequential, x: Any, rows: int, training: bool) -> float:
 
 def _check_batches(model: Sequential, x: Any, batch_size: int) -> None:
     """Refuse a batch that leaves a batch normalisation with one number a channel: that has no variance."""
-    shape, left = x.shape[1:], len(x) % batch_size
+    if 1 not in (batch_size, len(x) % batch_size):
+        return
+    shape = x.shape[1:]
     for i, layer in enumerate(model.layers):
-        alone = isinstance(layer, (BatchNorm1d, BatchNorm2d)) and math.prod(shape[1:]) == 1
-        if alone and 1 in (batch_size, left):
+        if isinstance(layer, (BatchNorm1d, BatchNorm2d)) and math.prod(shape[1:]) == 1:
             raise InvalidValueError(
                 f"batch_size is {batch_size} for {len(x)} rows; expected batches of at least two rows, as layers[{i}] "
                 f"({layer!r}) takes the variance of each"

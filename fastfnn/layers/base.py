@@ -14,6 +14,15 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 
 
+def short_pairs(pairs: dict[str, tuple[int, int]], defaults: dict[str, tuple[int, int]]) -> dict[str, Any]:
+    """Settings of height and width as JSON has them: numbers where both are the same, and no defaults."""
+    return {
+        name: pair[0] if pair[0] == pair[1] else list(pair)
+        for name, pair in pairs.items()
+        if pair != defaults.get(name)
+    }
+
+
 class Layer:
     """Base of the layers.
 

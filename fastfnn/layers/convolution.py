@@ -11,7 +11,7 @@ from fastfnn import _checks as check
 from fastfnn.errors import InvalidValueError
 from fastfnn.functional.convolution import Filters, Pair, convolve, convolve_backward
 from fastfnn.initializers import Initializer, initializer
-from fastfnn.layers.base import Array, Layer, Shape
+from fastfnn.layers.base import Array, Layer, Shape, short_pairs
 from fastfnn.layers.linear import affine_params
 
 
@@ -106,23 +106,11 @@ class Conv2d(Layer):
             raise InvalidValueError(f"{self!r}: {error}") from None
 
     def config(self) -> dict[str, Any]:
-        """Numbers where both of a pair are the same; what is the default is left out."""
         filters = self.filters
-        config: dict[str, Any] = {
-            "in_channels": self.in_channels,
-            "out_channels": self.out_channels,
-            "kernel_size": filters.kernel_size,
-            "stride": filters.stride,
-            "padding": filters.padding,
-            "dilation": filters.dilation,
-        }
-        defaults = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}
-        config = {name: value for name, value in config.items() if value != defaults.get(name)}
-        short = {
-            name: value[0] if isinstance(value, tuple) and value[0] == value[1] else value
-            for name, value in config.items()
-        }
-        config = {name: list(value) if isinstance(value, tuple) else value for name, value in short.items()}
+        pairs = {"kernel_size": filters.kernel_size, "stride": filters.stride, "padding": filters.padding}
+        pairs["dilation"] = filters.dilation
+        short = short_pairs(pairs, {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)})
+        config = {"in_channels": self.in_channels, "out_channels": self.out_channels, **short}
         if filters.groups > 1:
             config["groups"] = filters.groups
         return config if self.bias else {**config, "bias": False}

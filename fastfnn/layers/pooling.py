@@ -10,7 +10,7 @@ from fastfnn import _checks as check
 from fastfnn import functional
 from fastfnn.errors import InvalidValueError
 from fastfnn.functional.pooling import Pair, Windows, max_pool, max_pool_backward
-from fastfnn.layers.base import Array, Layer, Shape
+from fastfnn.layers.base import Array, Layer, Shape, short_pairs
 
 
 def _image_shape(layer: Layer, input_shape: Shape) -> Shape:
@@ -29,16 +29,10 @@ class _WindowPool(Layer):
         return (shape[0], *self.windows.sizes(shape)[2:4])
 
     def config(self) -> dict[str, Any]:
-        """Numbers where both of a pair are the same; what is the default is left out."""
         windows = self.windows
-        config = {"kernel_size": windows.kernel_size, "stride": windows.stride, "padding": windows.padding}
-        config["dilation"] = windows.dilation
-        defaults = {"stride": windows.kernel_size, "padding": (0, 0), "dilation": (1, 1)}
-        short: dict[str, Any] = {
-            name: pair[0] if pair[0] == pair[1] else list(pair)
-            for name, pair in config.items()
-            if pair != defaults.get(name)
-        }
+        pairs = {"kernel_size": windows.kernel_size, "stride": windows.stride, "padding": windows.padding}
+        pairs["dilation"] = windows.dilation
+        short = short_pairs(pairs, {"stride": windows.kernel_size, "padding": (0, 0), "dilation": (1, 1)})
         return {**short, "ceil_mode": True} if windows.ceil_mode else short
 
 

@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 
+import fastfnn_kernels as kernels
 from fastfnn.functional import NANOSECONDS_PER_ELEMENT
 from fastfnn.layers import Layer
 from fastfnn.steps.base import Step
 from fastfnn.steps.table import Array, Data, Shape, Table
-
-#: float64 rows of a thread's working memory, see `fastfnn_kernels.operations.normalization`.
-SCRATCH_ROWS = 8
 
 
 class BatchNormStep(Step):
@@ -37,7 +35,8 @@ class BatchNormStep(Step):
         assert not isinstance(x, Data)
         layer, channels = self.layer, self.layer.num_features
         self.out = table.buffer(self.out_shape)
-        self.scratch = table.empty((table.n_threads, SCRATCH_ROWS, channels), np.float64)
+        scratch_rows = kernels.operations.normalization.SCRATCH_ROWS
+        self.scratch = table.empty((table.n_threads, scratch_rows, channels), np.float64)
         self.weight = layer.params["weight"] if layer.affine else np.ones(channels, table.dtype)
         bias = layer.params["bias"] if layer.affine else np.zeros(channels, table.dtype)
         affine = (self.scratch, self.weight, bias, float(layer.eps), int(self.relu))
