@@ -110,6 +110,14 @@ def plain(array: Array, dtype: Any = None) -> Array:
     return array if array.flags.writeable else np.asarray(_Writeable(array))
 
 
+def numbers(name: str, array: Array, dtype: Any) -> Array:
+    """`array` of any dtype that kernels read as it comes; half and extended precision, which none does, in `dtype`."""
+    if array.dtype.kind not in "fiub":
+        raise InvalidTypeError(f"{name} has dtype {array.dtype}; expected numbers")
+    supported = array.dtype.kind != "f" or array.dtype.newbyteorder("=") in DTYPES
+    return plain(array, None if supported else dtype)
+
+
 class _Writeable:
     """The array interface of a read-only array, with the flag cleared."""
 

@@ -68,10 +68,7 @@ class CSR:
         self.shape: tuple[int, int] = (int(matrix.shape[0]), int(matrix.shape[1]))
         self.starts = check.plain(np.asarray(matrix.indptr), np.int64)
         indices, data = np.asarray(matrix.indices), np.asarray(matrix.data)
-        if data.dtype.kind not in "fiub":
-            raise InvalidTypeError(f"{name} has dtype {data.dtype}; expected numbers")
-        supported = data.dtype.kind != "f" or data.dtype.newbyteorder("=") in check.DTYPES
-        self.data = check.plain(data, None if supported else dtype)
+        self.data = check.numbers(name, data, dtype)
         self.indices = check.plain(indices, None if indices.dtype in (np.int32, np.int64) else np.int64)
         self._check(name)
         self.dtype = self.data.dtype

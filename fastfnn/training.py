@@ -105,15 +105,10 @@ def _inputs(model: Any, x: Inputs, name: str = "x") -> tuple[Array | CSR, tuple[
             )
         matrix = x if isinstance(x, CSR) else CSR(name, x, model.dtype)
         return matrix, _output_shape(model, matrix, name)
-    array = np.asarray(x)
-    if array.dtype.kind not in "fiub":
-        raise InvalidTypeError(f"{name} has dtype {array.dtype}; expected numbers")
+    array = check.numbers(name, np.asarray(x), model.dtype)
     if array.ndim < 2:
         raise InvalidValueError(f"{name} has shape {array.shape}; expected (n, …), a sample in each row")
-    output_shape = _output_shape(model, array, name)
-    supported = array.dtype.kind != "f" or array.dtype.newbyteorder("=") in check.DTYPES
-    # No kernel reads half or extended precision.
-    return check.plain(array, None if supported else model.dtype), output_shape
+    return array, _output_shape(model, array, name)
 
 
 def _output_shape(model: Sequential, x: Array | CSR, name: str) -> tuple[int, ...]:
