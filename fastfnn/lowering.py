@@ -33,10 +33,11 @@ from fastfnn.steps import (
     DropoutStep,
     ElementwiseStep,
     LinearStep,
+    ListedLinearStep,
+    MarkedLinearStep,
     NormalizeStep,
     PoolStep,
     ReshapeStep,
-    SparseLinearStep,
     Step,
 )
 from fastfnn.steps.elementwise import ACTIVATIONS
@@ -77,11 +78,9 @@ LONGEST = max(map(len, INFERENCE_FUSIONS))
 #: Rows of a batch that go through the network together: as many as keep the widest layer in a second-level cache,
 #: and take a tenth of a second at most, for an interrupt waits for them; within bounds.
 CHUNK_BYTES, CHUNK_NANOSECONDS, LEAST_CHUNK_ROWS, CHUNK_ROWS = 3 << 19, 1e8, 64, 2048
-#: What share of the inputs may be nonzeros for these alone to be walked faster than all: for rows of the weight of
-#: at least so many bytes. Each nonzero costs as much as some multiplications, of which short rows have few, and so do
-#: a few rows of data or a narrow weight: for them the lower share counts.
-LEAST_ROW_BYTES, LONG_ROW_BYTES, FEW_FEATURES = 256, 400, 256
-MOST_NONZEROS, MOST_NONZEROS_SHORT = 0.25, 0.12
+#: What share of the inputs may be nonzeros, in one row or its neighbour, for these alone to be walked faster than all;
+#: for rows of the weight of at least so many bytes, for each costs as much as some multiplications.
+MOST_NONZEROS, LEAST_ROW_BYTES = 0.5, 256
 #: Rows of a chunk from which on skipping zeros makes up for a shift of all numbers: the whole weight is read for it.
 ROWS_WORTH_SHIFT = 8
 #: A training step's work, where that of the forward is 1.
@@ -119,19 +118,16 @@ def sparsity(model: Sequential, x: Array | CSR, rows: int) -> Sparsity | None:
     row_bytes = layer.out_features * model.dtype.itemsize
     if row_bytes < LEAST_ROW_BYTES or (shifted and rows < ROWS_WORTH_SHIFT):
         return None
-    share = MOST_NONZEROS if row_bytes >= LONG_ROW_BYTES else MOST_NONZEROS_SHORT
-    if ROWS_WORTH_SHIFT <= rows < LEAST_CHUNK_ROWS // 2 or layer.in_features < FEW_FEATURES:
-        share = MOST_NONZEROS_SHORT
-    found = look(x, share)
+    found = look(x, MOST_NONZEROS)
     return None if found is not None and found.zero and rows < ROWS_WORTH_SHIFT else found
 
 
 def lower(
-    model: Sequential, sample_shape: tuple[int, ...], *, training: bool = True, sparse: bool = False
+    model: Sequential, sample_shape: tuple[int, ...], *, training: bool = True, sparsity: Sparsity | None = None
 ) -> list[Step]:
     """The model's steps. Backwards stop at the first with parameters: nobody asks for the gradient of its input.
 
-    With `sparse` the first `Linear` of a model that `skips_zeros` does.
+    With a `sparsity` the first `Linear` of a model that `skips_zeros` does.
     """
     steps: list[Step] = []
     layers, shape = tuple(model.layers), tuple(sample_shape)
@@ -142,8 +138,8 @@ def lower(
         out_shape = shape
         for layer in here:
             out_shape = layer.output_shape(out_shape)
-        if sparse and kind is LinearStep:
-            kind, sparse = SparseLinearStep, False
+        if sparsity is not None and kind is LinearStep:
+            kind, sparsity = ListedLinearStep if sparsity.capacity else MarkedLinearStep, None
         step = kind(here, shape, out_shape)
         if steps:
             step.follow(steps[-1])

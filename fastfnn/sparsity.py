@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +15,11 @@ from fastfnn.errors import InvalidTypeError, InvalidValueError
 Array = NDArray[Any]
 
 #: Rows that are looked at to tell how many elements are zero; with fewer there is nothing to win by looking.
-SAMPLE_ROWS, LEAST_ROWS = 16, 64
+SAMPLE_ROWS, LEAST_ROWS = 32, 64
 #: Elements that are looked at to tell which value is the most frequent.
 SAMPLE_ELEMENTS = 63
-#: Columns of a block, and nonzeros of a row in one from which on blocks pay.
-BLOCK, LEAST_IN_BLOCK = 64, 2
+#: Share of nonzeros below which a list of them is shorter to walk than a row and its marks.
+LEAST_MARKED = 1 / 32
 
 
 @dataclass(frozen=True)
@@ -27,20 +28,17 @@ class Sparsity:
 
     Attributes
     ----------
-    capacity : int
-        Nonzeros of a row at most.
-    blocks : int
-        Blocks of columns in which they lie, see `fastfnn_kernels.sparse`.
     zero : float
         The value that is left out. A network's first layer sees the difference from it, and makes up for that.
     index_dtype : numpy.dtype or None
         Of a CSR matrix's columns; None where the data are a dense array.
+    capacity : int
+        Nonzeros of a row at most, where they are to be listed; 0 where they are marked (`fastfnn_kernels.marked`).
     """
 
-    capacity: int
-    blocks: int
     zero: float = 0.0
     index_dtype: np.dtype[Any] | None = None
+    capacity: int = 0
 
 
 class CSR:
@@ -72,8 +70,6 @@ class CSR:
         self.indices = check.plain(indices, None if indices.dtype in (np.int32, np.int64) else np.int64)
         self._check(name)
         self.dtype = self.data.dtype
-        self.capacity = int(np.diff(self.starts).max(initial=0))
-        self.blocks = self._blocks()
         #: The addresses of the arrays, for `fastfnn_kernels.operations.sparse`.
         self.words = np.array([array.ctypes.data for array in (self.starts, self.indices, self.data)], np.int64)
 
@@ -94,21 +90,6 @@ class CSR:
                 f"{name}.indices go from {used.min()} to {used.max()}; expected columns from 0 to {width - 1}"
             )
 
-    def _blocks(self) -> int:
-        """One, unless columns are in order and there are enough of them in every block."""
-        blocks = -(-self.shape[1] // BLOCK)
-        used = self.indices[self.starts[0] : self.starts[-1]]
-        if len(used) < LEAST_IN_BLOCK * blocks * len(self):
-            return 1
-        ascends = used[1:] >= used[:-1]
-        ascends[self._inner_starts() - 1] = True
-        return blocks if ascends.all() else 1
-
-    def _inner_starts(self) -> Array:
-        """Where rows begin among the nonzeros, but for the first nonzero."""
-        starts = self.starts - self.starts[0]
-        return starts[(starts > 0) & (starts < starts[-1])]
-
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -126,7 +107,10 @@ class CSR:
 
     @property
     def sparsity(self) -> Sparsity:
-        return Sparsity(self.capacity, self.blocks, index_dtype=self.indices.dtype)
+        lengths = np.diff(self.starts)
+        marked = lengths.sum() >= LEAST_MARKED * math.prod(self.shape)
+        capacity = 0 if marked else max(1, int(lengths.max(initial=0)))
+        return Sparsity(0.0, self.indices.dtype, capacity)
 
 
 def is_sparse_matrix(x: Any) -> bool:
@@ -135,20 +119,20 @@ def is_sparse_matrix(x: Any) -> bool:
 
 
 def look(x: Array, most: float) -> Sparsity | None:
-    """How to skip the zeros of a dense array, or None where more than a share `most` of its elements are none.
+    """How to skip the zeros of a dense array, or None where two rows have them together in too few places.
 
-    It is judged by a few rows, spread over all of them. Its zero may be any value: pixels whose mean was subtracted
-    have another where there is no ink.
+    That is where a share of more than `most` of the columns is no zero in one row or the other, judged by a few rows,
+    spread over all of them. Its zero may be any value: pixels whose mean was subtracted have another where there is no
+    ink.
     """
     if len(x) < LEAST_ROWS:
         return None
-    sample = x[:: len(x) // SAMPLE_ROWS][:SAMPLE_ROWS].reshape(-1)
+    rows = x[:: len(x) // SAMPLE_ROWS][:SAMPLE_ROWS].reshape(SAMPLE_ROWS, -1)
+    sample = rows.reshape(-1)
     if not sample.size:
         return None
     # A value that more than half of all have is the median of a few of them.
     few = np.sort(sample[:: -(-sample.size // SAMPLE_ELEMENTS)])
     zero = few[len(few) // 2]
-    if np.count_nonzero(sample != zero) > most * sample.size:
-        return None
-    width = sample.size // SAMPLE_ROWS
-    return Sparsity(width, -(-width // BLOCK), float(zero))
+    differs = rows != zero
+    return Sparsity(float(zero)) if (differs[::2] | differs[1::2]).mean() <= most else None

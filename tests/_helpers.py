@@ -72,8 +72,13 @@ def run_guarded(
 def assert_close(
     got: NDArray[Any], want: NDArray[Any], *, tolerance: float, scale: float = 1.0, where: str = ""
 ) -> None:
-    """``|got - want| <= tolerance * (|want| + scale)``; NaN and infinities are in the same places."""
+    """``|got - want| <= tolerance * (|want| + scale)``, NaN and infinities in the same places; integers are equal."""
     assert got.shape == want.shape, f"{where}: shape {got.shape}, not {want.shape}"
+    if want.dtype.kind in "iu":
+        tolerance = 0.0
+        if got.dtype.kind in "iu":  # float64 would round them
+            assert np.array_equal(got, want), f"{where}: {(got != want).sum()} integers differ"
+            return
     got, want = got.astype(np.float64), want.astype(np.float64)
     with np.errstate(invalid="ignore"):
         error = np.abs(got - want)

@@ -90,6 +90,7 @@ CHECKED = {
     *(f"batch_norm_backward{piece}" for piece in ("", "_sums", "_combine", "_coefficients", "_apply")),
     "dropout_backward",
     "sparse_backward_weight",
+    "marked_backward_weight",
     *(f"conv2d_{piece}" for piece in ("backward", "fused_backward", "fused_backward_weight")),
     *(f"{kind}_pool{suffix}_backward" for kind in ("max", "avg") for suffix in ("", "2d")),
     "global_avg_pool2d_backward",
@@ -279,11 +280,25 @@ def test_pooling(rng: Rng) -> None:
 def test_a_product_with_a_sparse_matrix(rng: Rng) -> None:
     x = np.round(rng.normal(size=(5, 70))) * (rng.random((5, 70)) < 0.3)
     weight, bias, upstream = rng.normal(size=(70, 3)), rng.normal(size=3), rng.normal(size=(5, 3))
-    empty = np.zeros((5, 70)), np.zeros((5, 70), np.int64), np.zeros((5, 2), np.int64)
-    lists = ref.nonzeros(*empty, x)
+    starts = np.cumsum([0, *np.count_nonzero(x, axis=1)])
+    empty = np.zeros((5, 70)), np.zeros((5, 70), np.int64), np.zeros(5, np.int64)
+    lists = ref.csr_nonzeros(*empty, starts, np.nonzero(x)[1], x[x != 0])
     forward = lambda weight: ref.sparse_linear(*lists, weight, bias, 0.3)  # noqa: E731
     np.testing.assert_allclose(forward(weight), (x + 0.3) @ weight + bias, rtol=1e-12)
     got = ref.sparse_backward_weight(np.zeros_like(weight), *lists, upstream, 0.3)
+    assert_is_gradient(got, forward, weight, upstream)
+
+
+def test_a_product_with_marks(rng: Rng) -> None:
+    x = np.round(rng.normal(size=(5, 70))) * (rng.random((5, 70)) < 0.3) + 2
+    weight, bias, upstream = rng.normal(size=(70, 3)), rng.normal(size=3), rng.normal(size=(5, 3))
+    numbers, marks = ref.mark_nonzeros(x, np.zeros((1, 2, 64), np.int64), x, zero=2.0, factor=0.5)
+    np.testing.assert_array_equal(numbers, (x - 2) / 2)
+    bits = [[int(marks[0, k // 64, i]) >> (k % 64) & 1 for k in range(70)] for i in range(5)]
+    np.testing.assert_array_equal(bits, x != 2)
+    forward = lambda weight: ref.marked_linear(numbers, marks, weight, bias, 0.3)  # noqa: E731
+    np.testing.assert_allclose(forward(weight), ((x - 2) / 2 + 0.3) @ weight + bias, rtol=1e-12)
+    got = ref.marked_backward_weight(np.zeros_like(weight), numbers, marks, upstream, 0.3)
     assert_is_gradient(got, forward, weight, upstream)
 
 

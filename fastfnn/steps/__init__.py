@@ -13,7 +13,7 @@ from fastfnn.steps.elementwise import ElementwiseStep
 from fastfnn.steps.losses import LOSSES, write_loss
 from fastfnn.steps.normalization import BatchNormStep, DropoutStep
 from fastfnn.steps.pooling import PoolStep
-from fastfnn.steps.sparse import SparseLinearStep
+from fastfnn.steps.sparse import ListedLinearStep, MarkedLinearStep
 from fastfnn.steps.table import Data, Table
 from fastfnn.steps.updates import OPTIMIZERS, settings_of, write_update
 
@@ -26,10 +26,11 @@ __all__ = [
     "DropoutStep",
     "ElementwiseStep",
     "LinearStep",
+    "ListedLinearStep",
+    "MarkedLinearStep",
     "NormalizeStep",
     "PoolStep",
     "ReshapeStep",
-    "SparseLinearStep",
     "Step",
     "Table",
     "settings_of",

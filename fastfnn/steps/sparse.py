@@ -1,4 +1,4 @@
-"""A first layer that walks the nonzeros of the input."""
+"""First layers that walk the nonzeros of the input."""
 
 from __future__ import annotations
 
@@ -8,43 +8,94 @@ import numpy as np
 
 import fastfnn_kernels as kernels
 from fastfnn.steps.dense import LinearStep
-from fastfnn.steps.table import Array, Data, Table
+from fastfnn.steps.table import Array, Data, Field, Table
 
 
-class SparseLinearStep(LinearStep):
-    """Linear, with the ReLU behind it where there is one, over the nonzeros of the caller's rows.
+class SkippingLinearStep(LinearStep):
+    """Linear, with the ReLU behind it where there is one, over what is not zero of the caller's rows.
 
-    The rows' factor and shift, and the value that takes the place of zero, are folded into the nonzeros and into the
-    bias, see `fastfnn_kernels.sparse`.
+    The rows' factor and shift, and the value that takes the place of zero, are folded into the numbers and into the
+    bias, see `fastfnn_kernels.marked`.
+
+    Attributes
+    ----------
+    nonzeros : tuple of fields
+        Where the nonzeros are, as the operations take them.
+    scratch : (n_threads, elements)
     """
+
+    forward_operation: str
+    backward_operation: str
+    nonzeros: tuple[Field, ...]
+    scratch: Array
 
     def takes_data(self, table: Table, data: Data) -> bool:
         return data.sparsity is not None
 
+    def find_nonzeros(self, table: Table, x: Data) -> None:
+        """Append what finds the nonzeros; sets `nonzeros` and `scratch`."""
+        raise TypeError(f"{type(self).__name__} cannot find nonzeros")
+
     def forward(self, table: Table, x: Array | Data) -> Array:
         assert isinstance(x, Data)
         assert x.sparsity is not None
-        layer, sparsity, weight = self.layer, x.sparsity, self.layer.params["weight"]
-        capacity, blocks = (sparsity.capacity,), (sparsity.blocks,)
-        values, columns = table.buffer(capacity), table.buffer(capacity, np.int32)
-        nonzeros = (values, columns, table.buffer(blocks, np.int64), *capacity, *blocks)
-        if sparsity.index_dtype is None:
-            dtypes: tuple[Any, ...] = (table.dtype, x.dtype)
-            table.row("nonzeros", *nonzeros, x.place, x.width, sparsity.zero, x.factor, dtypes=dtypes)
-        else:
-            dtypes = (table.dtype, x.dtype, sparsity.index_dtype)
-            table.row("csr_nonzeros", *nonzeros, x.place, x.factor, dtypes=dtypes)
-        scratch = kernels.sparse.scratch_for(table.dtype, table.n_threads)
-        self.operands = (*nonzeros, scratch)
-        self.sizes = (layer.in_features, layer.out_features, sparsity.zero * x.factor + x.shift, scratch.shape[1])
-        self.out = table.buffer(self.out_shape)
+        layer, weight = self.layer, self.layer.params["weight"]
+        self.find_nonzeros(table, x)
+        self.shift, self.out = x.sparsity.zero * x.factor + x.shift, table.buffer(self.out_shape)
         bias = layer.params["bias"] if layer.bias else np.zeros(layer.out_features, table.dtype)
-        table.row("sparse_product", *self.operands, self.out, weight, *self.sizes, bias, int(self.relu))
+        sizes = (*self.sizes, self.shift)
+        scratch = (self.scratch, self.scratch.shape[1])
+        table.row(self.forward_operation, *self.nonzeros, *scratch, self.out, weight, bias, *sizes, int(self.relu))
         return self.out
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Those of the weight that are not among `nonzeros`."""
+        return self.layer.in_features, self.layer.out_features
 
     def _write_weight_gradient(self, table: Table, x: Any, grad: Array) -> None:
         in_place = table.sgd_in_place
         out = (self.layer.params if in_place else self.layer.grads)["weight"]
         alpha = table.step_size if in_place else table.one
-        operands = (*self.operands, out, grad, *self.sizes)
-        table.weight("sparse_weight_gradient", *operands, alpha, int(in_place))
+        operands = (*self.nonzeros, self.scratch, self.scratch.shape[1], out, grad, *self.sizes, self.shift)
+        table.weight(self.backward_operation, *operands, alpha, int(in_place))
+
+
+class MarkedLinearStep(SkippingLinearStep):
+    """With the rows as a dense array, and marks."""
+
+    forward_operation, backward_operation = "marked_product", "marked_weight_gradient"
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return (self.layer.out_features,)
+
+    def find_nonzeros(self, table: Table, x: Data) -> None:
+        assert x.sparsity is not None
+        width, sparsity = self.layer.in_features, x.sparsity
+        marks = table.empty(kernels.marked.marks_for(table.rows, width).shape, np.int64)
+        numbers, blocks = table.buffer((width,)), marks.shape[1]
+        if sparsity.index_dtype is None:
+            fields: tuple[Field, ...] = (numbers, marks, width, blocks, x.place, sparsity.zero, x.factor)
+            table.row("mark_rows", *fields, dtypes=(table.dtype, x.dtype))
+        else:
+            dtypes = (table.dtype, x.dtype, sparsity.index_dtype)
+            table.row("mark_csr_rows", numbers, marks, width, blocks, x.place, x.factor, dtypes=dtypes)
+        self.nonzeros = (numbers, marks, width, blocks)
+        self.scratch = kernels.marked.scratch_for(table.dtype, table.rows, table.n_threads)
+
+
+class ListedLinearStep(SkippingLinearStep):
+    """With lists of nonzeros, from a CSR matrix."""
+
+    forward_operation, backward_operation = "sparse_product", "sparse_weight_gradient"
+
+    def find_nonzeros(self, table: Table, x: Data) -> None:
+        assert x.sparsity is not None
+        assert x.sparsity.index_dtype is not None
+        capacity = x.sparsity.capacity
+        values, columns = table.buffer((capacity,)), table.buffer((capacity,), np.int32)
+        self.nonzeros = (values, columns, table.buffer((), np.int64), capacity)
+        dtypes = (table.dtype, x.dtype, x.sparsity.index_dtype)
+        table.row("csr_nonzeros", *self.nonzeros, x.place, x.factor, dtypes=dtypes)
+        self.scratch = kernels.sparse.scratch_for(table.dtype, table.n_threads)

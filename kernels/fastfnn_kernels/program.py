@@ -36,9 +36,9 @@ ROW_GRAIN = 8
 
 # The words of a thread's place. A chunk of ROWS rows from row START of the epoch, PIECE rows into a batch of
 # BATCH_ROWS; of them the thread has FIRST to LAST. ADDS says that the batch has had chunks before, whose gradients
-# stand. STEP is the number of updates made before this step since the optimizer started, UPDATES one more. The
-# addresses of the order (or 0), of the inputs, of the targets and of what inference writes.
-START, ROWS, BATCH_ROWS, FIRST, LAST, TID, N_THREADS, ADDS, ORDER, UPDATES, STEP, PIECE, X, Y, RESULT = range(15)
+# stand. UPDATES is the number of updates since the optimizer started, this step's counted. The addresses of the order
+# (or 0), of the inputs, of the targets and of what inference writes.
+START, ROWS, BATCH_ROWS, FIRST, LAST, TID, N_THREADS, ADDS, UPDATES, PIECE, ORDER, X, Y, RESULT = range(14)
 AT_WORDS = 32
 # The words of a job: rows of the data, of a batch, of a chunk; first and last piece, counted over all batches;
 # whether a loss that is not finite ends it; updates made before the first step of the data; addresses for the places.
@@ -115,7 +115,7 @@ def run(
         first, last = share(rows, tid, n_threads, ROW_GRAIN)
         place[START], place[ROWS], place[BATCH_ROWS] = step * batch_size + piece, rows, batch_rows
         place[FIRST], place[LAST], place[ADDS] = first, last, piece > 0
-        place[STEP], place[PIECE], place[UPDATES] = job[MADE] + step, piece, job[MADE] + step + 1
+        place[PIECE], place[UPDATES] = piece, job[MADE] + step + 1
         for k in range(row_table.shape[0]):
             record = row_address + k * record_bytes
             operation = word(record, 0)

@@ -31,7 +31,7 @@ __all__ = [
 #: Operations of no dtype.
 WITHOUT_DTYPE = ("gather_labels", "dropout_step")
 #: Operations that read the caller's data, and dtypes that those commonly have.
-READ_DATA = ("gather", "nonzeros")
+READ_DATA = ("gather", "mark_rows")
 DATA_DTYPES = (np.uint8, np.float32, np.float64)
 
 
@@ -43,7 +43,7 @@ def compile_all(dtype: Any) -> None:
         elif name in READ_DATA:
             for data_dtype in DATA_DTYPES:
                 address(name, dtype, data_dtype)
-        elif name == "csr_nonzeros":
+        elif name in ("csr_nonzeros", "mark_csr_rows"):
             address(name, dtype, dtype, np.int32)
         else:
             address(name, dtype)

@@ -50,6 +50,7 @@ from fastfnn_kernels.reference.losses import (
     nll_loss_backward,
     nll_losses,
 )
+from fastfnn_kernels.reference.marked import mark_nonzeros, marked_backward_weight, marked_linear
 from fastfnn_kernels.reference.normalization import (
     batch_norm,
     batch_norm_apply,
@@ -86,9 +87,4 @@ from fastfnn_kernels.reference.softmax import (
     softmax_backward,
     softmax_cross_entropy,
 )
-from fastfnn_kernels.reference.sparse import (
-    csr_nonzeros,
-    nonzeros,
-    sparse_backward_weight,
-    sparse_linear,
-)
+from fastfnn_kernels.reference.sparse import csr_nonzeros, sparse_backward_weight, sparse_linear

@@ -1,4 +1,4 @@
-"""Products over nonzeros."""
+"""Products that skip zeros: with marks, and with lists of nonzeros."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfnn_kernels import reference, sparse
+from fastfnn_kernels import marked, reference, sparse
 from fastfnn_kernels.registry._spec import EDGES, Draw, round_robin, spec_of
 
 Array = NDArray[Any]
@@ -27,23 +27,50 @@ BACKWARD = {
     "scale": lambda width, rows, columns: 1 + rows,
 }
 
-
-def _room(d: Draw, rows: int, width: int, blocks: int) -> tuple[Array, Array, Array]:
-    """Room for nonzeros: a kernel leaves what lies behind a row's last as it is."""
-    return d.normal(rows, width), np.full((rows, width), -1, np.int32), d.blank(rows, blocks, dtype=np.int64)
+# Marks
 
 
-def _blocks(width: int) -> int:
-    return max(1, -(-width // sparse.BLOCK))
-
-
-def _dense(source: Callable[[Draw, int, int], Array], zero: float) -> Callable[..., tuple[Any, ...]]:
+def _mark(source: Callable[[Draw, int, int], Array], zero: float) -> Callable[..., tuple[Any, ...]]:
     def draw(d: Draw, n: int, width: int) -> tuple[Any, ...]:
         x = source(d, n, width)
         x[d.rng.random(x.shape) < 0.7] = zero
-        return *_room(d, n, width, _blocks(width)), x, x.dtype.type(zero), d.scalar(0.3)
+        marks = d.blank(*marked.marks_for(n, width).shape, dtype=np.int64)
+        return d.blank(n, width), marks, x, x.dtype.type(zero), d.scalar(0.3)
 
     return draw
+
+
+def _marked(d: Draw, n: int, width: int) -> tuple[Array, Array]:
+    """A fifth of all elements, and their marks; all bits of rows that are none are set."""
+    x = np.where(d.rng.random((n, width)) < 0.2, d.normal(n, width), 0)
+    marks = np.full_like(marked.marks_for(n, width), -1)
+    return x.astype(d.dtype), reference.mark_nonzeros(x, marks, x)[1]
+
+
+def _marked_scratch(d: Draw, rows: int) -> Array:
+    scratch = marked.scratch_for(d.dtype, rows, d.n_threads)
+    scratch[...] = np.nan
+    return scratch
+
+
+def _marked_forward(shift: float, relu: bool) -> Callable[..., tuple[Any, ...]]:
+    def draw(d: Draw, n: int, width: int, m: int) -> tuple[Any, ...]:
+        operands = d.blank(n, m), _marked_scratch(d, n), *_marked(d, n, width), d.normal(width, m), d.normal(m)
+        return *operands, d.scalar(shift), relu
+
+    return draw
+
+
+def _marked_backward(shift: float, alpha: float, accumulate: bool) -> Callable[..., tuple[Any, ...]]:
+    def draw(d: Draw, width: int, n: int, m: int) -> tuple[Any, ...]:
+        out = d.normal(width, m) if accumulate else d.blank(width, m)
+        operands = out, _marked_scratch(d, n), *_marked(d, n, width), d.normal(n, m)
+        return *operands, d.scalar(shift), d.scalar(alpha), accumulate
+
+    return draw
+
+
+# Lists
 
 
 def _csr(ordered: bool) -> Callable[..., tuple[Any, ...]]:
@@ -55,7 +82,7 @@ def _csr(ordered: bool) -> Callable[..., tuple[Any, ...]]:
             rows = [d.rng.choice(row, row.size) if row.size else row for row in rows]
         starts = np.cumsum([0, *(row.size for row in rows)])
         indices = np.concatenate([np.zeros(0, np.int32), *rows]).astype(np.int32 if ordered else np.int64)
-        room = _room(d, n, width, _blocks(width) if ordered else 1)
+        room = d.normal(n, width), np.full((n, width), -1, np.int32), d.blank(n, dtype=np.int64)
         return *room, starts, indices, d.normal(indices.size), d.scalar(0.3)
 
     return draw
@@ -63,25 +90,28 @@ def _csr(ordered: bool) -> Callable[..., tuple[Any, ...]]:
 
 def _nonzeros(d: Draw, n: int, width: int) -> tuple[Array, Array, Array]:
     """A fifth of all columns in each row; behind a row's last are a NaN and no column."""
-    x = np.where(d.rng.random((n, width)) < 0.2, d.normal(n, width), 0)
-    _, columns, ends = _room(d, n, width, _blocks(width))
-    values, columns, ends = reference.nonzeros(d.blank(n, width), columns, ends, x)
-    return values.astype(d.dtype), columns, ends
+    values, columns = d.blank(n, width), np.full((n, width), -1, np.int32)
+    counts = np.zeros(n, np.int64)
+    for i in range(n):
+        here = np.flatnonzero(d.rng.random(width) < 0.2)
+        counts[i] = here.size
+        values[i, : here.size], columns[i, : here.size] = d.normal(here.size), here
+    return values, columns, counts
 
 
-def _forward(shift: float, relu: bool, copied: bool) -> Callable[..., tuple[Any, ...]]:
+def _forward(shift: float, relu: bool) -> Callable[..., tuple[Any, ...]]:
     def draw(d: Draw, n: int, width: int, m: int) -> tuple[Any, ...]:
         operands = d.blank(n, m), _scratch(d), *_nonzeros(d, n, width), d.normal(width, m), d.normal(m)
-        return *operands, d.scalar(shift), relu, copied and width > sparse.BLOCK
+        return *operands, d.scalar(shift), relu
 
     return draw
 
 
-def _backward(shift: float, alpha: float, accumulate: bool, copied: bool) -> Callable[..., tuple[Any, ...]]:
+def _backward(shift: float, alpha: float, accumulate: bool) -> Callable[..., tuple[Any, ...]]:
     def draw(d: Draw, width: int, n: int, m: int) -> tuple[Any, ...]:
         out = d.normal(width, m) if accumulate else d.blank(width, m)
         operands = out, _scratch(d), *_nonzeros(d, n, width), d.normal(n, m)
-        return *operands, d.scalar(shift), d.scalar(alpha), accumulate, copied and width > sparse.BLOCK
+        return *operands, d.scalar(shift), d.scalar(alpha), accumulate
 
     return draw
 
@@ -92,28 +122,30 @@ def _scratch(d: Draw) -> Array:
     return scratch
 
 
+MARKED_FORWARD, MARKED_BACKWARD = {**FORWARD, "nan_spreads": True}, {**BACKWARD, "nan_spreads": True}
 # fmt: off
 SPECS = [
-    spec_of("nonzeros", sparse.nonzeros, _dense(Draw.normal, 0), 1, **ROWS),
-    spec_of("nonzeros_from_other_zero", sparse.nonzeros, _dense(Draw.normal, -0.5), 2, **ROWS),
-    spec_of("nonzeros_uint8", sparse.nonzeros, _dense(Draw.pixels, 0), 1, **ROWS),
+    spec_of("mark_nonzeros", marked.mark_nonzeros, _mark(Draw.normal, 0), 1, **ROWS),
+    spec_of("mark_nonzeros_from_other_zero", marked.mark_nonzeros, _mark(Draw.normal, -0.5), 2, **ROWS),
+    spec_of("mark_nonzeros_uint8", marked.mark_nonzeros, _mark(Draw.pixels, 0), 1, **ROWS),
+    spec_of("marked_linear", marked.marked_linear, _marked_forward(0, relu=False), 0.6, **MARKED_FORWARD),
+    spec_of("marked_linear_shifted", marked.marked_linear, _marked_forward(0.4, relu=True), 0.6, **MARKED_FORWARD),
+    spec_of("marked_backward_weight", marked.marked_backward_weight,
+          _marked_backward(0.4, 1, accumulate=False), 0.6, **MARKED_BACKWARD),
+    spec_of("marked_sgd_step", marked.marked_backward_weight,
+          _marked_backward(0, -0.1, accumulate=True), 0.6, **MARKED_BACKWARD),
+    spec_of("marked_sgd_step_shifted", marked.marked_backward_weight,
+          _marked_backward(0.4, -0.1, accumulate=True), 0.6, **MARKED_BACKWARD),
     spec_of("csr_nonzeros", sparse.csr_nonzeros, _csr(ordered=True), 1, **ROWS),
     spec_of("csr_nonzeros_unordered", sparse.csr_nonzeros, _csr(ordered=False), 1, **ROWS),
-    spec_of("sparse_linear", sparse.sparse_linear, _forward(0, relu=False, copied=False), 0.4, **FORWARD),
-    spec_of("sparse_linear_relu", sparse.sparse_linear, _forward(0, relu=True, copied=False), 0.4, **FORWARD),
-    spec_of("sparse_linear_shifted", sparse.sparse_linear, _forward(0.4, relu=True, copied=False), 0.4, **FORWARD),
-    spec_of("sparse_linear_copied", sparse.sparse_linear, _forward(0, relu=False, copied=True), 0.4, **FORWARD),
-    spec_of("sparse_linear_copied_shifted", sparse.sparse_linear,
-          _forward(0.4, relu=True, copied=True), 0.4, **FORWARD),
+    spec_of("sparse_linear", sparse.sparse_linear, _forward(0, relu=False), 0.4, **FORWARD),
+    spec_of("sparse_linear_relu", sparse.sparse_linear, _forward(0, relu=True), 0.4, **FORWARD),
+    spec_of("sparse_linear_shifted", sparse.sparse_linear, _forward(0.4, relu=True), 0.4, **FORWARD),
     spec_of("sparse_backward_weight", sparse.sparse_backward_weight,
-          _backward(0, 1, accumulate=False, copied=False), 0.4, **BACKWARD),
+          _backward(0, 1, accumulate=False), 0.4, **BACKWARD),
     spec_of("sparse_sgd_step", sparse.sparse_backward_weight,
-          _backward(0, -0.1, accumulate=True, copied=False), 0.4, **BACKWARD),
+          _backward(0, -0.1, accumulate=True), 0.4, **BACKWARD),
     spec_of("sparse_sgd_step_shifted", sparse.sparse_backward_weight,
-          _backward(0.4, -0.1, accumulate=True, copied=False), 0.4, **BACKWARD),
-    spec_of("sparse_backward_weight_copied", sparse.sparse_backward_weight,
-          _backward(0.4, 1, accumulate=False, copied=True), 0.4, **BACKWARD),
-    spec_of("sparse_sgd_step_copied", sparse.sparse_backward_weight,
-          _backward(0, -0.1, accumulate=True, copied=True), 0.4, **BACKWARD),
+          _backward(0.4, -0.1, accumulate=True), 0.4, **BACKWARD),
 ]
 # fmt: on

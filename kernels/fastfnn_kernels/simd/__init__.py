@@ -15,6 +15,7 @@ from fastfnn_kernels.simd.convolution import (
     correlate_wide_tile,
     move_row,
 )
+from fastfnn_kernels.simd.marked import MARKED_ROWS, WIDEST_MARKED, multiply_marked, words_with
 from fastfnn_kernels.simd.memory import (
     array_at,
     atomic_add,
@@ -34,8 +35,10 @@ from fastfnn_kernels.simd.sparse import WIDEST_STRIP, WORD_BITS, add_rows, add_t
 from fastfnn_kernels.simd.tile import copy_vector, multiply_tile, transpose_block
 
 __all__ = [
+    "MARKED_ROWS",
     "VECTOR_BYTES",
     "VECTOR_REGISTERS",
+    "WIDEST_MARKED",
     "WIDEST_STRIP",
     "WORD_BITS",
     "add_rows",
@@ -58,6 +61,7 @@ __all__ = [
     "lowest_bit",
     "make_softmax_rows",
     "move_row",
+    "multiply_marked",
     "multiply_tile",
     "pool_row_2x2",
     "prefetch",
@@ -66,5 +70,6 @@ __all__ = [
     "stack_array",
     "transpose_block",
     "word",
+    "words_with",
     "yield_thread",
 ]
