@@ -31,8 +31,8 @@ Inputs = ArrayLike | CSR
 
 #: Nanoseconds of one thread's work a step below which a second thread does not pay for the step's three barriers.
 WORK_WORTH_BARRIERS = 30_000.0
-#: The same for a single call, which starts its threads and ends them.
-WORK_WORTH_TEAM = 1_000_000.0
+#: The same for a single call, which wakes its threads and waits for their last words.
+WORK_WORTH_TEAM = 150_000.0
 
 
 class Evaluation(NamedTuple):

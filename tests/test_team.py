@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ needs_jit = pytest.mark.skipif(not _config.JIT, reason="without the JIT there is
 
 
 def threads_of_teams() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("fastfnn-")]
+    return [thread for thread in threading.enumerate() if thread.name == "fastfnn"]
 
 
 # Shares ---------------------------------------------------------------------------------------------------------------
@@ -90,14 +92,69 @@ def test_every_thread_gets_the_launch_with_its_number(size: int) -> None:
             seen.clear()
 
 
-@needs_jit
-def test_no_thread_is_left_after_the_block() -> None:
-    with Team(3):
-        assert len(threads_of_teams()) == 3
+@pytest.fixture(autouse=True)
+def no_idle_threads() -> Iterator[None]:
+    """Every test begins without threads that wait for a team, and leaves none that a team has lost."""
+    end_idle_threads()
+    yield
+    end_idle_threads()
     assert not threads_of_teams()
+
+
+def end_idle_threads() -> None:
+    while team._idle:
+        worker = team._idle.pop()
+        worker.inbox.put(None)
+        worker.thread.join()
+
+
+@needs_jit
+def test_the_threads_of_a_team_wait_for_the_next() -> None:
+    with Team(3):
+        first = threads_of_teams()
+        assert len(first) == 3
+    assert threads_of_teams() == first
+    with Team(2) as one, Team(2) as other:  # one of them is new
+        assert len(threads_of_teams()) == 4
+        one.run(lambda tid, size: None)
+        other.run(lambda tid, size: None)
+    assert len(team._idle) == 4
+
+
+@needs_jit
+def test_threads_that_nobody_wants_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(team, "IDLE_SECONDS", 0.01)
+    with Team(2) as crew:
+        time.sleep(0.1)  # far longer than they would wait
+        assert len(threads_of_teams()) == 2
+        seen: list[int] = []
+        crew.run(lambda tid, size: seen.append(tid))
+        assert sorted(seen) == [0, 1]
+    for thread in threads_of_teams():
+        thread.join(timeout=60)
+    assert not threads_of_teams()
+    assert not team._idle
+
+
+@needs_jit
+def test_after_an_error_no_thread_is_left() -> None:
     with pytest.raises(ZeroDivisionError), Team(3):
         raise ZeroDivisionError
     assert not threads_of_teams()
+
+
+@needs_jit
+def test_a_waiting_thread_keeps_nothing_alive() -> None:
+    with Team(2) as crew:
+        x = np.zeros(3)
+        gone = weakref.ref(x)
+        crew.run(lambda x, tid, size: None, x)
+    del x
+    for _ in range(1000):  # the threads may be about to forget it
+        if gone() is None:
+            break
+        time.sleep(0.01)
+    assert gone() is None
 
 
 def test_a_team_of_one_starts_no_thread_and_runs_in_the_caller() -> None:
@@ -123,7 +180,6 @@ def test_an_error_in_any_thread_reaches_the_caller_and_the_team_goes_on(failing:
             out[:] = np.nan
             relu(out, x, team=crew)
             np.testing.assert_array_equal(out, np.maximum(x, 0))
-    assert not threads_of_teams()
 
 
 @needs_jit
@@ -172,7 +228,7 @@ def test_several_python_threads_may_each_have_a_team() -> None:
     for caller in callers:
         caller.join()
     assert results == [True] * 400
-    assert not threads_of_teams()
+    assert len(team._idle) == len(threads_of_teams()) <= 8
 
 
 @_config.helper
@@ -211,10 +267,16 @@ def works(team):
     return np.array_equal(out, np.maximum(x, 0))
 
 
-with Team(2) as team:
-    assert team.size == 2 and works(team)
+if IDLE:
+    with Team(2) as team:
+        assert works(team)
     child = os.fork()
-    right = works(team)
+    right = True
+else:
+    with Team(2) as team:
+        assert team.size == 2 and works(team)
+        child = os.fork()
+        right = works(team)
 if child == 0:
     with Team(2) as own:  # and it may have a team of its own
         right = right and own.size == 2 and works(own)
@@ -226,6 +288,7 @@ print(right, os.waitstatus_to_exitcode(status))
 
 @needs_jit
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_child_forked_inside_the_block_works_alone_and_leaves_it() -> None:
-    done = run_python(FORK)
+@pytest.mark.parametrize("idle", [False, True])
+def test_a_child_forked_while_threads_work_or_wait_has_none_of_them(idle: bool) -> None:
+    done = run_python(FORK.replace("IDLE", repr(idle)))
     assert done.stdout.split() == ["True", "0"], done.stderr

@@ -244,7 +244,7 @@ def test_an_error_in_a_callback_reaches_the_caller_and_leaves_no_thread():
     before = threading.active_count()
     with pytest.raises(RuntimeError, match="mine"):
         fit(network(ff.ReLU()), callbacks=[fail], n_threads=2)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_divergence_stops_with_the_parameters_of_the_last_good_epoch():
@@ -339,14 +339,14 @@ def test_threads_may_train_different_networks_at_once():
         fit(model, epochs=3, n_threads=2, batch_size=8)
         return model.parameters.tobytes()
 
-    alone = [train(seed) for seed in range(4)]
+    alone = [train(seed) for seed in range(8)]
     together: dict[int, bytes] = {}
-    threads = [threading.Thread(target=lambda s=s: together.__setitem__(s, train(s))) for s in range(4)]
+    threads = [threading.Thread(target=lambda s=s: together.__setitem__(s, train(s))) for s in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [together[seed] for seed in range(4)] == alone
+    assert [together[seed] for seed in range(8)] == alone
 
 
 @pytest.mark.skipif(not _config.JIT, reason="without the JIT a batch goes through as a whole")

@@ -36,7 +36,7 @@ from fastfnn_kernels.team import share
 __all__ = ["mark_nonzeros", "marked_backward_weight", "marked_linear", "marks_for", "scratch_for"]
 
 #: Columns of a share of the weight's gradient: their rows stay in the first-level cache while batches go by.
-GRAIN = 16
+GRAIN = 32
 
 
 def marks_for(rows: int, width: int) -> NDArray[np.int64]:

@@ -1,15 +1,16 @@
 """The SPMD team: n threads run one kernel, each on its share of what the kernel writes.
 
 No threading layer of numba's is used: they abort on concurrent callers, die after a fork, or cost more than a
-small network's whole step. A team is plain Python threads around `nogil` kernels; it lives inside one `with` block,
-so nothing survives a call that a fork or a second caller could trip over.
+small network's whole step. A team is plain Python threads around `nogil` kernels; they are its own for one `with`
+block, so that no second caller can trip over them. In between they wait for the next team, a few seconds at most; a
+forked child forgets them.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any
 
@@ -57,11 +58,62 @@ def barrier(state: NDArray[np.int64], n_threads: int) -> None:
 class _Job:
     """One kernel launch. Workers start together, once every one of them has the job, or not at all."""
 
-    def __init__(self, function: Any, args: tuple[Any, ...]) -> None:
-        self.function, self.args = function, args
+    def __init__(self, function: Any, args: tuple[Any, ...], size: int) -> None:
+        self.function, self.args, self.size = function, args, size
         self.results: SimpleQueue[BaseException | None] = SimpleQueue()
         self.gate = threading.Event()
         self.cancelled = False
+
+    def work(self, tid: int) -> None:
+        """Do the part of thread `tid`."""
+        self.gate.wait()
+        error = None
+        try:
+            if not self.cancelled:
+                self.function(*self.args, tid, self.size)
+        except BaseException as raised:
+            error = raised
+        self.results.put(error)
+
+
+class _Worker:
+    """A thread that does the jobs that come to its inbox. It belongs to one team, or waits in `_idle` for the next."""
+
+    def __init__(self) -> None:
+        self.inbox: SimpleQueue[tuple[_Job, int] | None] = SimpleQueue()
+        self.thread = threading.Thread(target=self._work, name="fastfnn", daemon=True)
+        self.thread.start()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                order = self.inbox.get(timeout=IDLE_SECONDS)
+            except Empty:
+                try:
+                    _idle.remove(self)
+                except ValueError:  # it is at work, or a team has just taken it
+                    continue
+                return
+            if order is None:
+                return
+            job, tid = order
+            job.work(tid)
+            del order, job  # a waiting thread keeps nobody's arrays alive
+
+
+#: Seconds after which a thread that no team wants ends.
+IDLE_SECONDS = 10.0
+# Starting a thread takes a hundred microseconds, so those of a team that has left wait for another.
+_idle: list[_Worker] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)  # a child has none of its parent's threads
+
+
+def _take_worker() -> _Worker:
+    try:
+        return _idle.pop()
+    except IndexError:
+        return _Worker()
 
 
 class Team:
@@ -80,19 +132,14 @@ class Team:
     def __init__(self, size: int = 1) -> None:
         self.size = size if JIT else 1
         self._process = os.getpid()
-        self._inboxes: list[SimpleQueue[_Job | None]] = []
-        self._threads: list[threading.Thread] = []
+        self._workers: list[_Worker] = []
 
     def __enter__(self) -> Team:
         if self.size == 1:
             return self
         try:
-            for tid in range(self.size):
-                inbox: SimpleQueue[_Job | None] = SimpleQueue()
-                thread = threading.Thread(target=self._work, args=(tid, inbox), name=f"fastfnn-{tid}", daemon=True)
-                thread.start()
-                self._inboxes.append(inbox)
-                self._threads.append(thread)
+            while len(self._workers) < self.size:
+                self._workers.append(_take_worker())
         except RuntimeError:  # the system refuses another thread: one will do
             self._stop()
             self.size = 1
@@ -101,42 +148,36 @@ class Team:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop()
+        if kind is None and os.getpid() == self._process:
+            _idle.extend(self._workers)
+            self._workers = []
+        else:  # some may still be at work
+            self._stop()
 
     def run(self, function: Any, *args: Any) -> None:
         """Call ``function(*args, tid, size)`` on every thread and wait for all of them."""
         if self.size == 1 or os.getpid() != self._process:  # a forked child has none of the threads
             function(*args, 0, 1)
             return
-        job = _Job(function, args)
+        job = _Job(function, args, self.size)
         try:
-            for inbox in self._inboxes:
-                inbox.put(job)
+            for tid, worker in enumerate(self._workers):
+                worker.inbox.put((job, tid))
         except BaseException:
             job.cancelled = True
             raise
         finally:
             job.gate.set()
-        errors = [job.results.get() for _ in self._inboxes]
+        errors = [job.results.get() for _ in self._workers]
         for error in errors:
             if error is not None:
                 raise error
 
-    def _work(self, tid: int, inbox: SimpleQueue[_Job | None]) -> None:
-        while (job := inbox.get()) is not None:
-            job.gate.wait()
-            error = None
-            try:
-                if not job.cancelled:
-                    job.function(*job.args, tid, self.size)
-            except BaseException as raised:
-                error = raised
-            job.results.put(error)
-
     def _stop(self) -> None:
+        """End the threads, which may be at work, and wait for that."""
         if os.getpid() == self._process:
-            for inbox in self._inboxes:
-                inbox.put(None)
-            for thread in self._threads:
-                thread.join()
-        self._inboxes, self._threads = [], []
+            for worker in self._workers:
+                worker.inbox.put(None)
+            for worker in self._workers:
+                worker.thread.join()
+        self._workers = []
