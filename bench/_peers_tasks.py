@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from contenders.common import Task
-from contenders.networks import BLOCKS, CNN, CONV, LENET, MLP, block_name
+from contenders.common import ADAM, SGD, Task
+from contenders.networks import BLOCKS, CNN, CONV, LENET, MLP, TANH_MLP, block_name
 
 #: Kinds of tasks, as titles end.
 KINDS = {
@@ -25,6 +25,10 @@ def _mlp(quick: bool) -> list[Task]:
     ]
 
 
+def _tanh(quick: bool) -> list[Task]:
+    return [Task("step", TANH_MLP, 10_000, ADAM)]
+
+
 def _conv(quick: bool) -> list[Task]:
     names = [block_name(*block) for block in (BLOCKS[1:2] if quick else BLOCKS)]
     tasks = [Task(kind, name, 64) for kind in ("forward", "gradients") for name in names]
@@ -43,7 +47,7 @@ def _cnn(quick: bool) -> list[Task]:
     return [] if quick else [Task("step", CNN, 64)]
 
 
-GROUPS = {"mlp": _mlp, "conv": _conv, "lenet": _lenet, "cnn": _cnn}
+GROUPS = {"mlp": _mlp, "tanh": _tanh, "conv": _conv, "lenet": _lenet, "cnn": _cnn}
 
 
 def tasks(groups: list[str], quick: bool, rows: int) -> list[Task]:
@@ -54,11 +58,14 @@ def tasks(groups: list[str], quick: bool, rows: int) -> list[Task]:
 
 def title(task: Task) -> str:
     """What it is, without the number of rows."""
-    return f"{task.network}, {KINDS[task.kind]}" if task.network else KINDS[task.kind]
+    how = f" with {task.optimizer}" if task.optimizer != SGD else ""
+    return f"{task.network}, {KINDS[task.kind]}{how}" if task.network else KINDS[task.kind]
 
 
 def effort(task: Task, rows: int) -> tuple[int, int]:
     """Calls before the check, and the most calls that a sample may have: a run of steps is one epoch at most."""
+    if task.kind == "step" and not task.description.of_digits:
+        return 200, 10**6  # all its rows in each of many small steps, or a wrong update would not show
     if task.kind == "step" and task.batch < rows:
         return min(60, rows // task.batch), rows // task.batch
     return 2, 10**6

@@ -12,8 +12,10 @@ Importing it does not import numba; the first computation does.
 """
 
 from fastfnn import data, errors, functional, initializers, models
+from fastfnn.callbacks import EpochEnd, EverySteps, History, StepEnd
 from fastfnn.checkpoint import load, save
 from fastfnn.gradcheck import gradcheck
+from fastfnn.inference import Evaluation, evaluate, predict, predict_proba, predict_raw
 from fastfnn.layers import (
     AvgPool2d,
     BatchNorm1d,
@@ -39,17 +41,7 @@ from fastfnn.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, Loss, M
 from fastfnn.metrics import accuracy, confusion_matrix
 from fastfnn.model import Sequential
 from fastfnn.optim import SGD, Adam, Optimizer
-from fastfnn.training import (
-    EpochEnd,
-    Evaluation,
-    History,
-    evaluate,
-    fit,
-    predict,
-    predict_proba,
-    predict_raw,
-    train_step,
-)
+from fastfnn.training import fit, train_step
 from fastfnn.warmup import warmup
 
 __version__ = "0.1.0"
@@ -67,6 +59,7 @@ __all__ = [
     "Dropout",
     "EpochEnd",
     "Evaluation",
+    "EverySteps",
     "Flatten",
     "GlobalAvgPool2d",
     "History",
@@ -86,6 +79,7 @@ __all__ = [
     "Sequential",
     "Sigmoid",
     "Softmax",
+    "StepEnd",
     "Tanh",
     "accuracy",
     "confusion_matrix",

@@ -51,6 +51,11 @@ def uncompiled(model: Sequential, loss: Loss | None = None, optimizer: Optimizer
     return found
 
 
+def is_compiled(model: Sequential, loss: Loss | None = None, optimizer: Optimizer | None = None) -> bool:
+    """Whether a `Program` can be made."""
+    return kernels.team.JIT and not uncompiled(model, loss, optimizer)
+
+
 class Program:
     """A model, a loss and an optimizer as tables. Without an optimizer it evaluates, without a loss it predicts.
 
@@ -151,6 +156,7 @@ class Program:
         optimizer: Optimizer | None,
         order: Array | None,
         batch_size: int,
+        pause: int,
     ) -> Iterator[Sums]:
         """Go through the data once, slice by slice: see the function `run`."""
         rows, result, made = len(x), self._result, 0
@@ -167,6 +173,8 @@ class Program:
         slice_pieces = max(1, int(SLICE_SECONDS * 1e9 / self._nanoseconds))
         while begin < end:
             stop, began = min(end, begin + slice_pieces), time.perf_counter()
+            if pause:
+                stop = min(stop, (begin // (pause * pieces) + 1) * pause * pieces)
             sizes = rows, batch_size, self.chunk, begin, stop, optimizer is not None, made
             JOB.pack_into(self._job.data, 0, *sizes, *addresses)
             if team.size == 1:
@@ -210,6 +218,7 @@ def run(
     optimizer: Optimizer | None = None,
     order: Array | None = None,
     batch_size: int | None = None,
+    pause: int = 0,
     keep_gradients: bool = False,
 ) -> Iterator[Sums]:
     """Go through the data once: with an optimizer train, with a loss evaluate, with neither predict.
@@ -225,6 +234,8 @@ def run(
         Of the rows, in training.
     batch_size : int, optional
         All rows by default.
+    pause : int
+        Yield whenever so many steps of the epoch are done, too; 0: only slice by slice.
     keep_gradients : bool
         The model's gradients are to be there after a step; else plain SGD subtracts them as they are made.
 
@@ -246,7 +257,7 @@ def run(
         waiting = _waiting.setdefault(model, [])
     kept = _taken(waiting, key)
     program = kept or Program(key, model, x, y, loss, optimizer, rows, team.size, keep_gradients, sparse)
-    yield from program.run(team, x, y, out, optimizer, order, batch_size)
+    yield from program.run(team, x, y, out, optimizer, order, batch_size, pause)
     # Not after an error or an interrupt: threads may still be at work on it.
     waiting.append(program)
     if kept is None:

@@ -47,9 +47,10 @@ def run(
     optimizer: Optimizer,
     order: Array | None = None,
     batch_size: int | None = None,
+    pause: int = 0,
     keep_gradients: bool = True,
 ) -> Iterator[Sums]:
-    """Train on all rows once: arguments and what it yields as `compiled.run` has them."""
+    """Train on all rows once: arguments and what it yields as `compiled.run` has them, but it does after each step."""
     batch_size = batch_size or len(x)
     model.gather_parameters()
     total, correct = 0.0, 0

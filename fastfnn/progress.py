@@ -76,10 +76,6 @@ class Progress:
             self._next = now + self.INTERVAL
             self._show(epoch, values)
 
-    def due(self) -> bool:
-        """Whether the bar would be refreshed now: what it shows need not be worked out otherwise."""
-        return self._bar is not None and time.monotonic() >= self._next
-
     def end_epoch(self, epoch: int, seconds: float, values: dict[str, float]) -> None:
         """`epoch` (from 1) is done."""
         if self._bar is not None:

@@ -15,7 +15,7 @@ from fastfnn.errors import InvalidTypeError, InvalidValueError
 Array = NDArray[Any]
 
 #: Rows that are looked at to tell how many elements are zero; with fewer there is nothing to win by looking.
-SAMPLE_ROWS, LEAST_ROWS = 32, 64
+SAMPLE_ROWS, LEAST_ROWS = 32, 128
 #: Elements that are looked at to tell which value is the most frequent.
 SAMPLE_ELEMENTS = 63
 #: Share of nonzeros below which a list of them is shorter to walk than a row and its marks.

@@ -9,9 +9,10 @@ import numpy as np
 import fastfnn_kernels as kernels
 from fastfnn import _checks as check
 from fastfnn import models
+from fastfnn.inference import evaluate, predict_proba
 from fastfnn.losses import CrossEntropyLoss
 from fastfnn.optim import SGD, Adam
-from fastfnn.training import evaluate, fit, predict_proba, train_step
+from fastfnn.training import fit, train_step
 
 
 def warmup(dtypes: tuple[str, ...] = ("float32",), model: str | None = None) -> float:

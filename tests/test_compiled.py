@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastfnn as ff
-from fastfnn import compiled, eager, lowering, training
+from fastfnn import compiled, eager, lowering
 from fastfnn_kernels import _config
 
 RNG = np.random.default_rng(47)
@@ -75,7 +75,7 @@ def use(model, x, y, loss, optimizer, batch_size, n_threads=1):
 
 def layer_by_layer(*args):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_is_compiled", lambda *args: False)
+        patch.setattr(compiled, "is_compiled", lambda *args: False)
         return use(*args)
 
 

@@ -21,6 +21,8 @@ RUNGS = [
     {"cli", "_cli_data", "_cli_info", "_cli_models"},
     {"warmup"},
     {"training"},
+    {"inference"},
+    {"_arguments", "callbacks"},
     {"compiled", "eager"},
     {"lowering"},
     {"steps"},

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastfnn as ff
-from fastfnn import lowering
+from fastfnn import compiled, lowering
 from fastfnn.errors import InvalidTypeError, InvalidValueError, NonFiniteLossError
 from fastfnn_kernels import _config
 
@@ -235,6 +235,49 @@ def test_callbacks_see_each_epoch_and_may_stop():
     model = network(ff.ReLU())
     assert fit(model, epochs=5, callbacks=[watch]).epochs == 2
     assert seen == [(1, 1, True), (2, 2, True)]
+
+
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_callbacks_within_epochs_see_every_nth_step_and_change_nothing(is_compiled, monkeypatch):
+    if not is_compiled:
+        monkeypatch.setattr(compiled, "is_compiled", lambda *args: False)
+    plain, watched, seen, more = network(ff.ReLU()), network(ff.ReLU()), [], []
+    steps = 6  # of which the last is short
+    options = {"epochs": 2, "batch_size": 10}
+
+    def watch(end):
+        seen.append((end.epoch, end.step, end.loss, end.accuracy))
+        assert end.model is watched
+        assert end.optimizer.steps == end.step + (end.epoch - 1) * steps
+
+    expected = fit(plain, **options)
+    callbacks = [ff.EverySteps(2, watch), ff.EverySteps(3, lambda end: more.append(end.step)), lambda end: None]
+    history = fit(watched, callbacks=callbacks, **options)
+    assert [call[:2] for call in seen] == [(epoch, step) for epoch in (1, 2) for step in (2, 4, 6)]
+    assert more == [3, 6, 3, 6]
+    np.testing.assert_array_equal(watched.parameters, plain.parameters)
+    assert history.loss == expected.loss
+    assert seen[-1][2:] == (history.loss[-1], history.accuracy[-1])
+    assert len({call[2] for call in seen}) == 6
+
+
+def test_a_callback_within_an_epoch_may_stop():
+    by_hand, stopped, ends = network(ff.ReLU()), network(ff.ReLU()), []
+    stop = ff.EverySteps(3, lambda end: end.step == 3)
+    history = fit(stopped, epochs=3, batch_size=8, shuffle=False, callbacks=[stop, ends.append])
+    assert (history.epochs, len(ends)) == (1, 1)
+    optimizer = ff.SGD(0.1)
+    for start in (0, 8, 16):
+        rows = slice(start, start + 8)
+        ff.train_step(by_hand, X[rows], Y[rows], loss=ff.CrossEntropyLoss(), optimizer=optimizer)
+    np.testing.assert_allclose(stopped.parameters, by_hand.parameters, rtol=1e-12)
+
+
+def test_every_steps_wants_a_number_and_a_callable():
+    with pytest.raises(InvalidValueError, match="steps is 0"):
+        ff.EverySteps(0, print)
+    with pytest.raises(InvalidTypeError, match="callback is 3; expected a callable"):
+        ff.EverySteps(3, 3)
 
 
 def test_an_error_in_a_callback_reaches_the_caller_and_leaves_no_thread():

@@ -18,6 +18,10 @@ from contenders.networks import CLASSES, SEED, Array, Network
 MEAN, STD = 0.1307, 0.3081
 CHECKED_ROWS, CHECKED_IMAGES = 2000, 500  # whose loss is the check of a training: convolutions cost more
 
+#: Optimizers; Adam has the usual settings, which all libraries have by default.
+SGD, ADAM = "SGD", "Adam"
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+
 #: Kinds of tasks that are a network's forward pass.
 INFERENCE = ("inference", "forward")
 
@@ -34,6 +38,7 @@ class Task(NamedTuple):
     kind: str
     network: str  # a name in `networks.NETWORKS`; for ``loss`` it is not used
     batch: int
+    optimizer: str = SGD  # of a ``step``
 
     @property
     def description(self) -> Network:
@@ -94,12 +99,27 @@ def first_weights(task: Task) -> list[Array]:
 
 
 def learning_rate(task: Task) -> float:
-    """0.1, and less for small batches, where 0.1 diverges on normalised images.
+    """Adam's 0.001; for SGD 0.1, and less for small batches, where 0.1 diverges on normalised images.
 
     With convolutions it is 0.05: at 0.1 the first steps of LeNet-5 are so unstable that two orders of summation in
     float32 end in losses that differ by 3 %, at 0.05 by less than 0.2 %.
     """
+    if task.optimizer == ADAM:
+        return 1e-3
     return (0.05 if task.description.of_images else 0.1) * min(1.0, task.batch / 64)
+
+
+def training_set(task: Task, data: Data) -> tuple[Array, Array]:
+    """Rows in the shape that the network takes, and labels.
+
+    A network that does not take MNIST's images gets one batch of random rows, labelled by a network of its own kind
+    with other weights: there is something to learn, and the loss falls.
+    """
+    network = task.description
+    if network.of_digits:
+        return data.samples(network), data.y
+    x = _random(task.batch, *network.shape)
+    return x, networks.forward(network, networks.first_weights(network, SEED + 1), x).argmax(axis=1)
 
 
 def order(rows: int) -> Array:
@@ -109,10 +129,9 @@ def order(rows: int) -> Array:
 
 def inputs(task: Task, data: Data) -> Array:
     """The rows of a task without training: of the data where the network takes images, else random numbers."""
-    shape = task.description.shape
-    if np.prod(shape) == data.x[0].size:
+    if task.description.of_digits:
         return data.samples(task.description)[: task.batch].copy()
-    return _random(task.batch, *shape)
+    return _random(task.batch, *task.description.shape)
 
 
 def output_gradient(task: Task) -> Array:
@@ -133,11 +152,37 @@ def random_logits(rows: int) -> tuple[Array, Array]:
     return logits.astype(np.float32), rng.integers(0, CLASSES, rows)
 
 
+def first_state(task: Task, parameters: Any, zeros: Any, count: Any) -> tuple[Any, ...]:
+    """What `update` takes and gives back: parameters and, for Adam, its two averages and the number of updates.
+
+    Written for any library's arrays: `zeros` makes an array like another, `count` is its number 0.
+    """
+    if task.optimizer == SGD:
+        return (tuple(parameters),)
+    return tuple(parameters), tuple(map(zeros, parameters)), tuple(map(zeros, parameters)), count
+
+
+def update(task: Task, state: tuple[Any, ...], gradients: Any) -> tuple[Any, ...]:
+    """The state after one update, by any library's arithmetic: for libraries that compile the whole step."""
+    lr = learning_rate(task)
+    if task.optimizer == SGD:
+        return (tuple(p - lr * g for p, g in zip(state[0], gradients, strict=True)),)
+    parameters, means, squares, count = state
+    beta1, beta2 = BETAS
+    means = tuple(beta1 * m + (1 - beta1) * g for m, g in zip(means, gradients, strict=True))
+    squares = tuple(beta2 * s + (1 - beta2) * g * g for s, g in zip(squares, gradients, strict=True))
+    count = count + 1
+    rate, root = lr / (1 - beta1**count), (1 - beta2**count) ** 0.5
+    changes = (rate * m / (s**0.5 / root + EPSILON) for m, s in zip(means, squares, strict=True))
+    return tuple(p - change for p, change in zip(parameters, changes, strict=True)), means, squares, count
+
+
 def loss_after(task: Task, weights: list[Array], data: Data) -> dict[str, float]:
     """The check of a training: the mean loss on the first rows, in float64 NumPy whoever trained the weights."""
     network = task.description
     rows = CHECKED_IMAGES if network.of_images else CHECKED_ROWS
-    logits, y = networks.forward(network, weights, data.samples(network)[:rows]), data.y[:rows]
+    x, y = (array[:rows] for array in training_set(task, data))
+    logits = networks.forward(network, weights, x)
     shifted = logits - logits.max(axis=1, keepdims=True)
     losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(y)), y]
     return {"loss": float(losses.mean())}

@@ -34,7 +34,7 @@ class Conv(NamedTuple):
 
 
 #: Layers without parameters; the pooling is 2×2.
-RELU, POOL, FLATTEN = "ReLU", "max-pool", "flatten"
+RELU, TANH, POOL, FLATTEN = "ReLU", "tanh", "max-pool", "flatten"
 
 
 class Network(NamedTuple):
@@ -47,6 +47,11 @@ class Network(NamedTuple):
     def of_images(self) -> bool:
         """Whether samples are (channels, height, width)."""
         return len(self.shape) == 3
+
+    @property
+    def of_digits(self) -> bool:
+        """Whether samples are MNIST's, flat or not."""
+        return np.prod(self.shape) == 784
 
     def multiplications(self) -> list[int]:
         """Of one sample, for each layer with weights."""
@@ -64,6 +69,7 @@ class Network(NamedTuple):
 
 BLOCKS = ((1, 28, 8), (8, 14, 16), (16, 28, 32), (32, 14, 64))  # channels in, side, channels out
 MLP, LENET, CNN, CONV = "784-100-10", "LeNet-5", "small CNN", "conv 32×14×14 → 64"
+TANH_MLP = "4-32-16-4 tanh"
 
 
 def block_name(c_in: int, side: int, c_out: int) -> str:
@@ -73,6 +79,7 @@ def block_name(c_in: int, side: int, c_out: int) -> str:
 
 NETWORKS = {
     MLP: Network((784,), (Linear(784, 100), RELU, Linear(100, CLASSES))),
+    TANH_MLP: Network((4,), (Linear(4, 32), TANH, Linear(32, 16), TANH, Linear(16, 4))),
     LENET: Network(
         (1, 28, 28),
         (
@@ -92,9 +99,9 @@ NETWORKS = {
 }
 
 
-def first_weights(network: Network) -> list[Array]:
+def first_weights(network: Network, seed: int = SEED) -> list[Array]:
     """Weight and bias of each layer that has them: He's, drawn once for all contenders."""
-    rng, arrays = np.random.default_rng(SEED), []
+    rng, arrays = np.random.default_rng(seed), []
     for layer in network.layers:
         if isinstance(layer, Linear):
             shape, fan_in, outputs = (layer.n_in, layer.n_out), layer.n_in, layer.n_out
@@ -118,6 +125,8 @@ def forward(network: Network, weights: list[Array], x: Array) -> Array:
             x = _convolution(x, next(remaining), next(remaining), layer.padding)
         elif layer == RELU:
             x = np.maximum(x, 0)
+        elif layer == TANH:
+            x = np.tanh(x)
         elif layer == POOL:
             n, channels, height, width = x.shape
             x = x.reshape(n, channels, height // 2, 2, width // 2, 2).max((3, 5))

@@ -8,7 +8,7 @@ import numpy as np
 
 import fastfnn as ff
 from contenders import common
-from contenders.networks import FLATTEN, POOL, RELU, Conv, Linear
+from contenders.networks import FLATTEN, POOL, RELU, TANH, Conv, Linear
 from fastfnn_kernels import conv
 from fastfnn_kernels.softmax import softmax_cross_entropy
 from fastfnn_kernels.team import Team
@@ -18,7 +18,8 @@ Array = common.Array
 
 def variants(task: common.Task, n_threads: int, quick: bool) -> list[str]:
     if task.kind == "step":
-        return ["fit", "fit, uint8 images", "train_step", "fit, 1 thread", f"fit, {n_threads} threads"]
+        raw = ["fit, uint8 images"] if task.description.of_digits else []
+        return ["fit", *raw, "train_step", "fit, 1 thread", f"fit, {n_threads} threads"]
     if task.kind == "loss":
         return ["kernel", "CrossEntropyLoss"]
     if task.kind == "gradients":
@@ -32,7 +33,7 @@ def _network(task: common.Task, raw: bool = False) -> ff.Sequential:
     if raw:
         flat = [] if task.description.of_images else [ff.Flatten()]
         layers += [*flat, ff.Normalize(mean=common.MEAN, std=common.STD, scale=1 / 255)]
-    plain = {RELU: ff.ReLU, POOL: lambda: ff.MaxPool2d(2), FLATTEN: ff.Flatten}
+    plain = {RELU: ff.ReLU, TANH: ff.Tanh, POOL: lambda: ff.MaxPool2d(2), FLATTEN: ff.Flatten}
     for layer in task.description.layers:
         if isinstance(layer, Linear):
             layers.append(ff.Linear(layer.n_in, layer.n_out))
@@ -52,10 +53,14 @@ def _weights(model: ff.Sequential) -> list[Array]:
 
 class _Step:
     def __init__(self, task: common.Task, variant: str, data: common.Data, n_threads: int) -> None:
-        self.task, self.data, self.batch, self.full = task, data, task.batch, task.batch == len(data.x)
+        self.task, self.data, self.batch = task, data, task.batch
         raw = variant == "fit, uint8 images"
-        self.model, self.x = _network(task, raw), data.images if raw else data.samples(task.description)
-        self.loss, self.optimizer = ff.CrossEntropyLoss(), ff.SGD(lr=common.learning_rate(task))
+        self.x, self.y = common.training_set(task, data)
+        if raw:
+            self.x = data.images
+        self.full, self.model = task.batch == len(self.x), _network(task, raw)
+        optimizers = {common.SGD: ff.SGD, common.ADAM: ff.Adam}
+        self.loss, self.optimizer = ff.CrossEntropyLoss(), optimizers[task.optimizer](lr=common.learning_rate(task))
         self.by_hand = variant == "train_step"
         self.n_threads = {"fit, 1 thread": 1, f"fit, {n_threads} threads": n_threads}.get(variant)
 
@@ -67,7 +72,7 @@ class _Step:
         ff.fit(
             self.model,
             self.x[:rows],
-            self.data.y[:rows],
+            self.y[:rows],
             loss=self.loss,
             optimizer=self.optimizer,
             epochs=count if self.full else 1,
@@ -78,7 +83,7 @@ class _Step:
         )
 
     def _by_hand(self, count: int) -> None:
-        x, y, model, loss, optimizer = self.x, self.data.y, self.model, self.loss, self.optimizer
+        x, y, model, loss, optimizer = self.x, self.y, self.model, self.loss, self.optimizer
         if self.full:
             for _ in range(count):
                 ff.train_step(model, x, y, loss=loss, optimizer=optimizer)

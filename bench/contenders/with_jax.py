@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 
 from contenders import common
-from contenders.networks import POOL, RELU, Conv, Linear
+from contenders.networks import POOL, RELU, TANH, Conv, Linear
 
 CALLS, LOOP = "jit, a step a call", "jit, loop of steps"
 
@@ -85,6 +85,8 @@ def _outputs(task: common.Task, form: Form, parameters: Any, x: Any) -> Any:
             x = _convolution(x, next(remaining), next(remaining), layer.padding, form)
         elif layer == RELU:
             x = jnp.maximum(x, 0)
+        elif layer == TANH:
+            x = jnp.tanh(x)
         else:
             x = _max_pooling(x, form) if layer == POOL else form.plain_images(x).reshape(len(x), -1)
     return x
@@ -111,48 +113,49 @@ def _cross_entropy(logits: Any, y: Any) -> Any:
 
 class _Step:
     def __init__(self, task: common.Task, variant: str, data: common.Data) -> None:
-        self.task, self.full, self.data = task, task.batch == len(data.x), data
+        self.task, self.data = task, data
         self.way, self.form = _split(variant)
-        self.x = jnp.asarray(self.form.images(data.samples(task.description)))
-        self.y, self.parameters = jnp.asarray(data.y.astype(np.int32)), _parameters(task, self.form)
-        lr, full, batch, form = common.learning_rate(task), self.full, task.batch, self.form
+        x, y = common.training_set(task, data)
+        self.x, self.y = jnp.asarray(self.form.images(x)), jnp.asarray(y.astype(np.int32))
+        self.state = common.first_state(task, _parameters(task, self.form), jnp.zeros_like, jnp.zeros(()))
+        batch, form = task.batch, self.form
+        full = self.full = batch == len(x)
 
         def losses(parameters: Any, x: Any, y: Any) -> Any:
             return _cross_entropy(_outputs(task, form, parameters, x), y)
 
-        def update(parameters: Any, i: Any, x: Any, y: Any, order: Any) -> Any:
+        def update(state: Any, i: Any, x: Any, y: Any, order: Any) -> Any:
             if not full:
                 rows = lax.dynamic_slice(order, (i * batch,), (batch,))
                 x, y = x[rows], y[rows]
-            gradients = jax.grad(losses)(parameters, x, y)
-            return tuple(p - lr * g for p, g in zip(parameters, gradients, strict=True))
+            return common.update(task, state, jax.grad(losses)(state[0], x, y))
 
         @functools.partial(jax.jit, donate_argnums=(0, 1))
-        def step(parameters: Any, i: Any, x: Any, y: Any, order: Any) -> Any:
-            return update(parameters, i, x, y, order), i + 1
+        def step(state: Any, i: Any, x: Any, y: Any, order: Any) -> Any:
+            return update(state, i, x, y, order), i + 1
 
         @functools.partial(jax.jit, donate_argnums=0)
-        def loop(parameters: Any, count: Any, x: Any, y: Any, order: Any) -> Any:
-            return lax.fori_loop(0, count, lambda i, p: update(p, i, x, y, order), parameters)
+        def loop(state: Any, count: Any, x: Any, y: Any, order: Any) -> Any:
+            return lax.fori_loop(0, count, lambda i, s: update(s, i, x, y, order), state)
 
         self.step, self.loop = step, loop
 
     def run(self, count: int) -> None:
-        order = np.zeros(len(self.data.x), np.int32)  # of one length: another would be compiled for
+        order = np.zeros(len(self.x), np.int32)  # of one length: another would be compiled for
         if not self.full:
             order[: count * self.task.batch] = common.order(count * self.task.batch)
         order = jnp.asarray(order)
         if self.way == LOOP:
-            self.parameters = self.loop(self.parameters, count, self.x, self.y, order)
+            self.state = self.loop(self.state, count, self.x, self.y, order)
         else:
-            parameters, i = self.parameters, jnp.zeros((), jnp.int32)
+            state, i = self.state, jnp.zeros((), jnp.int32)
             for _ in range(count):
-                parameters, i = self.step(parameters, i, self.x, self.y, order)
-            self.parameters = parameters
-        jax.block_until_ready(self.parameters)
+                state, i = self.step(state, i, self.x, self.y, order)
+            self.state = state
+        jax.block_until_ready(self.state)
 
     def check(self) -> dict[str, float]:
-        weights = [self.form.plain_weight(np.asarray(array)) for array in self.parameters]
+        weights = [self.form.plain_weight(np.asarray(array)) for array in self.state[0]]
         return common.loss_after(self.task, weights, self.data)
 
 

@@ -15,13 +15,14 @@ import torch
 from torch.nn import functional
 
 from contenders import common
-from contenders.networks import FLATTEN, POOL, RELU, Conv, Linear
+from contenders.networks import FLATTEN, MLP, POOL, RELU, TANH, Conv, Linear
 
 foreach_add: Any = vars(torch)["_foreach_add_"]  # the foreach optimizers' own update
+#: How an optimizer works; its variants are named ``SGD``, ``SGD(foreach)`` and so on.
 OPTIMIZERS: dict[str, dict[str, bool]] = {
-    "SGD": {"foreach": False, "fused": False},
-    "SGD(foreach)": {"foreach": True},
-    "SGD(fused)": {"fused": True},
+    "": {"foreach": False, "fused": False},
+    "(foreach)": {"foreach": True},
+    "(fused)": {"fused": True},
 }
 EAGER, UPDATES, BY_HAND = "eager", "autograd.grad + foreach_add", "by hand"
 COMPILED, COMPILED_CPP = "compile, whole step", "compile, whole step, cpp_wrapper"
@@ -36,10 +37,12 @@ CHANNELS_LAST = ", channels_last"
 
 
 def variants(task: common.Task, n_threads: int, quick: bool) -> list[str]:
-    plain = [*OPTIMIZERS, UPDATES] if task.kind == "step" else [EAGER]
+    plain = [task.optimizer + how for how in OPTIMIZERS] if task.kind == "step" else [EAGER]
+    if task.kind == "step" and task.optimizer == common.SGD:
+        plain.append(UPDATES)
     compiled = [] if quick else [COMPILED]
     if task.kind == "loss" or not task.description.of_images:
-        by_hand = [BY_HAND] if task.kind == "step" else []
+        by_hand = [BY_HAND] if task.kind == "step" and task.network == MLP else []
         wrapped = [COMPILED_CPP] if task.kind == "step" and task.batch <= 64 and not quick else []
         return [*plain, *compiled, *by_hand, *wrapped]
     # Optimizers differ by microseconds in steps of milliseconds; compilers little, so they have the better layout only.
@@ -61,7 +64,7 @@ def _compile(function: Any, how: str) -> Any:
 
 def _module(task: common.Task, layout: torch.memory_format) -> torch.nn.Sequential:
     """The network with its first weights; PyTorch keeps linear ones as (out, in)."""
-    plain = {RELU: torch.nn.ReLU, POOL: lambda: torch.nn.MaxPool2d(2), FLATTEN: torch.nn.Flatten}
+    plain = {RELU: torch.nn.ReLU, TANH: torch.nn.Tanh, POOL: lambda: torch.nn.MaxPool2d(2), FLATTEN: torch.nn.Flatten}
     weights, layers = iter(map(torch.from_numpy, common.first_weights(task))), []
     for layer in task.description.layers:
         if isinstance(layer, Linear):
@@ -87,8 +90,9 @@ def _call(module: torch.nn.Module, parameters: list[torch.Tensor], x: torch.Tens
 Step = Callable[[torch.Tensor, torch.Tensor], Any]
 
 
-def _with_optimizer(module: torch.nn.Module, lr: float, **how: bool) -> Step:
-    optimizer = torch.optim.SGD(module.parameters(), lr=lr, **how)
+def _with_optimizer(module: torch.nn.Module, task: common.Task, **how: bool) -> Step:
+    made = {common.SGD: torch.optim.SGD, common.ADAM: torch.optim.Adam}[task.optimizer]
+    optimizer: Any = made(module.parameters(), lr=common.learning_rate(task), **how)
 
     def step(x: torch.Tensor, y: torch.Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -109,17 +113,19 @@ def _with_grad(module: torch.nn.Module, lr: float) -> Step:
     return step
 
 
-def _compiled(module: torch.nn.Module, parameters: list[torch.Tensor], lr: float, how: str) -> Step:
+def _compiled(module: torch.nn.Module, parameters: list[torch.Tensor], task: common.Task, how: str) -> Step:
     """New parameters come out: updating them in place inside the compiled step gave NaN (PyTorch 2.13, on a CPU)."""
     gradient = torch.func.grad(lambda p, x, y: functional.cross_entropy(_call(module, p, x), y))
 
-    def update(old: list[torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> list[torch.Tensor]:
-        return [parameter - lr * change for parameter, change in zip(old, gradient(old, x, y), strict=True)]
+    def update(state: tuple[Any, ...], x: torch.Tensor, y: torch.Tensor) -> tuple[Any, ...]:
+        return common.update(task, state, gradient(state[0], x, y))
 
-    compiled = _compile(update, how)
+    compiled, state = _compile(update, how), common.first_state(task, parameters, torch.zeros_like, torch.zeros(()))
 
     def step(x: torch.Tensor, y: torch.Tensor) -> None:
-        parameters[:] = compiled(parameters, x, y)
+        nonlocal state
+        state = compiled(state, x, y)
+        parameters[:] = state[0]
 
     return step
 
@@ -143,19 +149,19 @@ def _by_hand(parameters: list[torch.Tensor], lr: float) -> Step:
 
 class _Training:
     def __init__(self, task: common.Task, how: str, layout: torch.memory_format, data: common.Data) -> None:
-        self.task, self.data, self.full = task, data, task.batch == len(data.x)
-        x = torch.from_numpy(data.samples(task.description))
-        self.x, self.y = x.to(memory_format=layout), torch.from_numpy(data.y)
+        self.task, self.data = task, data
+        x, y = map(torch.from_numpy, common.training_set(task, data))
+        self.x, self.y, self.full = x.to(memory_format=layout), y, task.batch == len(x)
         module, lr = _module(task, layout), common.learning_rate(task)
         self.parameters = [parameter.detach() for parameter in module.parameters()]  # the same memory
-        if how in OPTIMIZERS:
-            self.step = _with_optimizer(module, lr, **OPTIMIZERS[how])
+        if how.startswith(task.optimizer):
+            self.step = _with_optimizer(module, task, **OPTIMIZERS[how.removeprefix(task.optimizer)])
         elif how == UPDATES:
             self.step = _with_grad(module, lr)
         elif how == BY_HAND:
             self.step = _by_hand(self.parameters, lr)
         else:
-            self.step = _compiled(module, self.parameters, lr, how)
+            self.step = _compiled(module, self.parameters, task, how)
 
     def run(self, count: int) -> None:
         if self.full:
