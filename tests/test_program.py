@@ -2,6 +2,7 @@
 
 import _thread
 import os
+import platform
 import threading
 
 import numpy as np
@@ -198,3 +199,25 @@ def test_a_barrier_between_row_operations_holds_back_threads_without_rows_too(n_
         options = {"loss": ff.CrossEntropyLoss(), "optimizer": ff.SGD(0.1)}
         ff.train_step(model, X[:5], Y[:5], **options, n_threads=n_threads)
     np.testing.assert_array_equal(model.parameters, expected.parameters)
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="other processors are left alone")
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_subnormal_numbers_are_zero_within_a_run_and_stay_what_they_are_outside(n_threads):
+    model = ff.Sequential(ff.Linear(1, 1, bias=False))
+    model.layers[0].params["weight"][...] = 1e-30
+    x = np.full((5, 1), 1e-10, np.float32)
+    subnormal = x[0, 0] * model.parameters[0]
+    assert 0 < subnormal < np.finfo(np.float32).tiny
+    np.testing.assert_array_equal(ff.predict_raw(model, x, n_threads=n_threads), np.zeros((5, 1)))
+    assert x[0, 0] * model.parameters[0] == subnormal
+
+
+def test_averages_that_decay_do_not_end_as_subnormal_numbers():
+    model, optimizer = ff.Sequential(ff.Linear(2, 1)), ff.Adam(lr=1e-3, betas=(0.5, 0.5))
+    x, y = np.array([[1.0, 1.0]], np.float32), np.zeros((1, 1), np.float32)
+    options = {"loss": ff.MSELoss(), "optimizer": optimizer, "progress": False}
+    ff.fit(model, x, y, **options)
+    ff.fit(model, np.zeros_like(x), y, epochs=400, **options)  # no gradient for the weight any more: 2**-400
+    averages = np.abs(optimizer.state["mean"])
+    assert not ((averages > 0) & (averages < np.finfo(np.float32).tiny)).any()

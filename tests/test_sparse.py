@@ -156,7 +156,7 @@ def test_it_is_done_where_it_pays():
 @needs_jit
 def test_a_program_is_for_dense_or_for_sparse_data():
     model = ff.Sequential(ff.Linear(400, 100), seed=0)
-    zeros, dense = np.zeros((128, 400), np.float32), RNG.normal(size=(64, 400)).astype(np.float32)
+    zeros, dense = np.zeros((128, 400), np.float32), RNG.normal(size=(128, 400)).astype(np.float32)
     for x in (zeros, dense, zeros, dense):
         np.testing.assert_allclose(ff.predict_raw(model, x), model.forward(x), atol=1e-4)
     assert len(compiled._waiting[model]) == 2

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfnn_kernels._config import driver, helper
-from fastfnn_kernels.simd import bits_of, call_operation, word
+from fastfnn_kernels.simd import bits_of, call_operation, flush_subnormals, restore_control, word
 from fastfnn_kernels.team import barrier, barrier_state, share
 
 RECORD_WORDS = 16
@@ -60,8 +60,8 @@ def _is_finite(x: float) -> bool:
     return (bits_of(x) & EXPONENT) != EXPONENT
 
 
-@driver
-def run(
+@helper
+def _run_pieces(
     row_table: NDArray[np.int64],
     weight_table: NDArray[np.int64],
     update_table: NDArray[np.int64],
@@ -74,23 +74,6 @@ def run(
     tid: int,
     n_threads: int,
 ) -> None:
-    """Pieces ``job[BEGIN]`` to ``job[END]`` of all batches of the data; every batch has as many as the first.
-
-    A call may end within a batch: the next goes on there.
-
-    Parameters
-    ----------
-    row_table, weight_table, update_table : (operations, RECORD_WORDS)
-        The latter two may be empty.
-    at : (n_threads, AT_WORDS)
-        Working memory.
-    barriers : from `team.barrier_state`
-    job : (JOB_WORDS,)
-    row_losses, hits : (chunk,)
-        A row's loss (summed over its elements), and 1 where its class is right. Empty where there is no loss.
-    result : (RESULT_WORDS,)
-        Losses, hits and rows are added; FAILED is set.
-    """
     data_rows, batch_size, chunk = job[DATA_ROWS], job[BATCH_SIZE], job[CHUNK]
     place = at[tid]
     here = np.int64(place.ctypes.data)
@@ -153,6 +136,42 @@ def run(
                 result[DONE] += batch_rows
     if tid == 0:
         result[PART_LOSS], result[PART_CORRECT] = batch_loss, batch_hits
+
+
+@driver
+def run(
+    row_table: NDArray[np.int64],
+    weight_table: NDArray[np.int64],
+    update_table: NDArray[np.int64],
+    at: NDArray[np.int64],
+    barriers: NDArray[np.int64],
+    job: NDArray[np.int64],
+    row_losses: NDArray[np.float64],
+    hits: NDArray[np.float64],
+    result: NDArray[np.float64],
+    tid: int,
+    n_threads: int,
+) -> None:
+    """Pieces ``job[BEGIN]`` to ``job[END]`` of all batches of the data; every batch has as many as the first.
+
+    A call may end within a batch: the next goes on there.
+
+    Parameters
+    ----------
+    row_table, weight_table, update_table : (operations, RECORD_WORDS)
+        The latter two may be empty.
+    at : (n_threads, AT_WORDS)
+        Working memory.
+    barriers : from `team.barrier_state`
+    job : (JOB_WORDS,)
+    row_losses, hits : (chunk,)
+        A row's loss (summed over its elements), and 1 where its class is right. Empty where there is no loss.
+    result : (RESULT_WORDS,)
+        Losses, hits and rows are added; FAILED is set.
+    """
+    control = flush_subnormals()
+    _run_pieces(row_table, weight_table, update_table, at, barriers, job, row_losses, hits, result, tid, n_threads)
+    restore_control(control)
 
 
 def run_nothing() -> None:
