@@ -2,8 +2,8 @@
 
     python bench/session.py [--data-root DIR] [--quick] [--cold] [--out DIR]
 
-Each figure is measured in a process of its own (`_session_runs.py`) and stands beside its aim. ``--cold`` adds the first
-training ever, with no compiled kernel in the cache. Written are ``session.json`` and ``session.md``.
+Each figure is measured in a process of its own (`_session_runs.py`) and stands beside its aim. ``--cold`` adds the
+first training ever, with no compiled kernel in the cache. Written are ``session.json`` and ``session.md``.
 """
 
 from __future__ import annotations
@@ -64,15 +64,15 @@ class Figure(NamedTuple):
         return f"| {self.what} | {value} | {aim} | {met} | {self.remark} |"
 
 
-def child(name: str, cache: str | None = None, **arguments: Any) -> tuple[float, dict[str, Any]]:
-    """Seconds of a whole process that measures `name`, and what it found; `cache` is a folder for compiled kernels."""
+def child(run: str, cache: str | None = None, **arguments: Any) -> tuple[float, dict[str, Any]]:
+    """Seconds of a whole process that does `run`, and what it found; `cache` is a folder for compiled kernels."""
     environment = dict(os.environ) if cache is None else {**os.environ, "NUMBA_CACHE_DIR": cache}
-    command = [sys.executable, str(RUNS), name, json.dumps(arguments)]
+    command = [sys.executable, str(RUNS), run, json.dumps(arguments)]
     began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     taken = time.perf_counter() - began
     if done.returncode:
-        raise RuntimeError(f"{name} failed:\n{done.stderr}")
+        raise RuntimeError(f"{run} failed:\n{done.stderr}")
     return taken, json.loads(done.stdout)
 
 

@@ -40,7 +40,7 @@ from fastfnn.layers import (
 from fastfnn.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, Loss, MSELoss, NLLLoss
 from fastfnn.metrics import accuracy, confusion_matrix
 from fastfnn.model import Sequential
-from fastfnn.optim import SGD, Adam, Optimizer
+from fastfnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from fastfnn.training import fit, train_step
 from fastfnn.warmup import warmup
 
@@ -48,7 +48,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SGD",
+    "Adagrad",
     "Adam",
+    "AdamW",
     "AvgPool2d",
     "BCELoss",
     "BCEWithLogitsLoss",
@@ -75,6 +77,7 @@ __all__ = [
     "NLLLoss",
     "Normalize",
     "Optimizer",
+    "RMSprop",
     "ReLU",
     "Sequential",
     "Sigmoid",

@@ -78,4 +78,5 @@ def team_for(
     """
     work = lowering.row_nanoseconds(model, x.shape[1:]) * rows * (lowering.TRAINING_WORK if training else 1.0)
     worth = WORK_WORTH_STEP + WORK_WORTH_BYTE * model.parameters.nbytes if lasts else WORK_WORTH_CALL
-    return kernels.team.Team(check.n_threads(n_threads, automatic=cores() if work >= worth else 1))
+    size = check.n_threads(n_threads, automatic=cores() if work >= worth else 1)
+    return kernels.team.Team(size, may_be_fewer=n_threads is None)

@@ -25,6 +25,7 @@ from fastfnn.layers import Layer
 from fastfnn.losses import Loss
 from fastfnn.model import Sequential
 from fastfnn.optim import SGD, Optimizer
+from fastfnn.pace import Pace
 from fastfnn.sparsity import CSR, Sparsity
 from fastfnn.steps import LOSSES, OPTIMIZERS, Data, Table, settings_of, write_loss, write_update
 
@@ -73,6 +74,8 @@ class Program:
         In training, of a batch; else the most that will ever go through together.
     n_threads : int
     keep_gradients : bool
+    in_order : bool
+        Rows come in the order of the data.
     sparsity : Sparsity or None
         How to find the nonzeros of `x`, where the first layer is to walk only these.
     """
@@ -88,6 +91,7 @@ class Program:
         rows: int,
         n_threads: int,
         keep_gradients: bool,
+        in_order: bool,
         sparsity: Sparsity | None,
     ) -> None:
         self.key, shape, training = key, x.shape[1:], optimizer is not None
@@ -98,11 +102,13 @@ class Program:
         self.chunk = lowering.chunk_rows(*held, model.dtype, rows, training)
         self._nanoseconds = max(1.0, lowering.nanoseconds(steps, training) * self.chunk)
         in_place = training and not keep_gradients and _is_plain(optimizer) and rows <= self.chunk
-        self.table = Table(model.dtype, self.chunk, n_threads, training=training, sgd_in_place=in_place)
+        self.table = Table(
+            model.dtype, self.chunk, n_threads, training=training, in_order=in_order, sgd_in_place=in_place
+        )
         self._write(model, steps, Data(kernels.program.X, shape, x.dtype, sparsity), y, loss, optimizer)
         places = np.zeros((n_threads, kernels.program.AT_WORDS), np.int64)
         self._run, self._job = kernels.program.run, np.zeros(kernels.program.JOB_WORDS, np.int64)
-        self._result = np.zeros(kernels.program.RESULT_WORDS)
+        self._result, self._pace = np.zeros(kernels.program.RESULT_WORDS), Pace(n_threads)
         self._arguments = (
             *self.table.finished(),
             places,
@@ -166,27 +172,33 @@ class Program:
             made = optimizer.steps
             _, settings = settings_of(optimizer)
             self.table.settings[: len(settings)] = settings
+            self.table.limits[:] = optimizer.limits or 0.0
             self.table.step_size[0] = -settings[0]
         inputs = x.words if isinstance(x, CSR) else x
         addresses = _address(order), _address(inputs), _address(y), _address(out)
         result.fill(0)
         slice_pieces = max(1, int(SLICE_SECONDS * 1e9 / self._nanoseconds))
+        adapts = team.size > 1 and team.may_be_fewer
         while begin < end:
-            stop, began = min(end, begin + slice_pieces), time.perf_counter()
+            threads, part = self._pace.choose() if adapts else (team.size, 1.0)
+            wanted = max(1, int(slice_pieces * part))
+            stop, began = min(end, begin + wanted), time.perf_counter()
             if pause:
                 stop = min(stop, (begin // (pause * pieces) + 1) * pause * pieces)
             sizes = rows, batch_size, self.chunk, begin, stop, optimizer is not None, made
             JOB.pack_into(self._job.data, 0, *sizes, *addresses)
-            if team.size == 1:
+            if threads == 1:
                 self._run(*self._arguments, 0, 1)
             else:
                 team.run(self._run, *self._arguments)
+            seconds = time.perf_counter() - began
+            if adapts:
+                self._pace.note(threads, seconds * end / ((stop - begin) * rows))  # for a row
             loss, correct, done, failed = result[:4].tolist()
             if optimizer is not None and not failed:
                 optimizer.steps = made + stop // pieces
-            if stop - begin == slice_pieces:
-                seconds = time.perf_counter() - began
-                slice_pieces = max(1, int(slice_pieces * min(4.0, SLICE_SECONDS / max(seconds, 1e-9))))
+            if stop - begin == wanted:
+                slice_pieces = max(1, int(wanted * min(4.0, SLICE_SECONDS / max(seconds, 1e-9))))
             begin = stop
             yield loss / self._losses_a_row, int(correct), int(done), int(failed)
             if failed:
@@ -195,7 +207,7 @@ class Program:
 
 def _is_plain(optimizer: Optimizer | None) -> bool:
     """Whether a step is ``parameter -= lr * gradient`` and nothing else."""
-    return type(optimizer) is SGD and not optimizer.momentum and not optimizer.weight_decay
+    return type(optimizer) is SGD and not (optimizer.momentum or optimizer.weight_decay or optimizer.limits)
 
 
 def _address(array: Array | None) -> int:
@@ -251,12 +263,13 @@ def run(
     if optimizer is not None:
         optimizer.prepare(model.parameters)
     sparse = lowering.sparsity(model, x, min(rows, len(x)))
-    key = (rows, team.size, keep_gradients, sparse, *_key(model, x, y, loss, optimizer))
+    options = (rows, team.size, keep_gradients, order is None, sparse)
+    key = (*options, *_key(model, x, y, loss, optimizer))
     waiting = _waiting.get(model)
     if waiting is None:
         waiting = _waiting.setdefault(model, [])
     kept = _taken(waiting, key)
-    program = kept or Program(key, model, x, y, loss, optimizer, rows, team.size, keep_gradients, sparse)
+    program = kept or Program(key, model, x, y, loss, optimizer, *options)
     yield from program.run(team, x, y, out, optimizer, order, batch_size, pause)
     # Not after an error or an interrupt: threads may still be at work on it.
     waiting.append(program)
@@ -304,4 +317,4 @@ def _key(
     if optimizer is None:
         return key
     operation, _ = settings_of(optimizer)
-    return (*key, operation, _is_plain(optimizer), *map(id, optimizer.state.values()))
+    return (*key, operation, _is_plain(optimizer), optimizer.limits is None, *map(id, optimizer.state.values()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from typing import Any
 
@@ -18,6 +19,17 @@ Array = NDArray[Any]
 class Optimizer:
     """Base of the optimizers.
 
+    Every optimizer takes these keywords, too. They change the gradient before anything else does, in place.
+
+    Parameters
+    ----------
+    clip_norm : float, optional
+        Scale the gradient of all parameters together to this Euclidean norm where it is longer.
+    clip_value : float, optional
+        Then bound every element by ± this value.
+    l1 : float
+        λ₁ of the term λ₁ Σ |w| of the loss: λ₁ sign(w) is added to the gradient.
+
     Attributes
     ----------
     lr : float
@@ -32,9 +44,20 @@ class Optimizer:
     #: Names of the state arrays.
     slots: tuple[str, ...] = ()
 
-    def __init__(self, lr: float, weight_decay: float) -> None:
+    def __init__(
+        self,
+        lr: float,
+        weight_decay: float,
+        *,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        l1: float = 0.0,
+    ) -> None:
         self.lr = check.real("lr", lr, least=0)
         self.weight_decay = check.real("weight_decay", weight_decay, least=0)
+        self.clip_norm = None if clip_norm is None else check.real("clip_norm", clip_norm, above=0)
+        self.clip_value = None if clip_value is None else check.real("clip_value", clip_value, above=0)
+        self.l1 = check.real("l1", l1, least=0)
         self.state: dict[str, Array] = {}
         self.steps = 0
         self._params: weakref.ref[Array] | None = None
@@ -45,6 +68,11 @@ class Optimizer:
             raise InvalidValueError(f"grads has shape {grads.shape}; expected {params.shape}, the shape of params")
         self.prepare(params)
         self.steps += 1
+        if self.limits is not None:
+            norm, value, l1 = self.limits
+            squares, scalar = np.empty(kernels.optim.norm_blocks(grads.size)), grads.dtype.type
+            kernels.optim.square_sums(squares, grads, team=team)
+            kernels.optim.limit_gradient(grads, squares, params, norm, scalar(value), scalar(l1), team=team)
         self._update(params, grads, params.dtype.type, team)
 
     def prepare(self, params: Array) -> None:
@@ -57,9 +85,23 @@ class Optimizer:
     def _update(self, params: Array, grads: Array, scalar: Any, team: Any) -> None:
         raise TypeError(f"{type(self).__name__} has no update")
 
+    @property
+    def limits(self) -> tuple[float, float, float] | None:
+        """Longest norm, largest value and λ₁ of the gradient; None where it stays as it is."""
+        if self.clip_norm is None and self.clip_value is None and not self.l1:
+            return None
+        norm = math.inf if self.clip_norm is None else self.clip_norm
+        return norm, math.inf if self.clip_value is None else self.clip_value, self.l1
+
     def config(self) -> dict[str, Any]:
-        """Arguments that make such an optimizer again."""
-        return {"lr": self.lr, "weight_decay": self.weight_decay}
+        """Arguments that make such an optimizer again; those of the gradient where they are set."""
+        limits = {"clip_norm": self.clip_norm, "clip_value": self.clip_value, "l1": self.l1 or None}
+        set_limits = {name: value for name, value in limits.items() if value is not None}
+        return {"lr": self.lr, **self._config(), "weight_decay": self.weight_decay, **set_limits}
+
+    def _config(self) -> dict[str, Any]:
+        """The arguments that others have not."""
+        return {}
 
     def snapshot(self) -> tuple[dict[str, Array], int]:
         """A copy of the state, for `restore`."""
@@ -93,8 +135,15 @@ class SGD(Optimizer):
         λ of the L2 term λ/2 |w|², added to the gradient.
     """
 
-    def __init__(self, lr: float = 0.01, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0):
-        super().__init__(lr, weight_decay)
+    def __init__(
+        self,
+        lr: float = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        **limits: Any,
+    ) -> None:
+        super().__init__(lr, weight_decay, **limits)
         self.momentum = check.real("momentum", momentum, least=0, below=1)
         self.nesterov = bool(nesterov)
         if self.nesterov and not self.momentum:
@@ -110,8 +159,8 @@ class SGD(Optimizer):
         else:
             kernels.optim.sgd(params, grads, lr, decay, team=team)
 
-    def config(self) -> dict[str, Any]:
-        return {"lr": self.lr, "momentum": self.momentum, "nesterov": self.nesterov, "weight_decay": self.weight_decay}
+    def _config(self) -> dict[str, Any]:
+        return {"momentum": self.momentum, "nesterov": self.nesterov}
 
 
 class Adam(Optimizer):
@@ -130,10 +179,18 @@ class Adam(Optimizer):
 
     slots = ("mean", "square")
 
+    #: Whether weight decay leaves the gradient alone.
+    decoupled = False
+
     def __init__(
-        self, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0
+        self,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        **limits: Any,
     ) -> None:
-        super().__init__(lr, weight_decay)
+        super().__init__(lr, weight_decay, **limits)
         try:
             first, second = betas
         except (TypeError, ValueError):
@@ -153,10 +210,92 @@ class Adam(Optimizer):
             scalar(beta2),
             scalar(self.eps),
             scalar(self.weight_decay),
+            self.decoupled,
             scalar(1 - beta1**self.steps),
             scalar(1 - beta2**self.steps),
             team=team,
         )
 
-    def config(self) -> dict[str, Any]:
-        return {"lr": self.lr, "betas": self.betas, "eps": self.eps, "weight_decay": self.weight_decay}
+    def _config(self) -> dict[str, Any]:
+        return {"betas": self.betas, "eps": self.eps}
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019): w ← w - lr λ w beside Adam's step.
+
+    Parameters
+    ----------
+    lr, betas, eps
+        As `Adam`'s.
+    weight_decay : float
+        λ.
+    """
+
+    decoupled = True
+
+    def __init__(
+        self,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        **limits: Any,
+    ) -> None:
+        super().__init__(lr, betas, eps, weight_decay, **limits)
+
+
+class RMSprop(Optimizer):
+    """RMSprop (Tieleman & Hinton 2012): s ← α s + (1 - α) g², w ← w - lr g / (√s + ε).
+
+    Parameters
+    ----------
+    lr : float
+    alpha : float in [0, 1)
+        Decay of the average of the squared gradient.
+    eps : float
+        Added to its root.
+    weight_decay : float
+        λ of the L2 term, added to the gradient.
+    """
+
+    slots = ("square",)
+
+    def __init__(
+        self, lr: float = 0.01, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0, **limits: Any
+    ) -> None:
+        super().__init__(lr, weight_decay, **limits)
+        self.alpha = check.real("alpha", alpha, least=0, below=1)
+        self.eps = check.real("eps", eps, above=0)
+
+    def _update(self, params: Array, grads: Array, scalar: Any, team: Any) -> None:
+        settings = map(scalar, (self.lr, self.alpha, self.eps, self.weight_decay))
+        kernels.optim.rmsprop(params, self.state["square"], grads, *settings, team=team)
+
+    def _config(self) -> dict[str, Any]:
+        return {"alpha": self.alpha, "eps": self.eps}
+
+
+class Adagrad(Optimizer):
+    """Adagrad (Duchi et al. 2011): s ← s + g², w ← w - lr g / (√s + ε).
+
+    Parameters
+    ----------
+    lr : float
+    eps : float
+        Added to the root of the sum.
+    weight_decay : float
+        λ of the L2 term, added to the gradient.
+    """
+
+    slots = ("total",)
+
+    def __init__(self, lr: float = 0.01, eps: float = 1e-10, weight_decay: float = 0.0, **limits: Any) -> None:
+        super().__init__(lr, weight_decay, **limits)
+        self.eps = check.real("eps", eps, above=0)
+
+    def _update(self, params: Array, grads: Array, scalar: Any, team: Any) -> None:
+        settings = map(scalar, (self.lr, self.eps, self.weight_decay))
+        kernels.optim.adagrad(params, self.state["total"], grads, *settings, team=team)
+
+    def _config(self) -> dict[str, Any]:
+        return {"eps": self.eps}

@@ -29,7 +29,7 @@ RUNGS = [
     {"model", "checkpoint", "gradcheck", "models"},
     {"layers", "losses", "optim"},
     {"functional", "initializers", "metrics", "data", "progress"},
-    {"sparsity"},
+    {"pace", "sparsity"},
     {"_checks", "_paths"},
     {"errors"},
 ]

@@ -41,11 +41,61 @@ def test_adam_steps_follow_the_reference_and_undo_the_zero_start():
     for step, grad in enumerate(grads, 1):
         optimizer.step(params, grad)
         expected, mean, square = reference.adam(
-            expected, mean, square, grad, 0.1, 0.8, 0.9, 1e-9, 0.0, 1 - 0.8**step, 1 - 0.9**step
+            expected, mean, square, grad, 0.1, 0.8, 0.9, 1e-9, 0.0, False, 1 - 0.8**step, 1 - 0.9**step
         )
         if step == 1:  # the corrected averages of one gradient are that gradient: a step of lr times its sign
             np.testing.assert_allclose(params, first - 0.1 * np.sign(grad), rtol=1e-6)
     np.testing.assert_allclose(params, expected, rtol=1e-10)
+
+
+def test_adamw_decays_the_weights_beside_adams_step():
+    grads = RNG.normal(size=(3, 20))
+    zero_decay, decayed = np.ones(20), np.ones(20)
+    plain, decoupled = ff.AdamW(0.1, weight_decay=0), ff.AdamW(0.1, weight_decay=0.3)
+    for grad in grads:
+        before, before_decayed = zero_decay.copy(), decayed.copy()
+        plain.step(zero_decay, grad)
+        decoupled.step(decayed, grad)
+        np.testing.assert_allclose(
+            decayed - before_decayed * (1 - 0.1 * 0.3), zero_decay - before, rtol=1e-9, atol=1e-12
+        )
+
+
+@pytest.mark.parametrize(
+    ("make", "slot", "step"),
+    [
+        (
+            lambda: ff.RMSprop(0.1, 0.9, 1e-7, 0.02),
+            "square",
+            lambda w, s, g: reference.rmsprop(w, s, g, 0.1, 0.9, 1e-7, 0.02),
+        ),
+        (lambda: ff.Adagrad(0.1, 1e-7, 0.02), "total", lambda w, s, g: reference.adagrad(w, s, g, 0.1, 1e-7, 0.02)),
+    ],
+)
+def test_rmsprop_and_adagrad_steps_follow_the_reference(make, slot, step):
+    params, grads, optimizer = RNG.normal(size=50), RNG.normal(size=(4, 50)), make()
+    expected, state = params.copy(), np.zeros(50)
+    for grad in grads:
+        optimizer.step(params, grad)
+        expected, state = step(expected, state, grad)
+    np.testing.assert_allclose(params, expected, rtol=1e-10)
+    np.testing.assert_allclose(optimizer.state[slot], state, rtol=1e-10)
+
+
+def test_the_gradient_is_clipped_before_anything_else():
+    params, grad = np.array([1.0, -2.0, 0.0, 4.0]), np.array([3.0, -4.0, 0.1, 0.0])
+    norm = np.sqrt((grad**2).sum())
+    for limits, expected in (
+        ({"clip_norm": 1.0}, grad / norm),
+        ({"clip_norm": 100.0}, grad),
+        ({"clip_value": 0.5}, [0.5, -0.5, 0.1, 0]),
+        ({"clip_norm": 1.0, "clip_value": 0.5}, np.clip(grad / norm, -0.5, 0.5)),
+        ({"l1": 0.25}, grad + [0.25, -0.25, 0, 0.25]),
+        ({"clip_value": 0.5, "l1": 0.25}, np.array([0.5, -0.5, 0.1, 0]) + [0.25, -0.25, 0, 0.25]),
+    ):
+        moved = params.copy()
+        ff.SGD(1.0, **limits).step(moved, grad.copy())
+        np.testing.assert_allclose(params - moved, expected, rtol=1e-12, atol=1e-15)
 
 
 def test_another_model_starts_an_optimizer_afresh():
@@ -58,7 +108,13 @@ def test_another_model_starts_an_optimizer_afresh():
 
 
 def test_optimizers_pickle_and_show_themselves():
-    for optimizer in (ff.SGD(0.1, momentum=0.9, nesterov=True), ff.Adam(0.01, weight_decay=0.1)):
+    for optimizer in (
+        ff.SGD(0.1, momentum=0.9, nesterov=True),
+        ff.Adam(0.01, weight_decay=0.1),
+        ff.AdamW(0.01, clip_norm=1.0),
+        ff.RMSprop(0.01, alpha=0.9, l1=0.1),
+        ff.Adagrad(0.1, clip_value=2.0),
+    ):
         optimizer.step(np.ones(3), np.ones(3))
         again = pickle.loads(pickle.dumps(optimizer))
         assert repr(again) == repr(optimizer) == repr(eval(repr(optimizer), vars(ff)))
@@ -73,6 +129,11 @@ BAD_OPTIMIZERS = [
     (lambda: ff.Adam(betas=0.9), "betas is 0.9; expected a pair"),
     (lambda: ff.Adam(betas=(0.9, 1.0)), r"betas\[1\] is 1; expected less than 1"),
     (lambda: ff.Adam(eps=0), "eps is 0; expected more than 0"),
+    (lambda: ff.RMSprop(alpha=1), "alpha is 1; expected less than 1"),
+    (lambda: ff.Adagrad(eps=-1), "eps is -1; expected more than 0"),
+    (lambda: ff.SGD(clip_norm=0), "clip_norm is 0; expected more than 0"),
+    (lambda: ff.Adam(clip_value=-1), "clip_value is -1; expected more than 0"),
+    (lambda: ff.AdamW(l1=-1), "l1 is -1; expected at least 0"),
     (lambda: ff.SGD(0.1).step(np.ones(3), np.ones(4)), r"grads has shape \(4,\); expected \(3,\)"),
 ]
 

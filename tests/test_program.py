@@ -10,7 +10,7 @@ import pytest
 from _helpers import run_python
 
 import fastfnn as ff
-from fastfnn import compiled, lowering
+from fastfnn import _arguments, compiled, lowering, pace
 from fastfnn.steps import LinearStep
 from fastfnn_kernels import _config
 
@@ -37,7 +37,11 @@ def train(model, **options):
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 32, None])
-@pytest.mark.parametrize("optimizer", [lambda: ff.SGD(0.1), lambda: ff.Adam(0.01)], ids=["sgd", "adam"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [lambda: ff.SGD(0.1), lambda: ff.Adam(0.01), lambda: ff.SGD(0.1, clip_norm=0.1)],
+    ids=["sgd", "adam", "clipped"],
+)
 def test_any_number_of_threads_gives_the_same_bits(optimizer, batch_size):
     runs = [train(network(), n_threads=n, batch_size=batch_size, optimizer=optimizer()) for n in (1, 2, 3, 4)]
     assert runs[0] == runs[1] == runs[2] == runs[3]
@@ -58,6 +62,44 @@ def test_where_an_epoch_is_sliced_makes_no_difference(monkeypatch, seconds):
     expected = train(network())
     monkeypatch.setattr(compiled, "SLICE_SECONDS", seconds)
     assert train(network()) == expected
+
+
+def test_the_number_of_threads_may_change_from_slice_to_slice(monkeypatch):
+    monkeypatch.setattr(compiled, "SLICE_SECONDS", 1e-9)
+    monkeypatch.setattr(_arguments, "cores", lambda: 3)
+    monkeypatch.setattr(_arguments, "WORK_WORTH_STEP", 0.0)
+    monkeypatch.setattr(_arguments, "WORK_WORTH_BYTE", 0.0)
+    chosen = []
+
+    def choose(self):
+        chosen.append((3, 1)[len(chosen) % 2])
+        return chosen[-1], 1.0
+
+    monkeypatch.setattr(pace.Pace, "choose", choose)
+    expected = train(network(), n_threads=1)
+    assert not chosen  # who says how many gets so many
+    assert train(network()) == expected
+    assert set(chosen) == {1, 3}
+
+
+def test_the_faster_number_of_threads_is_chosen_and_the_other_tried_again():
+    watch = pace.Pace(4)
+    seconds = {4: 2.0, 1: 1.0}
+
+    def slices(count):
+        sizes = []
+        for _ in range(count):
+            size, part = watch.choose()
+            assert 0 < part <= 1
+            watch.note(size, seconds[size])
+            sizes.append(size)
+        return sizes
+
+    assert slices(2) == [4, 1]
+    many = slices(3 * pace.SLICES_BETWEEN_TRIALS)
+    assert many.count(4) == 3
+    seconds[1] = 100.0  # another process has come
+    assert slices(20)[-10:] == [4] * 10
 
 
 def test_the_compiled_path_is_taken_for_all_that_is_ours(monkeypatch):

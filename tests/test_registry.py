@@ -68,6 +68,8 @@ def test_wrong_outputs_are_rejected(name: str, dtype: str, rng: np.random.Genera
             "without its largest element": np.where(np.abs(output) == np.abs(output).max(), 0, output),
             "NaN in one place": np.where(middle.reshape(output.shape), np.nan, output),
         }
+        if output.size == 1:
+            del wrong["shifted by a row"]
         if output.ndim == 2:
             wrong["transposed"] = output.T
         for how, bad in wrong.items():

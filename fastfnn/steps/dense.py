@@ -89,8 +89,7 @@ class LinearStep(Step):
         return 2.0 * self.layer.in_features * self.layer.out_features / FLOPS_PER_NANOSECOND
 
     def takes_data(self, table: Table, data: Data) -> bool:
-        # Its backward could read rows in order too, but in training they seldom are.
-        return not table.training and data.dtype == table.dtype
+        return table.in_order and data.dtype == table.dtype
 
     def forward(self, table: Table, x: Array | Data) -> Array:
         self.out, params = table.buffer(self.out_shape), self.layer.params

@@ -62,7 +62,9 @@ class Table:
         Of a chunk.
     n_threads : int
     training : bool
-        Whether there will be a backward; if not, rows come in the order of the data.
+        Whether there will be a backward.
+    in_order : bool
+        Whether rows come in the order of the data.
     sgd_in_place : bool
         A step may subtract ``lr`` times a gradient from its parameter at once, without storing the gradient (plain
         SGD, a batch in one chunk), with `step_size` for a factor; it then says so in `updated`.
@@ -73,21 +75,30 @@ class Table:
         Empty until there is a loss.
     settings : (8,) float64
         Of the optimizer, learning rate first. Records point to them, for they may change between calls.
+    limits : (3,) float64
+        Of the gradient: `fastfnn.optim.Optimizer.limits`.
     step_size : (1,) float64
         Minus the learning rate.
     one : (1,) float64
     """
 
     def __init__(
-        self, dtype: np.dtype[Any], rows: int, n_threads: int, *, training: bool, sgd_in_place: bool = False
+        self,
+        dtype: np.dtype[Any],
+        rows: int,
+        n_threads: int,
+        *,
+        training: bool,
+        in_order: bool = True,
+        sgd_in_place: bool = False,
     ) -> None:
         self.dtype, self.rows, self.n_threads = dtype, rows, n_threads
-        self.training, self.sgd_in_place = training, sgd_in_place
+        self.training, self.in_order, self.sgd_in_place = training, in_order, sgd_in_place
         self.row_losses = self.hits = np.zeros(0)
-        self.settings, self.step_size, self.one = np.zeros(8), np.zeros(1), np.ones(1)
+        self.settings, self.limits, self.step_size, self.one = np.zeros(8), np.zeros(3), np.zeros(1), np.ones(1)
         self.updated: list[Array] = []
         self.nbytes = 0
-        self._kept: list[Array] = [self.settings, self.step_size, self.one]
+        self._kept: list[Array] = [self.settings, self.limits, self.step_size, self.one]
         self._records: tuple[list[list[Field]], ...] = ([], [], [])
         self._gemm_scratch: Array | None = None
 
@@ -134,6 +145,10 @@ class Table:
     def barrier(self) -> None:
         """What row operations have written so far, by whatever thread, is there for those that follow."""
         self._records[0].append([kernels.program.BARRIER])
+
+    def update_barrier(self) -> None:
+        """The same between operations of the update."""
+        self._records[2].append([kernels.program.BARRIER])
 
     def gather(self, data: Data, factor: Array | None = None, shift: Array | None = None) -> Array:
         """Append what copies the chunk's rows of the data into a row array, which is returned.

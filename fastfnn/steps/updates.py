@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
+import fastfnn_kernels as kernels
 from fastfnn.model import Sequential
-from fastfnn.optim import SGD, Adam, Optimizer
+from fastfnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from fastfnn.steps.table import Table
+
+
+def _adam(optimizer: Any) -> tuple[str, tuple[float, ...]]:
+    settings = (optimizer.lr, optimizer.weight_decay, *optimizer.betas, optimizer.eps, optimizer.decoupled)
+    return "adam", settings
+
 
 #: Operation of each optimizer, and its settings as that takes them, the learning rate first.
 OPTIMIZERS: dict[type[Optimizer], Callable[[Any], tuple[str, tuple[float, ...]]]] = {
@@ -16,7 +25,10 @@ OPTIMIZERS: dict[type[Optimizer], Callable[[Any], tuple[str, tuple[float, ...]]]
         if o.momentum
         else ("sgd", (o.lr, o.weight_decay))
     ),
-    Adam: lambda o: ("adam", (o.lr, o.weight_decay, *o.betas, o.eps)),
+    Adam: _adam,
+    AdamW: _adam,
+    RMSprop: lambda o: ("rmsprop", (o.lr, o.weight_decay, o.alpha, o.eps)),
+    Adagrad: lambda o: ("adagrad", (o.lr, o.weight_decay, o.eps)),
 }
 
 
@@ -29,6 +41,12 @@ def write_update(table: Table, model: Sequential, optimizer: Optimizer) -> None:
     """Append the update of all parameters; of those that no step has updated, where steps do that themselves."""
     operation, _ = settings_of(optimizer)
     if not table.sgd_in_place:
+        if optimizer.limits is not None:
+            size, squares = model.gradients.size, np.zeros(kernels.optim.norm_blocks(model.gradients.size))
+            table.update("square_sums", squares.size, model.gradients, size, squares)
+            table.update_barrier()
+            operands = (model.parameters, model.gradients, table.limits, squares.size, squares)
+            table.update("limit_gradient", size, *operands)
         state = optimizer.state.values()
         table.update(operation, model.parameters.size, model.parameters, model.gradients, table.settings, *state)
         return

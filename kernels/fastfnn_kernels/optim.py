@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fastfnn_kernels import reference
 from fastfnn_kernels._config import kernel
+from fastfnn_kernels.reference.optim import NORM_BLOCK
 from fastfnn_kernels.team import share
 
 GRAIN = 64
@@ -59,18 +61,114 @@ def adam(
     beta2: float,
     eps: float,
     weight_decay: float,
+    decoupled: bool,
     correction1: float,
     correction2: float,
     tid: int,
     n_threads: int,
 ) -> None:
-    """Algorithm 1 of Kingma & Ba (2015); ``correction = 1 - beta**step`` undoes the zero start of both averages."""
-    one = param.dtype.type(1)
+    """Algorithm 1 of Kingma & Ba (2015); ``correction = 1 - beta**step`` undoes the zero start of both averages.
+
+    With `decoupled` the weight decay is no part of the gradient: w ← w - lr λ w (Loshchilov & Hutter 2019).
+    """
+    one, zero = param.dtype.type(1), param.dtype.type(0)
     start, stop = share(param.size, tid, n_threads, GRAIN)
     grad, param, mean, square = grad[start:stop], param[start:stop], mean[start:stop], square[start:stop]
+    in_gradient, beside_it = (zero, lr * weight_decay) if decoupled else (weight_decay, zero)
     for i in range(grad.size):
-        g = grad[i] + weight_decay * param[i]
+        g = grad[i] + in_gradient * param[i]
+        param[i] -= beside_it * param[i]
         m = beta1 * mean[i] + (one - beta1) * g
         s = beta2 * square[i] + (one - beta2) * g * g
         mean[i], square[i] = m, s
         param[i] -= lr * (m / correction1) / (math.sqrt(s / correction2) + eps)
+
+
+@kernel(reference.rmsprop, outputs=2, in_place=True)
+def rmsprop(
+    param: NDArray[Any],
+    square: NDArray[Any],
+    grad: NDArray[Any],
+    lr: float,
+    alpha: float,
+    eps: float,
+    weight_decay: float,
+    tid: int,
+    n_threads: int,
+) -> None:
+    """s ← α s + (1 - α) g²; w ← w - lr g / (√s + ε) (Tieleman & Hinton 2012)."""
+    one = param.dtype.type(1)
+    start, stop = share(param.size, tid, n_threads, GRAIN)
+    grad, param, square = grad[start:stop], param[start:stop], square[start:stop]
+    for i in range(grad.size):
+        g = grad[i] + weight_decay * param[i]
+        s = alpha * square[i] + (one - alpha) * g * g
+        square[i] = s
+        param[i] -= lr * g / (math.sqrt(s) + eps)
+
+
+@kernel(reference.adagrad, outputs=2, in_place=True)
+def adagrad(
+    param: NDArray[Any],
+    total: NDArray[Any],
+    grad: NDArray[Any],
+    lr: float,
+    eps: float,
+    weight_decay: float,
+    tid: int,
+    n_threads: int,
+) -> None:
+    """s ← s + g²; w ← w - lr g / (√s + ε) (Duchi et al. 2011)."""
+    start, stop = share(param.size, tid, n_threads, GRAIN)
+    grad, param, total = grad[start:stop], param[start:stop], total[start:stop]
+    for i in range(grad.size):
+        g = grad[i] + weight_decay * param[i]
+        s = total[i] + g * g
+        total[i] = s
+        param[i] -= lr * g / (math.sqrt(s) + eps)
+
+
+def norm_blocks(size: int) -> int:
+    """How many `square_sums` there are of so many gradients."""
+    return -(-size // NORM_BLOCK)
+
+
+@kernel(reference.square_sums)
+def square_sums(out: NDArray[np.float64], grad: NDArray[Any], tid: int, n_threads: int) -> None:
+    """Sums of squares of blocks of NORM_BLOCK gradients. Each thread does its share of the blocks."""
+    first, last = share(out.size, tid, n_threads, 1)
+    for b in range(first, last):
+        block, total = grad[b * NORM_BLOCK : (b + 1) * NORM_BLOCK], 0.0
+        for i in range(block.size):
+            total += np.float64(block[i]) * np.float64(block[i])
+        out[b] = total
+
+
+@kernel(reference.limit_gradient, in_place=True)
+def limit_gradient(
+    grad: NDArray[Any],
+    squares: NDArray[np.float64],
+    param: NDArray[Any],
+    clip_norm: float,
+    clip_value: float,
+    l1: float,
+    tid: int,
+    n_threads: int,
+) -> None:
+    """Scale the gradient to a norm of `clip_norm` at most, bound its elements by ±`clip_value`, add λ₁ sign(w).
+
+    `squares` are all `square_sums`, `clip_norm` is float64; infinite bounds do nothing, and NaN stays NaN.
+    """
+    total, zero, one = 0.0, grad.dtype.type(0), grad.dtype.type(1)
+    for b in range(squares.size):
+        total += squares[b]
+    norm = math.sqrt(total)
+    scale = grad.dtype.type(clip_norm / norm) if norm > clip_norm else one
+    start, stop = share(grad.size, tid, n_threads, GRAIN)
+    grad, param = grad[start:stop], param[start:stop]
+    for i in range(grad.size):
+        g = scale * grad[i]
+        g = clip_value if g > clip_value else g
+        g = -clip_value if g < -clip_value else g
+        sign = one if param[i] > zero else (-one if param[i] < zero else param[i])  # zero, or NaN
+        grad[i] = g + l1 * sign

@@ -15,8 +15,8 @@ A training step, on each thread::
     update operations       the optimizer, each thread its share
     barrier
 
-A record whose address is BARRIER lets the team meet between two row operations. Inference is a row table alone: no
-thread waits for another. Every number is computed in one fixed order, whatever the number of threads.
+A record whose address is BARRIER lets the team meet between two row or update operations. Inference is a row table
+alone: no thread waits for another. Every number is computed in one fixed order, whatever the number of threads.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fastfnn_kernels.simd import bits_of, call_operation, flush_subnormals, rest
 from fastfnn_kernels.team import barrier, barrier_state, share
 
 RECORD_WORDS = 16
-#: In place of an operation's address in the row table: the team meets here.
+#: In place of an operation's address in the row or update table: the team meets here.
 BARRIER = 0
 #: Rows of a thread come in multiples of this: the tallest common tile.
 ROW_GRAIN = 8
@@ -127,7 +127,11 @@ def _run_pieces(
         if piece + rows == batch_rows:
             for k in range(update_table.shape[0]):
                 record = update_address + k * record_bytes
-                call_operation(word(record, 0), record, here)
+                operation = word(record, 0)
+                if operation != BARRIER:
+                    call_operation(operation, record, here)
+                elif n_threads > 1:
+                    barrier(barriers, n_threads)
             if n_threads > 1 and update_table.shape[0] > 0:
                 barrier(barriers, n_threads)
             if tid == 0:

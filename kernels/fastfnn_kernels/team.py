@@ -123,14 +123,17 @@ class Team:
     ----------
     size : int
         How many threads; with 1 kernels run on the calling thread and none is started.
+    may_be_fewer : bool
+        Nobody asked for this size: whoever has the team may leave it idle where one thread is faster.
 
     Notes
     -----
     The calling thread only waits: an interrupt that reaches it can then never leave a worker alone at a barrier.
     """
 
-    def __init__(self, size: int = 1) -> None:
+    def __init__(self, size: int = 1, may_be_fewer: bool = False) -> None:
         self.size = size if JIT else 1
+        self.may_be_fewer = may_be_fewer
         self._process = os.getpid()
         self._workers: list[_Worker] = []
 

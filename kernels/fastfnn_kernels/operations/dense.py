@@ -81,7 +81,7 @@ def product(dtype: Any) -> Callable[[int, int], None]:
     Form 0, out (rows) = a (rows) @ b: a layer's forward; where a's place is not 0, it is data in the network's dtype,
     read as it lies. Form 1, out (rows) = a (rows) @ b.T: its input's gradient. Form 2, out (+)= alpha * a.T @ b over
     the rows of both: its weight's gradient; each thread does its share of out. Form 3 is form 2 that always adds: an
-    SGD step.
+    SGD step. In both a may be such data, too.
     """
 
     def product(record: int, at: int) -> None:
@@ -98,8 +98,11 @@ def product(dtype: Any) -> Callable[[int, int], None]:
         if form >= 2:
             rows = word(at, ROWS)
             out = array_at(word(record, 1), k * n, dtype).reshape(k, n)
-            a = array_at(word(record, 3), rows * k, dtype).reshape(rows, k)
             b = array_at(word(record, 4), rows * n, dtype).reshape(rows, n)
+            first, place = 0, word(record, 3)
+            if word(record, 12):
+                first, place = word(at, START) * k, word(at, word(record, 12))
+            a = array_at(place, first + rows * k, dtype)[first:].reshape(rows, k)
             extra = array_at(word(record, 5), 0, dtype)
             adds = form == 3 or word(at, ADDS) != 0
             _gemm(out, scratch, a, b, extra, True, False, alpha, adds, epilogue, tid, n_threads)

@@ -18,6 +18,8 @@ from fastfnn_kernels.simd import array_at, word
 
 # Names of the module, not of a closure: numba's cache cannot tell closures over compiled functions apart.
 _sgd, _sgd_momentum, _adam = optim.sgd.jitted, optim.sgd_momentum.jitted, optim.adam.jitted
+_rmsprop, _adagrad = optim.rmsprop.jitted, optim.adagrad.jitted
+_square_sums, _limit_gradient = optim.square_sums.jitted, optim.limit_gradient.jitted
 
 
 @operation
@@ -48,16 +50,75 @@ def sgd_momentum(dtype: Any) -> Callable[[int, int], None]:
 
 @operation
 def adam(dtype: Any) -> Callable[[int, int], None]:
-    """State: mean, square. Settings: lr, weight decay, beta1, beta2, eps."""
+    """State: mean, square. Settings: lr, weight decay, beta1, beta2, eps, whether the decay is decoupled."""
 
     def adam(record: int, at: int) -> None:
-        size, settings, updates = word(record, 1), array_at(word(record, 4), 5, np.float64), word(at, UPDATES)
+        size, settings, updates = word(record, 1), array_at(word(record, 4), 6, np.float64), word(at, UPDATES)
         params, grads = array_at(word(record, 2), size, dtype), array_at(word(record, 3), size, dtype)
         mean, square = array_at(word(record, 5), size, dtype), array_at(word(record, 6), size, dtype)
         lr, decay, eps = dtype(settings[0]), dtype(settings[1]), dtype(settings[4])
-        beta1, beta2 = settings[2], settings[3]
+        beta1, beta2, decoupled = settings[2], settings[3], settings[5] != 0
         first, second = dtype(1.0 - beta1**updates), dtype(1.0 - beta2**updates)
         tid, n_threads = word(at, TID), word(at, N_THREADS)
-        _adam(params, mean, square, grads, lr, dtype(beta1), dtype(beta2), eps, decay, first, second, tid, n_threads)
+        betas = dtype(beta1), dtype(beta2)
+        _adam(params, mean, square, grads, lr, *betas, eps, decay, decoupled, first, second, tid, n_threads)
 
     return adam
+
+
+@operation
+def rmsprop(dtype: Any) -> Callable[[int, int], None]:
+    """State: square. Settings: lr, weight decay, alpha, eps."""
+
+    def rmsprop(record: int, at: int) -> None:
+        size, settings = word(record, 1), array_at(word(record, 4), 4, np.float64)
+        params, grads = array_at(word(record, 2), size, dtype), array_at(word(record, 3), size, dtype)
+        square, lr, decay = array_at(word(record, 5), size, dtype), dtype(settings[0]), dtype(settings[1])
+        alpha, eps = dtype(settings[2]), dtype(settings[3])
+        _rmsprop(params, square, grads, lr, alpha, eps, decay, word(at, TID), word(at, N_THREADS))
+
+    return rmsprop
+
+
+@operation
+def adagrad(dtype: Any) -> Callable[[int, int], None]:
+    """State: total. Settings: lr, weight decay, eps."""
+
+    def adagrad(record: int, at: int) -> None:
+        size, settings = word(record, 1), array_at(word(record, 4), 3, np.float64)
+        params, grads = array_at(word(record, 2), size, dtype), array_at(word(record, 3), size, dtype)
+        total, lr, decay = array_at(word(record, 5), size, dtype), dtype(settings[0]), dtype(settings[1])
+        _adagrad(params, total, grads, lr, dtype(settings[2]), decay, word(at, TID), word(at, N_THREADS))
+
+    return adagrad
+
+
+@operation
+def square_sums(dtype: Any) -> Callable[[int, int], None]:
+    """Blocks, gradients, size, out (float64): their squares, block by block. A barrier must follow."""
+
+    def square_sums(record: int, at: int) -> None:
+        out, grads = (
+            array_at(word(record, 4), word(record, 1), np.float64),
+            array_at(word(record, 2), word(record, 3), dtype),
+        )
+        _square_sums(out, grads, word(at, TID), word(at, N_THREADS))
+
+    return square_sums
+
+
+@operation
+def limit_gradient(dtype: Any) -> Callable[[int, int], None]:
+    """Size, parameters, gradients, the settings' address, blocks, squares. Settings: largest norm and value, l1."""
+
+    def limit_gradient(record: int, at: int) -> None:
+        size, settings = word(record, 1), array_at(word(record, 4), 3, np.float64)
+        params, grads = array_at(word(record, 2), size, dtype), array_at(word(record, 3), size, dtype)
+        squares, value, l1 = (
+            array_at(word(record, 6), word(record, 5), np.float64),
+            dtype(settings[1]),
+            dtype(settings[2]),
+        )
+        _limit_gradient(grads, squares, params, settings[0], value, l1, word(at, TID), word(at, N_THREADS))
+
+    return limit_gradient

@@ -65,7 +65,15 @@ from fastfnn_kernels.reference.normalization import (
     batch_norm_running,
     normalize,
 )
-from fastfnn_kernels.reference.optim import adam, sgd, sgd_momentum
+from fastfnn_kernels.reference.optim import (
+    adagrad,
+    adam,
+    limit_gradient,
+    rmsprop,
+    sgd,
+    sgd_momentum,
+    square_sums,
+)
 from fastfnn_kernels.reference.pool import (
     avg_pool,
     avg_pool2d,

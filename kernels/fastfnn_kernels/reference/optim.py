@@ -40,12 +40,62 @@ def adam(
     beta2: float,
     eps: float,
     weight_decay: float,
+    decoupled: bool,
     correction1: float,
     correction2: float,
 ) -> tuple[Array, Array, Array]:
-    """Algorithm 1 of Kingma & Ba (2015); ``correction = 1 - beta**step`` undoes the zero start of both averages."""
-    w = np.asarray(param, np.float64)
-    g = np.asarray(grad, np.float64) + weight_decay * w
+    """Algorithm 1 of Kingma & Ba (2015); ``correction = 1 - beta**step`` undoes the zero start of both averages.
+
+    With `decoupled` the weight decay is no part of the gradient: w ← w - lr λ w (Loshchilov & Hutter 2019).
+    """
+    w, g = np.asarray(param, np.float64), np.asarray(grad, np.float64)
+    if decoupled:
+        w = w - lr * weight_decay * w
+    else:
+        g = g + weight_decay * w
     m = beta1 * np.asarray(mean, np.float64) + (1 - beta1) * g
     s = beta2 * np.asarray(square, np.float64) + (1 - beta2) * g * g
     return w - lr * (m / correction1) / (np.sqrt(s / correction2) + eps), m, s
+
+
+def rmsprop(
+    param: ArrayLike, square: ArrayLike, grad: ArrayLike, lr: float, alpha: float, eps: float, weight_decay: float
+) -> tuple[Array, Array]:
+    """s ← α s + (1 - α) g²; w ← w - lr g / (√s + ε) (Tieleman & Hinton 2012)."""
+    w = np.asarray(param, np.float64)
+    g = np.asarray(grad, np.float64) + weight_decay * w
+    s = alpha * np.asarray(square, np.float64) + (1 - alpha) * g * g
+    return w - lr * g / (np.sqrt(s) + eps), s
+
+
+def adagrad(
+    param: ArrayLike, total: ArrayLike, grad: ArrayLike, lr: float, eps: float, weight_decay: float
+) -> tuple[Array, Array]:
+    """s ← s + g²; w ← w - lr g / (√s + ε) (Duchi et al. 2011)."""
+    w = np.asarray(param, np.float64)
+    g = np.asarray(grad, np.float64) + weight_decay * w
+    s = np.asarray(total, np.float64) + g * g
+    return w - lr * g / (np.sqrt(s) + eps), s
+
+
+#: Gradients whose squares make one partial sum.
+NORM_BLOCK = 1024
+
+
+def square_sums(grad: ArrayLike) -> Array:
+    """Sums of squares of blocks of NORM_BLOCK elements: added up, the square of the norm."""
+    g = np.asarray(grad, np.float64)
+    return np.array([np.sum(g[i : i + NORM_BLOCK] ** 2) for i in range(0, g.size, NORM_BLOCK)])
+
+
+def limit_gradient(
+    grad: ArrayLike, squares: ArrayLike, param: ArrayLike, clip_norm: float, clip_value: float, l1: float
+) -> Array:
+    """The gradient scaled to a norm of `clip_norm` at most, its elements within ±`clip_value`, plus λ₁ sign(w).
+
+    `squares` are the `square_sums`; infinite bounds do nothing.
+    """
+    norm = np.sqrt(np.sum(np.asarray(squares, np.float64)))
+    scale = clip_norm / norm if norm > clip_norm else 1.0
+    limited = np.clip(scale * np.asarray(grad, np.float64), -clip_value, clip_value)
+    return limited + l1 * np.sign(np.asarray(param, np.float64))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -73,9 +74,29 @@ def _cross_entropy(smoothing: float, rows: bool) -> Callable[..., tuple[Any, ...
     return draw
 
 
-def _adam(d: Draw, n: int) -> tuple[Any, ...]:
-    scalars = (0.01, 0.9, 0.999, 1e-8, 0.02, 1 - 0.9**3, 1 - 0.999**3)  # lr, betas, eps, decay, corrections of step 3
-    return d.normal(n), d.normal(n), d.between(0.01, 1, n), d.normal(n), *map(d.scalar, scalars)
+def _adam(decoupled: bool) -> Callable[..., tuple[Any, ...]]:
+    def draw(d: Draw, n: int) -> tuple[Any, ...]:
+        settings = map(d.scalar, (0.01, 0.9, 0.999, 1e-8, 0.02))  # lr, betas, eps, decay
+        corrections = map(d.scalar, (1 - 0.9**3, 1 - 0.999**3))  # of step 3
+        return d.normal(n), d.normal(n), d.between(0.01, 1, n), d.normal(n), *settings, decoupled, *corrections
+
+    return draw
+
+
+def _with_squares(*scalars: float) -> Callable[..., tuple[Any, ...]]:
+    return lambda d, n: (d.normal(n), d.between(0.01, 1, n), d.normal(n), *map(d.scalar, scalars))
+
+
+def _limits(norm: float, value: float, l1: float) -> Callable[..., tuple[Any, ...]]:
+    def draw(d: Draw, n: int) -> tuple[Any, ...]:
+        grad = d.normal(n)
+        return grad, reference.square_sums(grad), d.normal(n), norm, d.scalar(value), d.scalar(l1)
+
+    return draw
+
+
+def _square_sums(d: Draw, n: int) -> tuple[Any, ...]:
+    return d.blank(-(-n // optim.NORM_BLOCK), dtype=np.float64), d.normal(n)
 
 
 def _momentum(nesterov: bool) -> Callable[..., tuple[Any, ...]]:
@@ -91,6 +112,9 @@ def _scaled(source: Callable[[Draw, int, int], Array]) -> Callable[..., tuple[An
 def _other_float(d: Draw, rows: int, columns: int) -> Array:
     return d.normal(rows, columns).astype(np.float32 if d.dtype == np.float64 else np.float64)
 
+
+#: Both sides of a block's end, too.
+LONG = {**FLAT, "shapes": (*FLAT["shapes"], (1023,), (1024,), (1025,), (5000,))}
 
 # fmt: off
 SPECS = [
@@ -192,6 +216,13 @@ SPECS = [
     spec_of("sgd", optim.sgd, lambda d, n: (d.normal(n), d.normal(n), d.scalar(0.1), d.scalar(0.02)), 4, **FLAT),
     spec_of("sgd_momentum", optim.sgd_momentum, _momentum(nesterov=False), 6, **FLAT),
     spec_of("sgd_nesterov", optim.sgd_momentum, _momentum(nesterov=True), 8, **FLAT),
-    spec_of("adam", optim.adam, _adam, 15, **FLAT),
+    spec_of("adam", optim.adam, _adam(decoupled=False), 15, **FLAT),
+    spec_of("adamw", optim.adam, _adam(decoupled=True), 15, **FLAT),
+    spec_of("rmsprop", optim.rmsprop, _with_squares(0.01, 0.99, 1e-8, 0.02), 10, **FLAT),
+    spec_of("adagrad", optim.adagrad, _with_squares(0.01, 1e-8, 0.02), 8, **FLAT),
+    spec_of("square_sums", optim.square_sums, _square_sums, 2, scale=lambda n: n, **LONG),
+    spec_of("limit_gradient", optim.limit_gradient, _limits(math.inf, math.inf, 0.0), 4, **FLAT),
+    spec_of("limit_gradient_norm", optim.limit_gradient, _limits(0.5, math.inf, 0.01), 4, **FLAT),
+    spec_of("limit_gradient_value", optim.limit_gradient, _limits(math.inf, 0.7, 0.0), 4, **FLAT),
 ]
 # fmt: on
