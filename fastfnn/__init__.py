@@ -11,7 +11,7 @@
 Importing it does not import numba; the first computation does.
 """
 
-from fastfnn import data, errors, functional, initializers, models
+from fastfnn import data, errors, functional, initializers, models, schedules
 from fastfnn.callbacks import EpochEnd, EverySteps, History, StepEnd
 from fastfnn.checkpoint import load, save
 from fastfnn.gradcheck import gradcheck
@@ -99,6 +99,7 @@ __all__ = [
     "predict_proba",
     "predict_raw",
     "save",
+    "schedules",
     "train_step",
     "warmup",
 ]

@@ -59,9 +59,15 @@ def counter(name: str, value: Any) -> int:
 
 
 def real(
-    name: str, value: Any, *, least: float = -math.inf, below: float = math.inf, above: float = -math.inf
+    name: str,
+    value: Any,
+    *,
+    least: float = -math.inf,
+    most: float = math.inf,
+    below: float = math.inf,
+    above: float = -math.inf,
 ) -> float:
-    """`value` as a finite float with ``least <= value < below`` and ``value > above``."""
+    """`value` as a finite float with ``least <= value <= most`` and ``above < value < below``."""
     try:
         if isinstance(value, (bool, np.bool_, str, bytes)):
             raise TypeError
@@ -72,6 +78,8 @@ def real(
         raise InvalidValueError(f"{name} is {number}; expected a finite number")
     if number < least:
         raise InvalidValueError(f"{name} is {number:g}; expected at least {least:g}")
+    if number > most:
+        raise InvalidValueError(f"{name} is {number:g}; expected at most {most:g}")
     if number <= above:
         raise InvalidValueError(f"{name} is {number:g}; expected more than {above:g}")
     if number >= below:

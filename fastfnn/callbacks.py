@@ -23,6 +23,8 @@ class History:
         Mean over the epoch's batches as they came, so of a model that was still learning.
     val_loss, val_accuracy : list of float
         Of the validation data after the epoch; empty without them.
+    lr : list of float
+        Learning rate of the epoch's last step.
     seconds : list of float
         Time of the epoch's training, without validation and callbacks.
     """
@@ -31,6 +33,7 @@ class History:
     accuracy: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
     val_accuracy: list[float] = field(default_factory=list)
+    lr: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
     @property

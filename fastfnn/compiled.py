@@ -39,7 +39,7 @@ SLICE_SECONDS = 0.025
 PROGRAMS_KEPT, BYTES_KEPT = 8, 64 << 20
 
 #: The words of a job, as `fastfnn_kernels.program` has them.
-JOB = struct.Struct("=11q")
+JOB = struct.Struct("=14q")
 
 
 def uncompiled(model: Sequential, loss: Loss | None = None, optimizer: Optimizer | None = None) -> list[Any]:
@@ -163,6 +163,7 @@ class Program:
         order: Array | None,
         batch_size: int,
         pause: int,
+        rates: Array | None,
     ) -> Iterator[Sums]:
         """Go through the data once, slice by slice: see the function `run`."""
         rows, result, made = len(x), self._result, 0
@@ -176,6 +177,7 @@ class Program:
             self.table.step_size[0] = -settings[0]
         inputs = x.words if isinstance(x, CSR) else x
         addresses = _address(order), _address(inputs), _address(y), _address(out)
+        addresses += _address(rates), self.table.settings.ctypes.data, self.table.step_size.ctypes.data
         result.fill(0)
         slice_pieces = max(1, int(SLICE_SECONDS * 1e9 / self._nanoseconds))
         adapts = team.size > 1 and team.may_be_fewer
@@ -231,6 +233,7 @@ def run(
     order: Array | None = None,
     batch_size: int | None = None,
     pause: int = 0,
+    rates: Array | None = None,
     keep_gradients: bool = False,
 ) -> Iterator[Sums]:
     """Go through the data once: with an optimizer train, with a loss evaluate, with neither predict.
@@ -248,6 +251,8 @@ def run(
         All rows by default.
     pause : int
         Yield whenever so many steps of the epoch are done, too; 0: only slice by slice.
+    rates : (steps,) float64, optional
+        A learning rate for every step, instead of the optimizer's.
     keep_gradients : bool
         The model's gradients are to be there after a step; else plain SGD subtracts them as they are made.
 
@@ -270,7 +275,7 @@ def run(
         waiting = _waiting.setdefault(model, [])
     kept = _taken(waiting, key)
     program = kept or Program(key, model, x, y, loss, optimizer, *options)
-    yield from program.run(team, x, y, out, optimizer, order, batch_size, pause)
+    yield from program.run(team, x, y, out, optimizer, order, batch_size, pause, rates)
     # Not after an error or an interrupt: threads may still be at work on it.
     waiting.append(program)
     if kept is None:

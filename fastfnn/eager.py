@@ -38,6 +38,17 @@ def mode(model: Sequential, training: bool) -> Iterator[None]:
             layer.training = value
 
 
+@contextlib.contextmanager
+def _rate(optimizer: Optimizer, rates: Array | None, step: int) -> Iterator[None]:
+    """The optimizer's learning rate is that of a step, where there are any, within a `with` block."""
+    before = optimizer.lr
+    try:
+        optimizer.lr = before if rates is None else float(rates[step])
+        yield
+    finally:
+        optimizer.lr = before
+
+
 def run(
     model: Sequential,
     x: Array | CSR,
@@ -48,6 +59,7 @@ def run(
     order: Array | None = None,
     batch_size: int | None = None,
     pause: int = 0,
+    rates: Array | None = None,
     keep_gradients: bool = True,
 ) -> Iterator[Sums]:
     """Train on all rows once: arguments and what it yields as `compiled.run` has them, but it does after each step."""
@@ -65,7 +77,8 @@ def run(
                 yield total, correct, start, start // batch_size + 1
                 return
             model.backward(loss.backward())
-            optimizer.step(model.parameters, model.gradients)
+            with _rate(optimizer, rates, start // batch_size):
+                optimizer.step(model.parameters, model.gradients)
             total += _sum(loss, value, stop - start)
             correct += n_correct(prediction, target) if loss.classifies else 0
             yield total, correct, stop, 0

@@ -26,6 +26,7 @@ from fastfnn.losses import Loss
 from fastfnn.model import Sequential
 from fastfnn.optim import Optimizer
 from fastfnn.progress import Progress
+from fastfnn.schedules import Schedule
 from fastfnn.sparsity import CSR
 
 
@@ -116,6 +117,7 @@ def fit(
     batch_size: int | None = 64,
     shuffle: bool = True,
     validation_data: tuple[Inputs, ArrayLike] | None = None,
+    schedule: Schedule | None = None,
     seed: int | np.random.Generator | None = None,
     n_threads: int | None = None,
     callbacks: Iterable[Callback] = (),
@@ -141,6 +143,8 @@ def fit(
         Draw a new order each epoch (a full batch needs none).
     validation_data : (x, y), optional
         Evaluated after each epoch.
+    schedule : Schedule, optional
+        From `fastfnn.schedules`: how the learning rate goes on from the optimizer's `lr`.
     seed : int or numpy.random.Generator, optional
         Makes the order repeatable. Results do not depend on the number of threads.
     n_threads : int, optional
@@ -165,6 +169,8 @@ def fit(
     x, y = arguments.as_pair(model, loss, x, y)
     if not isinstance(optimizer, Optimizer):
         raise InvalidTypeError(f"optimizer is {optimizer!r}; expected an optimizer such as SGD(lr=0.1)")
+    if schedule is not None and not isinstance(schedule, Schedule):
+        raise InvalidTypeError(f"schedule is {schedule!r}; expected a schedule such as ff.schedules.Cosine()")
     epochs = check.positive_int("epochs", epochs, least=0)
     rows = len(x)
     batch_size = rows if batch_size is None else min(rows, check.positive_int("batch_size", batch_size))
@@ -179,7 +185,10 @@ def fit(
             raise InvalidTypeError(f"callbacks holds {callback!r}; expected callables")
     after_epochs = [callback for callback in callbacks if not isinstance(callback, EverySteps)]
     after_steps = [callback for callback in callbacks if isinstance(callback, EverySteps)]
-    rng = np.random.default_rng(seed)
+    rng, steps = np.random.default_rng(seed), math.ceil(rows / batch_size)
+    if schedule is not None:
+        schedule.begin()
+        schedule.factors(1, epochs, steps)  # does it fit the epochs?
 
     own = compiled.uncompiled(model, loss, optimizer)
     if own and kernels.team.JIT:
@@ -193,12 +202,18 @@ def fit(
         with arguments.team_for(model, x, batch_size, n_threads, training=True, lasts=True) as team:
             for epoch in range(1, epochs + 1):
                 order = rng.permutation(rows).astype(np.int64) if shuffle and batch_size < rows else None
-                stops = course.follow(epoch, _train(model, x, y, loss, optimizer, team, order=order, **batches))
+                rates = None if schedule is None else optimizer.lr * schedule.factors(epoch, epochs, steps)
+                sums = _train(model, x, y, loss, optimizer, team, order=order, rates=rates, **batches)
+                stops = course.follow(epoch, sums)
+                history.lr.append(optimizer.lr if rates is None else float(rates[-1]))
                 if validation_data is not None:
                     result = evaluate_checked(model, *validation_data, loss, team)
                     history.val_loss.append(result.loss)
                     history.val_accuracy.append(result.accuracy)
-                bar.end_epoch(epoch, history.seconds[-1], {k: v for k, v in history.last().items() if k != "seconds"})
+                if schedule is not None:
+                    schedule.end_epoch(history)
+                shown = {k: v for k, v in history.last().items() if k not in ("seconds", "lr")}
+                bar.end_epoch(epoch, history.seconds[-1], shown)
                 answers = [callback(EpochEnd(epoch, model, optimizer, history)) for callback in after_epochs]
                 if stops or any(answers):
                     break
@@ -210,7 +225,7 @@ def fit(
 def _train(
     model: Sequential, x: Array | CSR, y: Array, loss: Loss, optimizer: Optimizer, team: Any, **batches: Any
 ) -> Iterator[Sums]:
-    """Train on all rows once; `batches` are `order`, `batch_size`, `pause` and `keep_gradients` of `compiled.run`."""
+    """Train on all rows once; `batches` are the other arguments of `compiled.run`."""
     if compiled.is_compiled(model, loss, optimizer):
         return compiled.run(model, team, x, y, loss=loss, optimizer=optimizer, **batches)
     return eager.run(model, x, y, loss=loss, optimizer=optimizer, **batches)

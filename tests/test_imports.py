@@ -22,6 +22,7 @@ RUNGS = [
     {"warmup"},
     {"training"},
     {"inference"},
+    {"schedules"},
     {"_arguments", "callbacks"},
     {"compiled", "eager"},
     {"lowering"},

@@ -25,7 +25,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfnn_kernels._config import driver, helper
-from fastfnn_kernels.simd import bits_of, call_operation, flush_subnormals, restore_control, word
+from fastfnn_kernels.simd import (
+    array_at,
+    bits_of,
+    call_operation,
+    float_of,
+    flush_subnormals,
+    restore_control,
+    word,
+)
 from fastfnn_kernels.team import barrier, barrier_state, share
 
 RECORD_WORDS = 16
@@ -41,8 +49,10 @@ ROW_GRAIN = 8
 START, ROWS, BATCH_ROWS, FIRST, LAST, TID, N_THREADS, ADDS, UPDATES, PIECE, ORDER, X, Y, RESULT = range(14)
 AT_WORDS = 32
 # The words of a job: rows of the data, of a batch, of a chunk; first and last piece, counted over all batches;
-# whether a loss that is not finite ends it; updates made before the first step of the data; addresses for the places.
+# whether a loss that is not finite ends it; updates made before the first step of the data; addresses for the places;
+# and, where there is a learning rate (float64) for every step, their address and those where it and its negative go.
 DATA_ROWS, BATCH_SIZE, CHUNK, BEGIN, END, TRAINS, MADE, JOB_ORDER, JOB_X, JOB_Y, JOB_RESULT = range(11)
+JOB_RATES, JOB_RATE, JOB_STEP_SIZE = range(11, 14)
 JOB_WORDS = 16
 # The words of the result: sums over the batches; the step (from 1) in which the loss was not finite, or 0; and the
 # sums of a batch that is not finished.
@@ -93,6 +103,10 @@ def _run_pieces(
             continue
         if piece == 0:
             batch_loss, batch_hits = 0.0, 0.0
+            if tid == 0 and job[JOB_RATES] != 0:  # nobody reads it before the next barrier
+                rate = float_of(word(job[JOB_RATES], step))
+                array_at(job[JOB_RATE], 1, np.float64)[0] = rate
+                array_at(job[JOB_STEP_SIZE], 1, np.float64)[0] = -rate
         if n_threads > 1 and rows < chunk and not has_loss:
             barrier(barriers, n_threads)  # the shares of fewer rows are others, in the same buffers
         first, last = share(rows, tid, n_threads, ROW_GRAIN)

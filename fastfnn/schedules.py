@@ -1,0 +1,180 @@
+"""Schedules of the learning rate, for ``fit(…, schedule=…)``: a factor of the optimizer's `lr` for every step.
+
+The optimizer's own `lr` stays what it is. Where a schedule changes within epochs, it does so at every step, whatever
+the compiled run's slices.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastfnn import _checks as check
+from fastfnn.callbacks import History
+from fastfnn.errors import InvalidValueError
+
+Array = NDArray[np.float64]
+
+
+class Schedule:
+    """Base of the schedules."""
+
+    def factors(self, epoch: int, epochs: int, steps: int) -> Array:
+        """(steps,): what the learning rate is multiplied by in each step of `epoch` (from 1) of `epochs`."""
+        raise TypeError(f"{type(self).__name__} has no factors")
+
+    def begin(self) -> None:
+        """A training begins: forget the last one."""
+
+    def end_epoch(self, history: History) -> None:
+        """An epoch is over, its figures are in the history."""
+
+    def config(self) -> dict[str, Any]:
+        """Arguments that make such a schedule again."""
+        return {}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.config().items())})"
+
+
+def _places(epoch: int, steps: int) -> Array:
+    """Where each step of an epoch begins, counted in epochs from the beginning of the training."""
+    return epoch - 1 + np.arange(steps) / steps
+
+
+class Step(Schedule):
+    """Times `factor` every so many epochs.
+
+    Parameters
+    ----------
+    every : int
+    factor : float in (0, 1]
+    """
+
+    def __init__(self, every: int, factor: float = 0.1) -> None:
+        self.every = check.positive_int("every", every)
+        self.factor = check.real("factor", factor, above=0)
+
+    def factors(self, epoch: int, epochs: int, steps: int) -> Array:
+        return np.full(steps, self.factor ** ((epoch - 1) // self.every))
+
+    def config(self) -> dict[str, Any]:
+        return {"every": self.every, "factor": self.factor}
+
+
+class Exponential(Schedule):
+    """Times `factor` after every epoch.
+
+    Parameters
+    ----------
+    factor : float above 0
+    """
+
+    def __init__(self, factor: float) -> None:
+        self.factor = check.real("factor", factor, above=0)
+
+    def factors(self, epoch: int, epochs: int, steps: int) -> Array:
+        return np.full(steps, self.factor ** (epoch - 1))
+
+    def config(self) -> dict[str, Any]:
+        return {"factor": self.factor}
+
+
+class Cosine(Schedule):
+    """A straight line up in the first epochs, then half a cosine down (Loshchilov & Hutter 2017), step by step.
+
+    Parameters
+    ----------
+    warmup : float
+        Epochs of the line, from nearly 0 to 1; it may be less than one epoch.
+    last : float in [0, 1]
+        The factor at the end.
+    """
+
+    def __init__(self, warmup: float = 0.0, last: float = 0.0) -> None:
+        self.warmup, self.last = check.real("warmup", warmup, least=0), check.real("last", last, least=0, most=1)
+
+    def factors(self, epoch: int, epochs: int, steps: int) -> Array:
+        if self.warmup >= epochs:
+            raise InvalidValueError(f"warmup is {self.warmup:g} for {epochs} epochs; expected less than these")
+        place = _places(epoch, steps)
+        done = np.clip((place - self.warmup) / (epochs - self.warmup), 0, 1)
+        down = self.last + (1 - self.last) * (1 + np.cos(math.pi * done)) / 2
+        # The first step's rate is one step up the line, not 0, which would learn nothing.
+        return np.where(place < self.warmup, np.minimum(1, (place + 1 / steps) / (self.warmup or 1)), down)
+
+    def config(self) -> dict[str, Any]:
+        return {"warmup": self.warmup, "last": self.last}
+
+
+class OneCycle(Schedule):
+    """Up to the optimizer's rate and far below where it came from, both by half a cosine (Smith & Topin 2018).
+
+    Parameters
+    ----------
+    rise : float in (0, 1)
+        The part of the training in which it rises.
+    first, last : float in (0, 1]
+        The factors at the beginning and at the end.
+    """
+
+    def __init__(self, rise: float = 0.3, first: float = 0.04, last: float = 4e-6) -> None:
+        self.rise = check.real("rise", rise, above=0, below=1)
+        self.first = check.real("first", first, above=0, most=1)
+        self.last = check.real("last", last, above=0, most=1)
+
+    def factors(self, epoch: int, epochs: int, steps: int) -> Array:
+        done = _places(epoch, steps) / epochs
+        up, down = done / self.rise, (done - self.rise) / (1 - self.rise)
+        rising = self.first + (1 - self.first) * (1 - np.cos(math.pi * np.minimum(up, 1))) / 2
+        falling = self.last + (1 - self.last) * (1 + np.cos(math.pi * np.clip(down, 0, 1))) / 2
+        return np.where(done < self.rise, rising, falling)
+
+    def config(self) -> dict[str, Any]:
+        return {"rise": self.rise, "first": self.first, "last": self.last}
+
+
+class ReduceOnPlateau(Schedule):
+    """Times `factor` whenever the loss has not become better for some epochs.
+
+    The loss is that of the validation data, or of the training where there are none.
+
+    Parameters
+    ----------
+    factor : float in (0, 1)
+    patience : int
+        Epochs without a better loss that are let pass.
+    threshold : float
+        By what part a loss must be below the best to be better.
+    least : float
+        The smallest factor.
+    """
+
+    def __init__(self, factor: float = 0.1, patience: int = 10, threshold: float = 1e-4, least: float = 0.0) -> None:
+        self.factor = check.real("factor", factor, above=0, below=1)
+        self.patience = check.positive_int("patience", patience, least=0)
+        self.threshold = check.real("threshold", threshold, least=0, below=1)
+        self.least = check.real("least", least, least=0, most=1)
+        self.begin()
+
+    def begin(self) -> None:
+        self._now, self._best, self._waited = 1.0, math.inf, 0
+
+    def factors(self, epoch: int, epochs: int, steps: int) -> Array:
+        return np.full(steps, self._now)
+
+    def end_epoch(self, history: History) -> None:
+        loss = (history.val_loss or history.loss)[-1]
+        if loss < self._best * (1 - self.threshold):
+            self._best, self._waited = loss, 0
+            return
+        self._waited += 1
+        if self._waited > self.patience:
+            self._now, self._waited = max(self.least, self._now * self.factor), 0
+
+    def config(self) -> dict[str, Any]:
+        names = ("factor", "patience", "threshold", "least")
+        return {name: getattr(self, name) for name in names}
