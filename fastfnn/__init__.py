@@ -11,7 +11,7 @@
 Importing it does not import numba; the first computation does.
 """
 
-from fastfnn import data, errors, functional, initializers, models, schedules
+from fastfnn import data, errors, functional, initializers, models, plot, schedules
 from fastfnn.callbacks import EpochEnd, EverySteps, History, StepEnd
 from fastfnn.checkpoint import load, save
 from fastfnn.gradcheck import gradcheck
@@ -95,6 +95,7 @@ __all__ = [
     "initializers",
     "load",
     "models",
+    "plot",
     "predict",
     "predict_proba",
     "predict_raw",

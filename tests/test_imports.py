@@ -19,7 +19,7 @@ FASTFNN = Path(fastfnn.__file__).parent
 RUNGS = [
     {"__main__"},
     {"cli", "_cli_data", "_cli_info", "_cli_models"},
-    {"warmup"},
+    {"warmup", "plot"},
     {"training"},
     {"inference"},
     {"schedules"},
