@@ -12,6 +12,9 @@ Importing it does not import numba; the first computation does.
 """
 
 from fastfnn import data, errors, functional, initializers, models, plot, schedules
+from fastfnn._onnx_export import export_onnx
+from fastfnn._onnx_import import import_onnx
+from fastfnn._torch import from_torch, to_torch
 from fastfnn.callbacks import EpochEnd, EverySteps, History, StepEnd
 from fastfnn.checkpoint import load, save
 from fastfnn.gradcheck import gradcheck
@@ -89,9 +92,12 @@ __all__ = [
     "data",
     "errors",
     "evaluate",
+    "export_onnx",
     "fit",
+    "from_torch",
     "functional",
     "gradcheck",
+    "import_onnx",
     "initializers",
     "load",
     "models",
@@ -101,6 +107,7 @@ __all__ = [
     "predict_raw",
     "save",
     "schedules",
+    "to_torch",
     "train_step",
     "warmup",
 ]

@@ -59,6 +59,11 @@ def save(model: Sequential, path: StrPath) -> None:
     target = as_path(path, "path")
     tensors = {name: np.ascontiguousarray(array) for name, array in _arrays(model).items()}
     payload = to_bytes(tensors, metadata={KEY: json.dumps(architecture(model))})
+    write_in_one_step(target, payload)
+
+
+def write_in_one_step(target: Path, payload: bytes) -> None:
+    """Replace `target`: a reader sees the old file or the new; where writing fails nothing has changed."""
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastfnn import _checks as check
+from fastfnn import _state_dict
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.layers import (
     AvgPool2d,
@@ -117,6 +119,39 @@ class Sequential:
         """The layers' buffers by name, as `named_parameters`: ``{"3.running_mean": …, "3.running_var": …}``."""
         return {f"{i}.{name}": array for i, layer in enumerate(self.layers) for name, array in layer.buffers.items()}
 
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of parameters and buffers in PyTorch's names and layouts.
+
+        They are those of a `torch.nn.Sequential` with a module for each layer: the weight of a `Linear` is
+        (out_features, in_features), and batch normalisation has a ``num_batches_tracked``, which is 0 here. Each layer
+        counts in the numbering, also a `Normalize`, which PyTorch lacks.
+        """
+        self.gather_parameters()
+        return _state_dict.state_dict(self._layers_by_place())
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Take parameters and buffers in PyTorch's names and layouts, as `state_dict` gives them.
+
+        Parameters
+        ----------
+        state : dict of str to array or tensor
+            Of any real dtype; they are converted to the model's. What ``num_batches_tracked`` says is not needed, so
+            it may be missing.
+        strict : bool
+            Whether every name must be there, and no other.
+
+        Raises
+        ------
+        InvalidValueError
+            Entries are missing, unexpected, of another shape, no numbers, or too large for the model's dtype: all of
+            them are named, and nothing is loaded.
+        """
+        self.gather_parameters()
+        _state_dict.load_state_dict(self._layers_by_place(), state, strict=strict)
+
+    def _layers_by_place(self) -> dict[str, Layer]:
+        return {str(i): layer for i, layer in enumerate(self.layers)}
+
     def train(self) -> Sequential:
         """Let `forward` train, as it does at first: dropout drops, batch normalisation takes the batch's statistics.
 
@@ -210,17 +245,17 @@ def _check_shapes(layers: list[Layer]) -> None:
     """Refuse neighbours that cannot fit, as far as that is known before there is an input."""
     came: KnownShape | None = None
     for i, layer in enumerate(layers):
-        taken = _taken_shape(layer)
+        taken = taken_shape(layer)
         if came is not None and taken is not None:
             if not _fits(came, taken):
                 raise InvalidValueError(
                     f"layers[{i}] is {layer!r}, but gets {_described(came)}; expected {_described(taken)}"
                 )
             came = tuple(b if a is None else a for a, b in zip(came, taken, strict=True))
-        came = _made_shape(layer, came or taken)
+        came = made_shape(layer, came or taken)
 
 
-def _taken_shape(layer: Layer) -> KnownShape | None:
+def taken_shape(layer: Layer) -> KnownShape | None:
     """What samples a layer takes; None where it takes any, or nobody knows."""
     if isinstance(layer, Linear):
         return (layer.in_features,)
@@ -233,7 +268,7 @@ def _taken_shape(layer: Layer) -> KnownShape | None:
     return (None, None, None) if isinstance(layer, (MaxPool2d, AvgPool2d, GlobalAvgPool2d)) else None
 
 
-def _made_shape(layer: Layer, came: KnownShape | None) -> KnownShape | None:
+def made_shape(layer: Layer, came: KnownShape | None) -> KnownShape | None:
     """What samples a layer makes of those that came."""
     if isinstance(layer, Linear):
         return (layer.out_features,)

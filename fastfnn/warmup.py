@@ -12,6 +12,7 @@ from fastfnn import models
 from fastfnn.inference import evaluate, predict_proba
 from fastfnn.losses import CrossEntropyLoss
 from fastfnn.optim import SGD, Adam
+from fastfnn.sparsity import LEAST_ROWS
 from fastfnn.training import fit, train_step
 
 
@@ -45,7 +46,7 @@ def warmup(dtypes: tuple[str, ...] = ("float32",), model: str | None = None) -> 
 def _use(name: str, dtype: np.dtype) -> None:
     """Train and run a model on a few images, random and blank: a step with each optimizer, by both ways to train."""
     rng, loss = np.random.default_rng(0), CrossEntropyLoss()
-    noise, blank = rng.integers(0, 256, (8, 28, 28), np.uint8), np.zeros((64, 28, 28), np.uint8)
+    noise, blank = rng.integers(0, 256, (8, 28, 28), np.uint8), np.zeros((LEAST_ROWS, 28, 28), np.uint8)
     for x in (noise, blank):  # of the latter a first Linear skips the zeros
         y = rng.integers(0, 10, len(x))
         for optimizer in (SGD(lr=1e-3), SGD(lr=1e-3, momentum=0.9), Adam(lr=1e-3)):

@@ -17,6 +17,8 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 #: An array stands for its address, a float for its bits.
 Field = Array | int | float
+#: An operation's name and dtypes, or None for a barrier, and what follows its address.
+Record = tuple[tuple[Any, ...] | None, tuple[Field, ...]]
 
 #: Buffers start at multiples of this many bytes: a cache line, the widest vector.
 ALIGNMENT = 64
@@ -99,7 +101,7 @@ class Table:
         self.updated: list[Array] = []
         self.nbytes = 0
         self._kept: list[Array] = [self.settings, self.limits, self.step_size, self.one]
-        self._records: tuple[list[list[Field]], ...] = ([], [], [])
+        self._records: tuple[list[Record], ...] = ([], [], [])
         self._gemm_scratch: Array | None = None
 
     # Memory
@@ -144,11 +146,11 @@ class Table:
 
     def barrier(self) -> None:
         """What row operations have written so far, by whatever thread, is there for those that follow."""
-        self._records[0].append([kernels.program.BARRIER])
+        self._records[0].append((None, ()))
 
     def update_barrier(self) -> None:
         """The same between operations of the update."""
-        self._records[2].append([kernels.program.BARRIER])
+        self._records[2].append((None, ()))
 
     def gather(self, data: Data, factor: Array | None = None, shift: Array | None = None) -> Array:
         """Append what copies the chunk's rows of the data into a row array, which is returned.
@@ -167,18 +169,19 @@ class Table:
         return out
 
     def _append(self, table: int, operation: str, fields: tuple[Field, ...], dtypes: tuple[Any, ...] | None) -> None:
-        address = kernels.operations.address(operation, *((self.dtype,) if dtypes is None else dtypes))
-        self._records[table].append([address, *fields])
+        self._records[table].append(((operation, *((self.dtype,) if dtypes is None else dtypes)), fields))
 
     def finished(self) -> tuple[Array, Array, Array]:
         """The row, weight and update table, (operations, RECORD_WORDS) int64 each; `self` keeps their memory alive."""
+        kernels.operations.prepare(operation for records in self._records for operation, _ in records if operation)
         row, weight, update = (self._finish(records) for records in self._records)
         return row, weight, update
 
-    def _finish(self, records: list[list[Field]]) -> Array:
+    def _finish(self, records: list[Record]) -> Array:
         table = np.zeros((len(records), kernels.program.RECORD_WORDS), np.int64)
-        for row, record in zip(table, records, strict=True):
-            for i, value in enumerate(record):
+        for row, (operation, fields) in zip(table, records, strict=True):
+            row[0] = kernels.operations.address(*operation) if operation else kernels.program.BARRIER
+            for i, value in enumerate(fields, 1):
                 if isinstance(value, np.ndarray):
                     self._kept.append(value)
                     row[i] = value.ctypes.data

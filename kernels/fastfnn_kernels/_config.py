@@ -30,6 +30,9 @@ JIT = not config.DISABLE_JIT
 FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
 OPTIONS: dict[str, Any] = {"fastmath": FASTMATH, "error_model": "numpy", "nogil": True}
 
+#: Whether kernels go to the cache, as operations do: not in a process that compiles operations for another.
+keeps_kernels = True
+
 #: Compiles a function that kernels call; it is cached inside the kernels that use it.
 helper: Callable[[Callable[..., Any]], Any] = numba.njit(**OPTIONS)
 
@@ -78,7 +81,8 @@ def _warn_uncached(reason: str) -> None:
 
 
 @functools.cache
-def _usable_cache() -> str | None:
+def usable_cache() -> str | None:
+    """The cache's folder, or None where it cannot be written; a warning then says so, once."""
     try:
         folder = cache_folder()
     except (OSError, RuntimeError) as error:  # no home folder, unreadable sources
@@ -92,7 +96,7 @@ def _usable_cache() -> str | None:
 
 def _cache(compiled: Any) -> Any:
     """Have numba keep `compiled` in our folder and nowhere else."""
-    folder = _usable_cache()
+    folder = usable_cache()
     if folder is None:
         return compiled
     # numba reads the setting when caching is switched on; other users of numba in this process keep theirs.
@@ -107,17 +111,39 @@ def _cache(compiled: Any) -> Any:
     return compiled
 
 
+def _cached_kernel(function: Callable[..., Any]) -> Any:
+    compiled = numba.njit(**OPTIONS)(function)
+    return _cache(compiled) if keeps_kernels else compiled
+
+
 def driver(function: Callable[..., Any]) -> Any:
     """Compile a function that runs kernels and has no twin of its own."""
-    return _cache(numba.njit(**OPTIONS)(function)) if JIT else function
+    return _cached_kernel(function) if JIT else function
 
 
-def operation(function: Callable[[int, int], None]) -> Any:
-    """Compile ``function(record, at)``, two addresses, now; its own address is the attribute ``address``."""
+class _NotCachedError(Exception):
+    pass
+
+
+class _Loaded(CFunc):
+    """One that is in the cache."""
+
+    def _compile_uncached(self) -> Any:
+        raise _NotCachedError
+
+
+def operation(function: Callable[[int, int], None], *, only_load: bool = False) -> Any:
+    """Compile ``function(record, at)``, two addresses, now; its own address is the attribute ``address``.
+
+    With `only_load` the result is None where the cache does not have it.
+    """
     signature = (types.int64, types.int64), types.void
     options = {name: value for name, value in OPTIONS.items() if name != "nogil"}  # its caller has let go of the GIL
-    compiled = _cache(CFunc(function, signature, locals={}, options=options))
-    compiled.compile()
+    compiled = _cache((_Loaded if only_load else CFunc)(function, signature, locals={}, options=options))
+    try:
+        compiled.compile()
+    except _NotCachedError:
+        return None
     return compiled
 
 
@@ -155,7 +181,7 @@ def kernel(
                         np.copyto(out, result, casting="same_kind")
 
         else:
-            jitted = _cache(numba.njit(**OPTIONS)(function))
+            jitted = _cached_kernel(function)
 
             def run(*args: Any, team: Any = None) -> None:
                 if team is None or team.size == 1:

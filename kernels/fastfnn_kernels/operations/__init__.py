@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastfnn_kernels.operations import activations, convolution, dense, losses, normalization, pooling, sparse, updates
-from fastfnn_kernels.operations._record import MAKERS, address
+from fastfnn_kernels.operations._record import MAKERS, address, prepare
 
 __all__ = [
     "MAKERS",
@@ -24,6 +24,7 @@ __all__ = [
     "losses",
     "normalization",
     "pooling",
+    "prepare",
     "sparse",
     "updates",
 ]
@@ -37,13 +38,16 @@ DATA_DTYPES = (np.uint8, np.float32, np.float64)
 
 def compile_all(dtype: Any) -> None:
     """Compile every operation for `dtype`, or load it from the cache."""
+    wanted = []
     for name in MAKERS:
         if name in WITHOUT_DTYPE:
-            address(name)
+            wanted.append((name,))
         elif name in READ_DATA:
-            for data_dtype in DATA_DTYPES:
-                address(name, dtype, data_dtype)
+            wanted += [(name, dtype, data_dtype) for data_dtype in DATA_DTYPES]
         elif name in ("csr_nonzeros", "mark_csr_rows"):
-            address(name, dtype, dtype, np.int32)
+            wanted.append((name, dtype, dtype, np.int32))
         else:
-            address(name, dtype)
+            wanted.append((name, dtype))
+    prepare(wanted)
+    for operation in wanted:
+        address(*operation)

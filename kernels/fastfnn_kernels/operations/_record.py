@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from fastfnn_kernels import _config
+from fastfnn_kernels._compile_ahead import Key, compile_ahead
 from fastfnn_kernels._config import helper
-from fastfnn_kernels.program import BATCH_ROWS, FIRST, LAST, ORDER, START
+from fastfnn_kernels.program import BATCH_ROWS, FIRST, LAST, ORDER, START, run_nothing
 from fastfnn_kernels.simd import array_at, float_of, prefetch, word
 
 CACHE_LINE = 64
@@ -24,14 +24,40 @@ def operation(make: Make) -> Make:
     return make
 
 
-@functools.cache
-def _compiled(name: str, *dtypes: Any) -> Any:
-    return _config.operation(MAKERS[name](*dtypes))
+_compiled: dict[Key, Any] = {}
+
+
+def _key(name: str, *dtypes: Any) -> Key:
+    return (name, *(np.dtype(dtype).name for dtype in dtypes))
+
+
+def _function(name: str, *dtypes: str) -> Callable[[int, int], None]:
+    return MAKERS[name](*(np.dtype(dtype).type for dtype in dtypes))
+
+
+def _compile(key: Key) -> Any:
+    if key not in _compiled:
+        _compiled[key] = _config.operation(_function(*key))
+    return _compiled[key]
 
 
 def address(name: str, *dtypes: Any) -> int:
     """The address of an operation for these dtypes, compiled or loaded from the cache on first use."""
-    return _compiled(name, *(np.dtype(dtype).type for dtype in dtypes)).address
+    return _compile(_key(name, *dtypes)).address
+
+
+def prepare(operations: Iterable[tuple[Any, ...]]) -> None:
+    """Load operations, each a name and dtypes, and compile together what the cache lacks: sooner than one by one."""
+    missing = []
+    for key in dict.fromkeys(_key(*operation) for operation in operations):
+        if key not in _compiled:
+            loaded = _config.operation(_function(*key), only_load=True)
+            if loaded is None:
+                missing.append(key)
+            else:
+                _compiled[key] = loaded
+    if missing:
+        compile_ahead(missing, _compile, meanwhile=run_nothing)
 
 
 @helper

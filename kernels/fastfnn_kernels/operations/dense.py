@@ -95,6 +95,7 @@ def product(dtype: Any) -> Callable[[int, int], None]:
         tid, n_threads = word(at, TID), word(at, N_THREADS)
         alpha = dtype(setting(record, 11))
         scratch = array_at(word(record, 2), n_threads * panel, dtype).reshape(n_threads, panel)
+        adds = form == 3 or (form == 2 and word(at, ADDS) != 0)
         if form >= 2:
             rows = word(at, ROWS)
             out = array_at(word(record, 1), k * n, dtype).reshape(k, n)
@@ -104,10 +105,9 @@ def product(dtype: Any) -> Callable[[int, int], None]:
                 first, place = word(at, START) * k, word(at, word(record, 12))
             a = array_at(place, first + rows * k, dtype)[first:].reshape(rows, k)
             extra = array_at(word(record, 5), 0, dtype)
-            adds = form == 3 or word(at, ADDS) != 0
-            _gemm(out, scratch, a, b, extra, True, False, alpha, adds, epilogue, tid, n_threads)
         else:
-            out = my_rows(record, 1, at, n, dtype)
+            out, scratch = my_rows(record, 1, at, n, dtype), scratch[tid : tid + 1]
+            tid, n_threads = 0, 1  # the rows are this thread's alone
             if word(record, 12):
                 data, start = word(at, word(record, 12)), word(at, START)
                 a = array_at(data, (start + word(at, LAST)) * k, dtype)[(start + word(at, FIRST)) * k :].reshape(-1, k)
@@ -117,7 +117,8 @@ def product(dtype: Any) -> Callable[[int, int], None]:
             extra = array_at(word(record, 5), n, dtype)
             if epilogue == gemm.RELU_MASK:
                 extra = my_flat(record, 5, at, n, dtype)
-            _gemm(out, scratch[tid : tid + 1], a, b, extra, False, form == 1, alpha, False, epilogue, 0, 1)
+        # One call for all forms: numba compiles the whole of it for each.
+        _gemm(out, scratch, a, b, extra, form >= 2, form == 1, alpha, adds, epilogue, tid, n_threads)
 
     return product
 

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 import fastfnn_kernels
-from fastfnn_kernels import operations, program
 from fastfnn_kernels.registry import convolution, dense, normalization, pooling, sparse
 from fastfnn_kernels.registry._spec import Draw, Spec
 from fastfnn_kernels.registry.dense import gemm_arguments
@@ -47,6 +46,8 @@ def public_kernels() -> dict[str, Callable[..., None]]:
 
 def compile_all(dtype: DTypeLike) -> None:
     """Compile every kernel (by a call on tiny arguments) and every operation for `dtype`, or load it from the cache."""
+    from fastfnn_kernels import operations, program  # which need the JIT
+
     rng = np.random.default_rng(0)
     for spec in SPECS.values():
         tiny = next(shape for shape in spec.shapes if 0 not in shape)

@@ -1,0 +1,24 @@
+"""What writing and reading ONNX files have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastfnn.layers import Layer
+from fastfnn.model import KnownShape, made_shape, taken_shape
+
+
+def onnx_package(caller: str) -> Any:
+    """The package onnx; where it is missing, an `ImportError` says how to get it."""
+    try:
+        import onnx  # type: ignore[import-untyped]
+    except ModuleNotFoundError as error:
+        raise ImportError(f'{caller} needs the package onnx (pip install "fastfnn[onnx]")') from error
+    return onnx
+
+
+def shape_after(layer: Layer, shape: KnownShape | None) -> KnownShape | None:
+    """What is known of the samples that `layer` makes, from what is known of those that it gets."""
+    if shape is None or None in shape:
+        return made_shape(layer, shape or taken_shape(layer))
+    return layer.output_shape(tuple(size for size in shape if size is not None))

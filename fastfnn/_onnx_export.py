@@ -1,0 +1,275 @@
+"""Models for other runtimes: a `Sequential` becomes an ONNX graph for inference."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastfnn import _checks as check
+from fastfnn._onnx import onnx_package, shape_after
+from fastfnn._paths import StrPath, as_path
+from fastfnn.checkpoint import write_in_one_step
+from fastfnn.errors import InvalidTypeError, InvalidValueError
+from fastfnn.layers import (
+    AvgPool2d,
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    Layer,
+    LeakyReLU,
+    Linear,
+    Log,
+    LogSoftmax,
+    MaxPool2d,
+    Normalize,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
+from fastfnn.layers.base import Array, Shape
+from fastfnn.model import KnownShape, Sequential, taken_shape
+
+#: Opset and the file format that belongs to it. ONNX 1.12, of 2022, suits most runtimes; but not before ONNX 1.17 is a
+#: pooling's last window that starts in the padding left out, as `ceil_mode` has it here.
+VERSIONS, CEIL_MODE_VERSIONS = (17, 8), (22, 10)
+INPUT_DTYPES = ("uint8", "float32", "float64")
+#: Names of the axes of images whose sizes are left open.
+IMAGE_AXES = ("channels", "height", "width")
+
+
+def export_onnx(
+    model: Sequential, path: StrPath, *, input_shape: Shape | None = None, input_dtype: Any = "float32"
+) -> None:
+    """Write `model` to `path` as an ONNX graph for inference, replacing the file in one step.
+
+    The graph takes ``x`` (n, …) and gives ``y`` (n, …), for any n: what `predict_raw` gives. `Normalize` and `Flatten`
+    are in it, `Dropout` is left out. Parameters and activations have the model's dtype; some runtimes, ONNX Runtime
+    among them, have no float64 convolution. The opset is 17, or 22 where a pooling has `ceil_mode`.
+    ``fastfnn[onnx]`` brings the packages.
+
+    Parameters
+    ----------
+    model : Sequential
+        Of fastfnn's own layers.
+    path : str or path
+        By custom ``*.onnx``.
+    input_shape : tuple of int, optional
+        Of one sample. By default what the first layer with a say in it takes: (in_features,) for `Linear`,
+        (in_channels, height, width) for `Conv2d`, of any height and width. It is needed where a `Flatten` comes first.
+    input_dtype : {"float32", "float64", "uint8"}
+        Of ``x``; where it is not the model's, the graph begins with a cast.
+
+    Raises
+    ------
+    ImportError
+        The package onnx is missing.
+    InvalidValueError
+        A layer is not one of fastfnn's; `input_shape` is needed, or does not fit.
+    OSError
+        The file cannot be written; nothing has changed.
+    """
+    onnx = onnx_package("export_onnx")
+    if not isinstance(model, Sequential):
+        raise InvalidTypeError(f"model is {type(model).__name__}; expected a Sequential")
+    target, dtype = as_path(path, "path"), _input_dtype(input_dtype)
+    for i, layer in enumerate(model.layers):
+        if type(layer) not in WRITERS:
+            raise InvalidValueError(f"layers[{i}] is {layer!r}; only fastfnn's own layers can be exported")
+    shape = _told_shape(model) if input_shape is None else _given_shape(model, input_shape)
+    proto = _Graph(onnx, model).write(shape, dtype)
+    onnx.checker.check_model(proto, full_check=True)
+    write_in_one_step(target, proto.SerializeToString())
+
+
+def _input_dtype(value: Any) -> np.dtype[Any]:
+    try:
+        dtype = np.dtype(value)
+    except TypeError:
+        raise InvalidTypeError(f"input_dtype is {value!r}; expected one of {', '.join(INPUT_DTYPES)}") from None
+    if dtype.name not in INPUT_DTYPES:
+        raise InvalidTypeError(f"input_dtype is {dtype}; expected one of {', '.join(INPUT_DTYPES)}")
+    return dtype
+
+
+def _told_shape(model: Sequential) -> KnownShape:
+    """What samples the model takes, as far as its layers tell."""
+    for layer in model.layers:
+        shape = taken_shape(layer)
+        if shape is not None:
+            return shape
+        if isinstance(layer, Flatten):
+            break
+    raise InvalidValueError(
+        "input_shape is None; expected the shape of one sample, such as (28, 28), as no Linear or Conv2d tells it "
+        "before a Flatten"
+    )
+
+
+def _given_shape(model: Sequential, input_shape: Any) -> Shape:
+    try:
+        shape = tuple(check.positive_int(f"input_shape[{i}]", size) for i, size in enumerate(input_shape))
+    except TypeError:
+        raise InvalidTypeError(f"input_shape is {input_shape!r}; expected integers, such as (28, 28)") from None
+    if not shape:
+        raise InvalidValueError("input_shape is (); expected the shape of one sample, such as (28, 28)")
+    try:
+        model.output_shape(shape)
+    except InvalidValueError as error:
+        raise InvalidValueError(f"input_shape is {shape}: {error}") from None
+    return shape
+
+
+class _Graph:
+    """A graph that grows at its end.
+
+    Attributes
+    ----------
+    i : int
+        The place of the layer that is being written. Names of nodes and constants begin with it.
+    value : str
+        What the next node takes.
+    shape
+        What is known of its samples.
+    """
+
+    def __init__(self, onnx: Any, model: Sequential) -> None:
+        self.onnx, self.model = onnx, model
+        self.arrays = {**model.named_parameters(), **model.named_buffers()}
+        self.nodes: list[Any] = []
+        self.initializers: list[Any] = []
+        self.i, self.value = 0, "x"
+        self.shape: KnownShape = ()
+
+    def write(self, shape: KnownShape, dtype: np.dtype[Any]) -> Any:
+        """The whole model, for samples of `shape` and `dtype`."""
+        helper, own_type = self.onnx.helper, self._type(self.model.dtype)
+        axes = [name if size is None else size for name, size in zip(IMAGE_AXES, shape, strict=False)]
+        x = helper.make_tensor_value_info("x", self._type(dtype), ["n", *axes, *shape[len(axes) :]])
+        if dtype != self.model.dtype:
+            self.nodes.append(helper.make_node("Cast", ["x"], ["Cast"], name="Cast", to=own_type))
+            self.value = "Cast"
+        self.shape = shape
+        for i, layer in enumerate(self.model.layers):
+            self.i = i
+            WRITERS[type(layer)](self, layer)
+            self.shape = shape_after(layer, self.shape) or ()
+        if not self.nodes:
+            self.add("Identity")
+        self.nodes[-1].output[0] = "y"
+        y = helper.make_tensor_value_info("y", own_type, ["n", *self.shape])
+        pools = [layer for layer in self.model.layers if isinstance(layer, (MaxPool2d, AvgPool2d))]
+        opset, ir_version = CEIL_MODE_VERSIONS if any(pool.windows.ceil_mode for pool in pools) else VERSIONS
+        return helper.make_model(
+            helper.make_graph(self.nodes, "fastfnn", [x], [y], self.initializers),
+            opset_imports=[helper.make_opsetid("", opset)],
+            ir_version=ir_version,
+            producer_name="fastfnn",
+        )
+
+    def _type(self, dtype: np.dtype[Any]) -> int:
+        return self.onnx.helper.np_dtype_to_tensor_dtype(dtype)
+
+    def add(self, op: str, *constants: str, doc: str | None = None, **attributes: Any) -> None:
+        """A node that takes the last one's output, and constants."""
+        name = f"{self.i}.{op}"
+        inputs = [self.value, *constants]
+        self.nodes.append(self.onnx.helper.make_node(op, inputs, [name], name=name, doc_string=doc, **attributes))
+        self.value = name
+
+    def constant(self, name: str, array: Array) -> str:
+        name = f"{self.i}.{name}"
+        self.initializers.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def own(self, *names: str) -> list[str]:
+        """The layer's parameters and buffers of these names, as far as it has them."""
+        return [
+            self.constant(name, self.arrays[f"{self.i}.{name}"]) for name in names if f"{self.i}.{name}" in self.arrays
+        ]
+
+
+def _normalize(graph: _Graph, layer: Normalize) -> None:
+    factor, shift = layer.factor_and_shift()
+    first, *others = graph.shape
+    if factor.size > 1 and others:
+        factor, shift = (value.reshape(-1, *[1] * len(others)) for value in (factor, shift))
+    elif factor.size > 1 and first is not None:
+        factor, shift = (value.repeat(first // value.size) for value in (factor, shift))
+    elif factor.size > 1:
+        raise InvalidValueError(f"input_shape is None; expected the shape of one sample, for layers[{graph.i}] {layer}")
+    # The float64 settings do not follow from two rounded numbers; `import_onnx` finds them here.
+    graph.add("Mul", graph.constant("factor", factor), doc=json.dumps(layer.config()))
+    graph.add("Add", graph.constant("shift", shift))
+
+
+def _conv2d(graph: _Graph, layer: Conv2d) -> None:
+    if len(graph.shape) == 2:  # images without a channel axis
+        graph.add("Unsqueeze", graph.constant("axes", np.array([1], np.int64)))
+    filters = layer.filters
+    graph.add(
+        "Conv",
+        *graph.own("weight", "bias"),
+        kernel_shape=filters.kernel_size,
+        strides=filters.stride,
+        pads=filters.padding * 2,
+        dilations=filters.dilation,
+        group=filters.groups,
+    )
+
+
+def _pool(graph: _Graph, layer: MaxPool2d | AvgPool2d) -> None:
+    windows = layer.windows
+    attributes: dict[str, Any] = {
+        "kernel_shape": windows.kernel_size,
+        "strides": windows.stride,
+        "pads": windows.padding * 2,
+        "ceil_mode": int(windows.ceil_mode),
+    }
+    if isinstance(layer, AvgPool2d):
+        graph.add("AveragePool", **attributes, count_include_pad=int(layer.count_include_pad))
+    else:
+        graph.add("MaxPool", **attributes, dilations=windows.dilation)
+
+
+def _global_avg_pool(graph: _Graph, layer: GlobalAvgPool2d) -> None:
+    graph.add("GlobalAveragePool")
+    graph.add("Flatten", axis=1)
+
+
+def _batch_norm(graph: _Graph, layer: BatchNorm1d | BatchNorm2d) -> None:
+    affine = graph.own("weight", "bias")
+    if not layer.affine:
+        ones = np.ones(layer.num_features, layer.dtype)
+        affine = [graph.constant("weight", ones), graph.constant("bias", 0 * ones)]
+    running = graph.own("running_mean", "running_var")
+    # ONNX's momentum is what the old statistics keep.
+    graph.add("BatchNormalization", *affine, *running, epsilon=layer.eps, momentum=1 - layer.momentum)
+
+
+#: How each layer is written; `_Graph.i`, `_Graph.value` and `_Graph.shape` say where.
+WRITERS: dict[type[Layer], Callable[[_Graph, Any], None]] = {
+    AvgPool2d: _pool,
+    BatchNorm1d: _batch_norm,
+    BatchNorm2d: _batch_norm,
+    Conv2d: _conv2d,
+    Dropout: lambda graph, layer: None,
+    Flatten: lambda graph, layer: graph.add("Flatten", axis=1),
+    GlobalAvgPool2d: _global_avg_pool,
+    LeakyReLU: lambda graph, layer: graph.add("LeakyRelu", alpha=layer.negative_slope),
+    Linear: lambda graph, layer: graph.add("Gemm", *graph.own("weight", "bias")),
+    Log: lambda graph, layer: graph.add("Log"),
+    LogSoftmax: lambda graph, layer: graph.add("LogSoftmax", axis=-1),
+    MaxPool2d: _pool,
+    Normalize: _normalize,
+    ReLU: lambda graph, layer: graph.add("Relu"),
+    Sigmoid: lambda graph, layer: graph.add("Sigmoid"),
+    Softmax: lambda graph, layer: graph.add("Softmax", axis=-1),
+    Tanh: lambda graph, layer: graph.add("Tanh"),
+}

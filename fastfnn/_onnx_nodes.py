@@ -1,0 +1,165 @@
+"""The nodes of an ONNX graph, which must follow each other in a plain chain."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastfnn.errors import InvalidValueError, ModelFileError
+from fastfnn.layers.base import Array
+from fastfnn.model import KnownShape
+
+#: Before it, batch normalisation, broadcasting and dropout were written otherwise.
+OLDEST_OPSET = 9
+
+
+@dataclass
+class Node:
+    """One node.
+
+    Attributes
+    ----------
+    op : str
+        The operator, with its domain where it is not ONNX's own.
+    shown : str
+        What errors call it.
+    inputs : list of str
+    attributes : dict
+        Who reads one takes it out: what is left is not supported.
+    doc : str
+    opset : int
+    place : int
+        Which input is not a constant.
+    """
+
+    op: str
+    shown: str
+    inputs: list[str]
+    attributes: dict[str, Any]
+    doc: str
+    opset: int
+    place: int = 0
+
+    def has(self, place: int) -> bool:
+        """Whether there is such an input; the last ones are optional."""
+        return len(self.inputs) > place and bool(self.inputs[place])
+
+    def take(self, name: str, default: Any) -> Any:
+        value = self.attributes.pop(name, default)
+        return value.decode() if isinstance(value, bytes) else value
+
+    def take_real(self, name: str, default: float) -> float:
+        return shortest(self.take(name, default))
+
+    def take_pair(self, name: str, default: Any) -> tuple[int, int]:
+        value = self.take(name, default)
+        if value is None or len(value) != 2:
+            raise InvalidValueError(f"{name} is {value}; expected two numbers, for height and width")
+        return value[0], value[1]
+
+    def expect(self, name: str, default: int, wanted: int) -> None:
+        value = self.take(name, default)
+        if value != wanted:
+            raise InvalidValueError(f"{name} is {value}; expected {wanted}")
+
+
+@contextmanager
+def naming(node: Node) -> Iterator[None]:
+    """Errors inside name the node, unless they name one already."""
+    try:
+        yield
+    except ModelFileError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise ModelFileError(f"{node.shown}: {error}") from None
+
+
+def shortest(value: float) -> float:
+    """The shortest decimal number that rounds to the same float32: most likely what was meant by it."""
+    return float(str(np.float32(value)))
+
+
+@dataclass
+class Chain:
+    """What of a graph matters: its nodes in order, its constants by name, what is known of its input's shape."""
+
+    nodes: deque[Node]
+    constants: dict[str, Array]
+    batch: int | None
+    shape: KnownShape | None
+
+
+def chain_of(onnx: Any, proto: Any) -> Chain:
+    """The graph as a chain, or an error that names the node where it is none."""
+    graph, opset = proto.graph, max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
+    if opset < OLDEST_OPSET:
+        raise InvalidValueError(f"the file has opset {opset}; expected {OLDEST_OPSET} or newer")
+    constants = {tensor.name: _array(onnx, tensor) for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in constants]
+    for name, values in (("input", inputs), ("output", graph.output)):
+        if len(values) != 1:
+            names = ", ".join(repr(value.name) for value in values) or "none"
+            raise InvalidValueError(f"expected one {name} of the graph; got {names}")
+    nodes: deque[Node] = deque()
+    current = inputs[0].name
+    for proto_node in graph.node:
+        node = _node(onnx, proto_node, opset)
+        taken = [name for name in proto_node.input if name and name not in constants]
+        if node.op == "Constant":
+            constants[proto_node.output[0]] = _constant(onnx, node)
+        elif node.op == "Identity" and not taken:
+            constants[proto_node.output[0]] = constants[proto_node.input[0]]
+        elif taken != [current]:
+            names = " and ".join(map(repr, taken)) or "only constants"
+            raise InvalidValueError(f"{node.shown} takes {names}; expected {current!r}, as in a chain without branches")
+        else:
+            node.place = node.inputs.index(current)
+            if node.place and node.op not in ("Add", "Mul"):
+                raise InvalidValueError(f"{node.shown} takes {current!r} as input {node.place}; expected input 0")
+            nodes.append(node)
+            current = proto_node.output[0]
+    if graph.output[0].name != current:
+        raise InvalidValueError(
+            f"the graph's output is {graph.output[0].name!r}; expected {current!r}, the chain's end"
+        )
+    return Chain(nodes, constants, *_input_shape(inputs[0]))
+
+
+def _node(onnx: Any, proto: Any, opset: int) -> Node:
+    op = proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}.{proto.op_type}"
+    attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in proto.attribute}
+    return Node(
+        op, f"node {proto.name or proto.output[0]!r} ({op})", list(proto.input), attributes, proto.doc_string, opset
+    )
+
+
+def _array(onnx: Any, tensor: Any) -> Array:
+    try:
+        return onnx.numpy_helper.to_array(tensor)
+    except (ValueError, TypeError, KeyError) as error:
+        raise InvalidValueError(f"constant {tensor.name!r} cannot be read: {error}") from None
+
+
+def _constant(onnx: Any, node: Node) -> Array:
+    ((name, value),) = node.attributes.items()
+    if name == "value":
+        return _array(onnx, value)
+    if name not in ("value_float", "value_floats", "value_int", "value_ints"):
+        raise InvalidValueError(f"{node.shown}: attribute {name} is not supported")
+    return np.array(value, np.float32 if "float" in name else np.int64)
+
+
+def _input_shape(x: Any) -> tuple[int | None, KnownShape | None]:
+    """The input's rows and the shape of a sample; None where the file does not say."""
+    tensor = x.type.tensor_type
+    if not tensor.HasField("shape"):
+        return None, None
+    sizes = tuple(axis.dim_value or None for axis in tensor.shape.dim)
+    if len(sizes) < 2:
+        raise InvalidValueError(f"input {x.name!r} has {len(sizes)} axes; expected (n, …), a sample in each row")
+    return sizes[0], sizes[1:]
