@@ -148,7 +148,7 @@ def fit(
     seed : int or numpy.random.Generator, optional
         Makes the order repeatable. Results do not depend on the number of threads.
     n_threads : int, optional
-        Default: every core where a step is worth it, else one.
+        Default: one for small steps, else one or every core, whichever turns out to be faster while it runs.
     callbacks : callables
         Each is called with an `EpochEnd` after each epoch, or wrapped in an `EverySteps` after so many steps; a true
         return ends the training.
@@ -186,7 +186,7 @@ def fit(
     after_epochs = [callback for callback in callbacks if not isinstance(callback, EverySteps)]
     after_steps = [callback for callback in callbacks if isinstance(callback, EverySteps)]
     rng, steps = np.random.default_rng(seed), math.ceil(rows / batch_size)
-    if schedule is not None:
+    if schedule is not None and epochs:
         schedule.begin()
         schedule.factors(1, epochs, steps)  # does it fit the epochs?
 

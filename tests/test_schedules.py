@@ -108,6 +108,10 @@ def test_slices_and_threads_make_no_difference(schedule, monkeypatch):
     assert len({model.parameters.tobytes() for model in models}) == 1
 
 
+def test_no_epochs_want_no_schedule():
+    assert train(network(), Cosine(1), epochs=0).epochs == 0
+
+
 def test_a_constant_schedule_is_none():
     plain, scheduled = network(), network()
     assert train(plain, None).lr == [0.2] * 4
