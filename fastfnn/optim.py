@@ -72,7 +72,7 @@ class Optimizer:
             norm, value, l1 = self.limits
             squares, scalar = np.empty(kernels.optim.norm_blocks(grads.size)), grads.dtype.type
             kernels.optim.square_sums(squares, grads, team=team)
-            kernels.optim.limit_gradient(grads, squares, params, norm, scalar(value), scalar(l1), team=team)
+            kernels.optim.clip_step(grads, squares, params, norm, scalar(value), scalar(l1), team=team)
         self._update(params, grads, params.dtype.type, team)
 
     def prepare(self, params: Array) -> None:

@@ -341,5 +341,15 @@ def test_one_step_of_each_optimizer_by_hand() -> None:
     assert ref.sgd_momentum(1.0, 2.0, 0.5, 0.1, 0.9, False, 0.0) == pytest.approx((0.77, 2.3))
     assert ref.sgd_momentum(1.0, 2.0, 0.5, 0.1, 0.9, True, 0.0) == pytest.approx((0.743, 2.3))
     # Adam's first step has the length of the learning rate, whatever the gradient's size.
-    first = ref.adam(1.0, 0.0, 0.0, 1e-3, 0.01, 0.9, 0.999, 1e-12, 0.0, 1 - 0.9, 1 - 0.999)
+    settings, corrections = (0.01, 0.9, 0.999, 1e-12), (1 - 0.9, 1 - 0.999)
+    first = ref.adam(1.0, 0.0, 0.0, 1e-3, *settings, 0.0, False, *corrections)
     assert first == pytest.approx((0.99, 1e-4, 1e-9))
+    # Decoupled, the decay takes lr times itself of the parameter, and the averages do not know of it.
+    assert ref.adam(1.0, 0.0, 0.0, 1e-3, *settings, 0.5, True, *corrections) == pytest.approx((0.985, 1e-4, 1e-9))
+    assert ref.rmsprop(1.0, 0.0, 2.0, 0.1, 0.75, 0.0, 0.0) == pytest.approx((0.8, 1.0))
+    assert ref.adagrad(1.0, 3.0, 1.0, 0.1, 0.0, 0.0) == pytest.approx((0.95, 4.0))
+    # A gradient (3, -4) of norm 5.
+    squares = ref.square_sums([3.0, -4.0])
+    assert squares == pytest.approx([25.0])
+    assert ref.clip_step([3.0, -4.0], squares, [1.0, 0.0], 1.0, np.inf, 0.0) == pytest.approx([0.6, -0.8])
+    assert ref.clip_step([3.0, -4.0], squares, [1.0, 0.0], 9.0, 3.5, 0.1) == pytest.approx([3.1, -3.5])

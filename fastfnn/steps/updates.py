@@ -46,7 +46,7 @@ def write_update(table: Table, model: Sequential, optimizer: Optimizer) -> None:
             table.update("square_sums", squares.size, model.gradients, size, squares)
             table.update_barrier()
             operands = (model.parameters, model.gradients, table.limits, squares.size, squares)
-            table.update("limit_gradient", size, *operands)
+            table.update("clip_step", size, *operands)
         state = optimizer.state.values()
         table.update(operation, model.parameters.size, model.parameters, model.gradients, table.settings, *state)
         return

@@ -144,8 +144,8 @@ def square_sums(out: NDArray[np.float64], grad: NDArray[Any], tid: int, n_thread
         out[b] = total
 
 
-@kernel(reference.limit_gradient, in_place=True)
-def limit_gradient(
+@kernel(reference.clip_step, in_place=True)
+def clip_step(
     grad: NDArray[Any],
     squares: NDArray[np.float64],
     param: NDArray[Any],

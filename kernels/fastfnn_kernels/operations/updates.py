@@ -19,7 +19,7 @@ from fastfnn_kernels.simd import array_at, word
 # Names of the module, not of a closure: numba's cache cannot tell closures over compiled functions apart.
 _sgd, _sgd_momentum, _adam = optim.sgd.jitted, optim.sgd_momentum.jitted, optim.adam.jitted
 _rmsprop, _adagrad = optim.rmsprop.jitted, optim.adagrad.jitted
-_square_sums, _limit_gradient = optim.square_sums.jitted, optim.limit_gradient.jitted
+_square_sums, _clip_step = optim.square_sums.jitted, optim.clip_step.jitted
 
 
 @operation
@@ -108,10 +108,10 @@ def square_sums(dtype: Any) -> Callable[[int, int], None]:
 
 
 @operation
-def limit_gradient(dtype: Any) -> Callable[[int, int], None]:
+def clip_step(dtype: Any) -> Callable[[int, int], None]:
     """Size, parameters, gradients, the settings' address, blocks, squares. Settings: largest norm and value, l1."""
 
-    def limit_gradient(record: int, at: int) -> None:
+    def clip_step(record: int, at: int) -> None:
         size, settings = word(record, 1), array_at(word(record, 4), 3, np.float64)
         params, grads = array_at(word(record, 2), size, dtype), array_at(word(record, 3), size, dtype)
         squares, value, l1 = (
@@ -119,6 +119,6 @@ def limit_gradient(dtype: Any) -> Callable[[int, int], None]:
             dtype(settings[1]),
             dtype(settings[2]),
         )
-        _limit_gradient(grads, squares, params, settings[0], value, l1, word(at, TID), word(at, N_THREADS))
+        _clip_step(grads, squares, params, settings[0], value, l1, word(at, TID), word(at, N_THREADS))
 
-    return limit_gradient
+    return clip_step

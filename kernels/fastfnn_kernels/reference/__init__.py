@@ -68,7 +68,7 @@ from fastfnn_kernels.reference.normalization import (
 from fastfnn_kernels.reference.optim import (
     adagrad,
     adam,
-    limit_gradient,
+    clip_step,
     rmsprop,
     sgd,
     sgd_momentum,

@@ -88,7 +88,7 @@ def square_sums(grad: ArrayLike) -> Array:
     return np.array([np.sum(g[i : i + NORM_BLOCK] ** 2) for i in range(0, g.size, NORM_BLOCK)])
 
 
-def limit_gradient(
+def clip_step(
     grad: ArrayLike, squares: ArrayLike, param: ArrayLike, clip_norm: float, clip_value: float, l1: float
 ) -> Array:
     """The gradient scaled to a norm of `clip_norm` at most, its elements within ±`clip_value`, plus λ₁ sign(w).

@@ -221,8 +221,8 @@ SPECS = [
     spec_of("rmsprop", optim.rmsprop, _with_squares(0.01, 0.99, 1e-8, 0.02), 10, **FLAT),
     spec_of("adagrad", optim.adagrad, _with_squares(0.01, 1e-8, 0.02), 8, **FLAT),
     spec_of("square_sums", optim.square_sums, _square_sums, 2, scale=lambda n: n, **LONG),
-    spec_of("limit_gradient", optim.limit_gradient, _limits(math.inf, math.inf, 0.0), 4, **FLAT),
-    spec_of("limit_gradient_norm", optim.limit_gradient, _limits(0.5, math.inf, 0.01), 4, **FLAT),
-    spec_of("limit_gradient_value", optim.limit_gradient, _limits(math.inf, 0.7, 0.0), 4, **FLAT),
+    spec_of("clip_step", optim.clip_step, _limits(math.inf, math.inf, 0.0), 4, **FLAT),
+    spec_of("clip_step_norm", optim.clip_step, _limits(0.5, math.inf, 0.01), 4, **FLAT),
+    spec_of("clip_step_value", optim.clip_step, _limits(math.inf, 0.7, 0.0), 4, **FLAT),
 ]
 # fmt: on
