@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import fastfnn as ff
 from fastfnn import _cli_data, _cli_info, _cli_models, _paths
 from fastfnn.errors import FastFNNError, InvalidValueError, NonFiniteLossError
+from fastfnn.sparsity import LEAST_ROWS
 
 #: What the command line holds that is no setting of a training.
 NO_SETTINGS = ("command", "run", "out", "quiet")
@@ -186,7 +187,7 @@ def _train(args: argparse.Namespace) -> None:
 
     # One step of a model to throw away, so that compiling is not taken for training.
     began = time.perf_counter()
-    few = slice(0, 64)
+    few = slice(0, LEAST_ROWS)  # with fewer no first layer skips zeros, which the training may
     batch_size = None if args.batch_size == "full" else args.batch_size
     fit: dict[str, Any] = {"loss": loss, "batch_size": batch_size, "seed": args.seed, "n_threads": args.threads}
     spare = _cli_models.make(data, args)
