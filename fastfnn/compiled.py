@@ -97,8 +97,9 @@ class Program:
         self.key, shape, training = key, x.shape[1:], optimizer is not None
         steps = lowering.lower(model, shape, training=training, sparsity=sparsity)
         first = next((i for i, step in enumerate(steps) if step.has_parameters), len(steps))
-        listed = sparsity is not None and sparsity.capacity > 0
-        held = (steps[first:], (sparsity.capacity,)) if sparsity is not None and listed else (steps, shape)
+        held = (steps, shape)
+        if sparsity is not None and sparsity.capacity:  # lists are all that there is of the rows
+            held = (steps[first:], (sparsity.capacity,))
         self.chunk = lowering.chunk_rows(*held, model.dtype, rows, training)
         self._nanoseconds = max(1.0, lowering.nanoseconds(steps, training) * self.chunk)
         in_place = training and not keep_gradients and _is_plain(optimizer) and rows <= self.chunk

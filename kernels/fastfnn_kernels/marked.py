@@ -54,10 +54,10 @@ def scratch_for(dtype: Any, rows: int, n_threads: int = 1) -> NDArray[Any]:
 
 
 @helper
-def _strip_width(columns: int, lanes: int) -> int:
-    """Columns in equal strips of whole vectors, as few as the registers allow."""
+def strip_width(columns: int, lanes: int, widest: int) -> int:
+    """Columns in equal strips of whole vectors, `widest` at most."""
     vectors = max(1, (columns + lanes - 1) // lanes)
-    strips = (vectors + WIDEST_MARKED - 1) // WIDEST_MARKED
+    strips = (vectors + widest - 1) // widest
     return (vectors + strips - 1) // strips * lanes
 
 
@@ -123,7 +123,7 @@ def linear_rows(out, scratch, x, marks, weight, bias, shift, relu, first, last):
     """`marked_linear` for rows from `first`, a multiple of MARKED_ROWS, to `last`."""
     width, n, blocks = x.shape[1], weight.shape[1], marks.shape[1]
     flat, flat_x, flat_weight = out.reshape(-1), x.reshape(-1), weight.reshape(-1)
-    zero, strip = out.dtype.type(0), _strip_width(n, VECTOR_BYTES // out.itemsize)
+    zero, strip = out.dtype.type(0), strip_width(n, VECTOR_BYTES // out.itemsize, WIDEST_MARKED)
     ones = scratch[2 * strip :]
     ones[0] = 1
     for j0 in range(0, n, strip):
@@ -197,7 +197,7 @@ def marked_linear(
 def _prepare_gradient(scratch, grad_out, shift, alpha, j0, here):  # type: ignore[no-untyped-def]
     """Columns j0 to j0 + here of ``alpha * grad_out`` as rows of whole vectors, behind zeros and what a shift adds."""
     zero = grad_out.dtype.type(0)
-    strip = _strip_width(grad_out.shape[1], VECTOR_BYTES // grad_out.itemsize)
+    strip = strip_width(grad_out.shape[1], VECTOR_BYTES // grad_out.itemsize, WIDEST_MARKED)
     nothing, start, rows = scratch[:here], scratch[strip : strip + here], scratch[2 * strip :]
     for j in range(here):
         nothing[j], start[j] = zero, zero
@@ -216,7 +216,7 @@ def _backward_columns(grad_weight, scratch, x, marks, rows, shift, accumulate, j
     width, n = grad_weight.shape
     flat, flat_x, flat_marks = grad_weight.reshape(-1), x.reshape(-1), marks.reshape(-1)
     zero = grad_weight.dtype.type(0)
-    strip = _strip_width(n, VECTOR_BYTES // grad_weight.itemsize)
+    strip = strip_width(n, VECTOR_BYTES // grad_weight.itemsize, WIDEST_MARKED)
     # fmt: off
     for k0 in range(first, last, GRAIN):
         words = k0 // WORD_BITS * WORD_BITS
@@ -272,7 +272,7 @@ def marked_backward_weight(
     thread writes its share of the weight's rows, from a copy of `grad_out` of its own whose rows are whole vectors.
     """
     rows, n = grad_out.shape
-    strip = _strip_width(n, VECTOR_BYTES // grad_out.itemsize)
+    strip = strip_width(n, VECTOR_BYTES // grad_out.itemsize, WIDEST_MARKED)
     first, last = share(grad_weight.shape[0], tid, n_threads, GRAIN)
     for j0 in range(0, n, strip):
         here = min(strip, n - j0)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fastfnn_kernels import reference
 from fastfnn_kernels._config import helper, kernel
+from fastfnn_kernels.marked import strip_width
 from fastfnn_kernels.simd import VECTOR_BYTES, WIDEST_STRIP, add_rows, add_to_rows
 from fastfnn_kernels.team import share
 
@@ -62,14 +63,6 @@ def csr_nonzeros(
 def scratch_for(dtype: Any, n_threads: int = 1) -> NDArray[Any]:
     """Working memory for products: a strip of sums for each thread."""
     return np.empty((n_threads, WIDEST_STRIP * VECTOR_BYTES // np.dtype(dtype).itemsize), dtype)
-
-
-@helper
-def _strip_width(columns: int, lanes: int) -> int:
-    """Columns in equal strips of whole vectors, as few as the registers allow."""
-    vectors = max(1, (columns + lanes - 1) // lanes)
-    strips = (vectors + WIDEST_STRIP - 1) // WIDEST_STRIP
-    return (vectors + strips - 1) // strips * lanes
 
 
 @helper
@@ -123,7 +116,7 @@ def sparse_linear(
     capacity, n = values.shape[1], weight.shape[1]
     flat, flat_values, flat_columns = out.reshape(-1), values.reshape(-1), columns.reshape(-1)
     flat_weight = weight.reshape(-1)
-    strip = _strip_width(n, VECTOR_BYTES // out.itemsize)
+    strip = strip_width(n, VECTOR_BYTES // out.itemsize, WIDEST_STRIP)
     for j0 in range(0, n, strip):
         here = min(strip, n - j0)
         start = scratch[tid, :here]
@@ -170,7 +163,7 @@ def sparse_backward_weight(
     flat, flat_grad = grad_weight.reshape(-1), grad_out.reshape(-1)
     flat_values, flat_columns, lanes = values.reshape(-1), columns.reshape(-1), VECTOR_BYTES // grad_out.itemsize
     first_column, last_column = share(n, tid, n_threads, lanes)
-    strip = _strip_width(n, lanes)
+    strip = strip_width(n, lanes, WIDEST_STRIP)
     for j0 in range(first_column, last_column, strip):
         here = min(strip, last_column - j0)
         start = scratch[tid, :here]

@@ -33,7 +33,7 @@ from fastfnn_kernels.simd.memory import (
 from fastfnn_kernels.simd.pieces import gather_pieces, list_windows, scatter_pieces
 from fastfnn_kernels.simd.pooling import pool_row_2x2, spread_row_2x2
 from fastfnn_kernels.simd.softmax_rows import make_softmax_rows, stack_array
-from fastfnn_kernels.simd.sparse import WIDEST_STRIP, WORD_BITS, add_rows, add_to_rows, differing_bits, lowest_bit
+from fastfnn_kernels.simd.sparse import WIDEST_STRIP, WORD_BITS, add_rows, add_to_rows, differing_bits
 from fastfnn_kernels.simd.tile import copy_vector, multiply_tile, transpose_block
 
 __all__ = [
@@ -61,7 +61,6 @@ __all__ = [
     "flush_subnormals",
     "gather_pieces",
     "list_windows",
-    "lowest_bit",
     "make_softmax_rows",
     "move_row",
     "multiply_marked",

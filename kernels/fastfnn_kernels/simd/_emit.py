@@ -116,6 +116,24 @@ class Emit:
             with some_lanes:
                 body(self.first_lanes(count))
 
+    def for_width(self, columns: Any, widest: int, body: Callable[[list[Any]], None]) -> None:
+        """Emit ``body(masks)`` once for every number of vectors up to `widest`, and a choice by `columns`.
+
+        So many registers must be known when this is compiled. The last mask is that of the columns that are left.
+        """
+        builder = self.builder
+        done = builder.append_basic_block("width_done")
+        whole = builder.sdiv(builder.sub(columns, I64(1)), I64(self.lanes))
+        last = builder.sub(columns, builder.mul(whole, I64(self.lanes)))
+        widths = builder.switch(whole, done)
+        for n_whole in range(widest):
+            block = builder.append_basic_block("width")
+            widths.add_case(I64(n_whole), block)
+            builder.position_at_end(block)
+            self.with_mask(last, lambda mask, masks=[None] * n_whole: body([*masks, mask]))
+            builder.branch(done)
+        builder.position_at_end(done)
+
     def for_vectors(self, count: Any, body: Callable[[Any, Any], None]) -> None:
         """Emit a loop of ``body(index, None)`` over whole vectors, and ``body(index, mask)`` for what is left."""
         builder = self.builder

@@ -100,7 +100,7 @@ def multiply_marked(typing, rows, c, c0, ldc, a, a0, a_row, a_k, b, b0, ldb, bit
             builder.branch(done)
             builder.position_at_end(done)
 
-        _for_width(emit, columns, emit_tile)
+        emit.for_width(columns, WIDEST_MARKED, emit_tile)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -130,19 +130,3 @@ def _over_bits(
         totals[key].add_incoming(start, before)
         totals[key].add_incoming(new[key], loop)
     return totals
-
-
-def _for_width(emit: Emit, columns: Any, body: Callable[[list[Any]], None]) -> None:
-    """Emit ``body(masks)`` once for every number of vectors: so many registers must be known when this is compiled."""
-    builder = emit.builder
-    done = builder.append_basic_block("tile_done")
-    whole = builder.sdiv(builder.sub(columns, I64(1)), I64(emit.lanes))
-    last = builder.sub(columns, builder.mul(whole, I64(emit.lanes)))
-    widths = builder.switch(whole, done)
-    for n_whole in range(WIDEST_MARKED):
-        block = builder.append_basic_block("tile")
-        widths.add_case(I64(n_whole), block)
-        builder.position_at_end(block)
-        emit.with_mask(last, lambda mask, masks=[None] * n_whole: body([*masks, mask]))
-        builder.branch(done)
-    builder.position_at_end(done)

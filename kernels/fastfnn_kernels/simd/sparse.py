@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -38,16 +37,6 @@ def differing_bits(typing, x, x0, value):  # type: ignore[no-untyped-def]
         return builder.bitcast(differ, I64)
 
     return types.int64(x, types.intp, element), codegen
-
-
-@intrinsic
-def lowest_bit(typing, word):  # type: ignore[no-untyped-def]
-    """The place of the lowest bit that is set in an int64; there must be one."""
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.int64(types.int64), codegen
 
 
 @intrinsic
@@ -93,7 +82,7 @@ def add_rows(typing, out, out0, start, start0, values, index, p0, p1, x, x0, ldx
                 below = builder.fcmp_ordered("<", sums[0, j], least)  # not where it is a NaN
                 emit.store(builder.select(below, least, sums[0, j]), at(out, j), mask)
 
-        _for_width(emit, columns, emit_row)
+        emit.for_width(columns, WIDEST_STRIP, emit_row)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -127,23 +116,7 @@ def add_to_rows(typing, out, out0, ldo, values, index, p0, p1, x, x0, columns, a
                     target = builder.gep(out, [builder.add(place, I64(j * emit.lanes))])
                     emit.store(emit.multiply_add(value, row[j], emit.load(target, mask)), target, mask)
 
-        _for_width(emit, columns, emit_row)
+        emit.for_width(columns, WIDEST_STRIP, emit_row)
         return context.get_dummy_value()
 
     return signature, codegen
-
-
-def _for_width(emit: Emit, columns: Any, body: Callable[[list[Any]], None]) -> None:
-    """Emit ``body(masks)`` once for every number of vectors: so many registers must be known when this is compiled."""
-    builder = emit.builder
-    done = builder.append_basic_block("row_done")
-    whole = builder.sdiv(builder.sub(columns, I64(1)), I64(emit.lanes))
-    last = builder.sub(columns, builder.mul(whole, I64(emit.lanes)))
-    widths = builder.switch(whole, done)
-    for n_whole in range(WIDEST_STRIP):
-        block = builder.append_basic_block("row")
-        widths.add_case(I64(n_whole), block)
-        builder.position_at_end(block)
-        emit.with_mask(last, lambda mask, masks=[None] * n_whole: body([*masks, mask]))
-        builder.branch(done)
-    builder.position_at_end(done)
