@@ -15,7 +15,17 @@ from fastfnn import data, errors, functional, initializers, models, plot, schedu
 from fastfnn._onnx_export import export_onnx
 from fastfnn._onnx_import import import_onnx
 from fastfnn._torch import from_torch, to_torch
-from fastfnn.callbacks import EpochEnd, EverySteps, History, StepEnd
+from fastfnn.callbacks import (
+    Checkpoint,
+    CSVLogger,
+    EarlyStopping,
+    EpochCallback,
+    EpochEnd,
+    EverySteps,
+    History,
+    StepEnd,
+    TensorBoard,
+)
 from fastfnn.checkpoint import load, save
 from fastfnn.gradcheck import gradcheck
 from fastfnn.inference import Evaluation, evaluate, predict, predict_proba, predict_raw
@@ -41,6 +51,7 @@ from fastfnn.layers import (
     Tanh,
 )
 from fastfnn.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, Loss, MSELoss, NLLLoss
+from fastfnn.lr_find import LRSweep, lr_find
 from fastfnn.metrics import accuracy, confusion_matrix
 from fastfnn.model import Sequential
 from fastfnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
@@ -59,15 +70,20 @@ __all__ = [
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",
+    "CSVLogger",
+    "Checkpoint",
     "Conv2d",
     "CrossEntropyLoss",
     "Dropout",
+    "EarlyStopping",
+    "EpochCallback",
     "EpochEnd",
     "Evaluation",
     "EverySteps",
     "Flatten",
     "GlobalAvgPool2d",
     "History",
+    "LRSweep",
     "Layer",
     "LeakyReLU",
     "Linear",
@@ -87,6 +103,7 @@ __all__ = [
     "Softmax",
     "StepEnd",
     "Tanh",
+    "TensorBoard",
     "accuracy",
     "confusion_matrix",
     "data",
@@ -100,6 +117,7 @@ __all__ = [
     "import_onnx",
     "initializers",
     "load",
+    "lr_find",
     "models",
     "plot",
     "predict",

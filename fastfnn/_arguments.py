@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 import fastfnn_kernels as kernels
 from fastfnn import _checks as check
 from fastfnn import lowering
+from fastfnn._weights import ClassWeight, Weights, row_weights
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.functional import cores
 from fastfnn.losses import Loss
@@ -50,8 +51,17 @@ def _output_shape(model: Sequential, x: Array | CSR, name: str) -> tuple[int, ..
         raise InvalidValueError(f"{name} has shape {x.shape}: {error}") from None
 
 
-def as_pair(model: Sequential, loss: Any, x: Inputs, y: ArrayLike, x_name: str = "x", y_name: str = "y"):  # type: ignore[no-untyped-def]
-    """Inputs and targets as the kernels take them."""
+def as_data(
+    model: Sequential,
+    loss: Any,
+    x: Inputs,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None = None,
+    class_weight: ClassWeight | None = None,
+    prefix: str = "",
+) -> tuple[Array | CSR, Array, Weights | None]:
+    """Inputs, targets and weights of the rows as the kernels take them. `prefix` goes before their names in errors."""
+    x_name, y_name = f"{prefix}x", f"{prefix}y"
     array, output_shape = as_inputs(model, x, x_name)
     if not isinstance(loss, Loss):
         raise InvalidTypeError(f"loss is {loss!r}; expected a loss such as CrossEntropyLoss()")
@@ -64,9 +74,10 @@ def as_pair(model: Sequential, loss: Any, x: Inputs, y: ArrayLike, x_name: str =
     if not rows:
         raise InvalidValueError(f"{x_name} has shape {array.shape}; expected at least one row")
     try:
-        return array, loss.check_target(target, output_shape, model.dtype)
+        target = loss.check_target(target, output_shape, model.dtype)
     except (InvalidValueError, InvalidTypeError) as error:
         raise type(error)(str(error).replace("y ", f"{y_name} ", 1)) from None
+    return array, target, row_weights(loss, target, output_shape, sample_weight, class_weight, f"{prefix}sample_weight")
 
 
 def team_for(

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastfnn import layers as layer_module
 from fastfnn._paths import StrPath, as_path
@@ -16,7 +19,10 @@ from fastfnn.errors import FastFNNError, InvalidTypeError, InvalidValueError, Mo
 from fastfnn.layers import Layer
 from fastfnn.model import Sequential
 
+Array = NDArray[Any]
 KEY, FORMAT = "fastfnn", 1
+#: What a checkpoint has besides a model: an entry of the metadata, and tensors whose names begin like this.
+TRAINING, PREFIX = "fastfnn.training", "training."
 LAYERS: dict[str, type[Layer]] = {name: getattr(layer_module, name) for name in layer_module.__all__ if name != "Layer"}
 
 
@@ -28,11 +34,6 @@ def architecture(model: Sequential) -> dict[str, Any]:
             raise InvalidValueError(f"layers[{i}] is {layer!r}; only fastfnn's own layers can be saved")
         described.append({"layer": type(layer).__name__, **layer.config()})
     return {"format": FORMAT, "dtype": str(model.dtype), "layers": described}
-
-
-def _arrays(model: Sequential) -> dict[str, Any]:
-    """All that a trained model is, besides its architecture: parameters and buffers."""
-    return {**model.named_parameters(), **model.named_buffers()}
 
 
 def save(model: Sequential, path: StrPath) -> None:
@@ -54,12 +55,18 @@ def save(model: Sequential, path: StrPath) -> None:
     """
     if not isinstance(model, Sequential):
         raise InvalidTypeError(f"model is {type(model).__name__}; expected a Sequential")
-    from safetensors.numpy import save as to_bytes
+    write_in_one_step(as_path(path, "path"), to_bytes(model))
 
-    target = as_path(path, "path")
-    tensors = {name: np.ascontiguousarray(array) for name, array in _arrays(model).items()}
-    payload = to_bytes(tensors, metadata={KEY: json.dumps(architecture(model))})
-    write_in_one_step(target, payload)
+
+def to_bytes(model: Sequential, training: str | None = None, tensors: Mapping[str, Array] | None = None) -> bytes:
+    """The model's file; with `training`, that of a checkpoint, which has that entry and `tensors`, too."""
+    from safetensors.numpy import save as serialized
+
+    metadata, arrays = {KEY: json.dumps(architecture(model))}, model.snapshot()
+    if training is not None:
+        metadata[TRAINING] = training
+        arrays |= {PREFIX + name: np.asarray(array, order="C") for name, array in (tensors or {}).items()}
+    return serialized(arrays, metadata)
 
 
 def write_in_one_step(target: Path, payload: bytes) -> None:
@@ -85,7 +92,7 @@ def _umask() -> int:
 
 
 def load(path: StrPath) -> Sequential:
-    """Read a model that `save` wrote.
+    """Read a model that `save` or a `Checkpoint` wrote.
 
     Raises
     ------
@@ -94,11 +101,26 @@ def load(path: StrPath) -> Sequential:
     ModelFileError
         The file is truncated, foreign, or its parameters and buffers do not fit its architecture.
     """
+    return read(path).model
+
+
+@dataclass
+class Contents:
+    """What is in a file: a model and, in a checkpoint, the rest of its training."""
+
+    source: Path
+    model: Sequential
+    training: str | None
+    tensors: dict[str, Array]
+
+
+def read(path: StrPath, argument: str = "path") -> Contents:
+    """Read a file of `to_bytes`; raises as `load` does."""
     from safetensors import SafetensorError, safe_open
 
-    source = as_path(path, "path")
+    source = as_path(path, argument)
     if not source.is_file():
-        raise FileNotFoundError(f"path is {str(source)!r}; there is no such file")
+        raise FileNotFoundError(f"{argument} is {str(source)!r}; there is no such file")
     try:
         with safe_open(source, framework="np") as file:
             metadata = file.metadata() or {}
@@ -107,9 +129,14 @@ def load(path: StrPath) -> Sequential:
         raise ModelFileError(f"{source} is no readable safetensors file: {error}") from None
     if KEY not in metadata:
         raise ModelFileError(f"{source} was not written by fastfnn: its metadata has no {KEY!r} entry")
-    model = _from_architecture(source, metadata[KEY])
-    _set_arrays(source, model, tensors)
-    return model
+    model, training, more = _from_architecture(source, metadata[KEY]), metadata.get(TRAINING), {}
+    if training is not None:
+        more = {name.removeprefix(PREFIX): tensors.pop(name) for name in [*tensors] if name.startswith(PREFIX)}
+    try:
+        model.restore(tensors)
+    except InvalidValueError as error:
+        raise ModelFileError(f"{source}: {error}") from None
+    return Contents(source, model, training, more)
 
 
 def _from_architecture(source: Path, text: str) -> Sequential:
@@ -130,17 +157,3 @@ def _from_architecture(source: Path, text: str) -> Sequential:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, FastFNNError) as error:
         raise ModelFileError(f"{source} holds no architecture that fits this version of fastfnn: {error}") from None
-
-
-def _set_arrays(source: Path, model: Sequential, tensors: dict[str, Any]) -> None:
-    expected = _arrays(model)
-    wrong = [f"{name} is missing" for name in expected.keys() - tensors.keys()]
-    wrong += [f"{name} is surplus" for name in tensors.keys() - expected.keys()]
-    for name in expected.keys() & tensors.keys():
-        came, fits = tensors[name], expected[name]
-        if came.shape != fits.shape or came.dtype != fits.dtype:
-            wrong.append(f"{name} is {came.dtype} {came.shape}, expected {fits.dtype} {fits.shape}")
-    if wrong:
-        raise ModelFileError(f"{source}: {'; '.join(sorted(wrong))}")
-    for name, array in expected.items():
-        array[...] = tensors[name]

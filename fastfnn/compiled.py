@@ -38,8 +38,10 @@ SLICE_SECONDS = 0.025
 #: Programs that a model keeps, and bytes of their buffers.
 PROGRAMS_KEPT, BYTES_KEPT = 8, 64 << 20
 
+#: Of the rows' weights.
+WEIGHTS_DTYPE = np.dtype(np.float64)
 #: The words of a job, as `fastfnn_kernels.program` has them.
-JOB = struct.Struct("=14q")
+JOB = struct.Struct("=15q")
 
 
 def uncompiled(model: Sequential, loss: Loss | None = None, optimizer: Optimizer | None = None) -> list[Any]:
@@ -67,6 +69,8 @@ class Program:
     model : Sequential
     x, y : ndarray, or CSR for x
         Data of the shapes and dtypes that it is for; `y` is None where there is no loss.
+    weighted : bool
+        Whether rows have weights.
     loss : Loss or None
     optimizer : Optimizer or None
         Prepared for the model's parameters.
@@ -86,6 +90,7 @@ class Program:
         model: Sequential,
         x: Array | CSR,
         y: Array | None,
+        weighted: bool,
         loss: Loss | None,
         optimizer: Optimizer | None,
         rows: int,
@@ -106,7 +111,7 @@ class Program:
         self.table = Table(
             model.dtype, self.chunk, n_threads, training=training, in_order=in_order, sgd_in_place=in_place
         )
-        self._write(model, steps, Data(kernels.program.X, shape, x.dtype, sparsity), y, loss, optimizer)
+        self._write(model, steps, Data(kernels.program.X, shape, x.dtype, sparsity), y, weighted, loss, optimizer)
         places = np.zeros((n_threads, kernels.program.AT_WORDS), np.int64)
         self._run, self._job = kernels.program.run, np.zeros(kernels.program.JOB_WORDS, np.int64)
         self._result, self._pace = np.zeros(kernels.program.RESULT_WORDS), Pace(n_threads)
@@ -130,6 +135,7 @@ class Program:
         steps: list[Any],
         data: Data,
         y: Array | None,
+        weighted: bool,
         loss: Loss | None,
         optimizer: Optimizer | None,
     ) -> None:
@@ -146,7 +152,8 @@ class Program:
             return
         if loss.reduction == "mean" and not loss.classifies:
             self._losses_a_row = math.prod(out.shape[1:])
-        grad = write_loss(table, loss, out, Data(kernels.program.Y, y.shape[1:], y.dtype))
+        weights = Data(kernels.program.WEIGHTS, (1,), WEIGHTS_DTYPE) if weighted else None
+        grad = write_loss(table, loss, out, Data(kernels.program.Y, y.shape[1:], y.dtype), weights)
         if optimizer is None:
             return
         first = next((i for i, step in enumerate(steps) if step.has_parameters), len(steps))
@@ -159,6 +166,7 @@ class Program:
         team: Any,
         x: Array | CSR,
         y: Array | None,
+        weights: Array | None,
         out: Array | None,
         optimizer: Optimizer | None,
         order: Array | None,
@@ -175,10 +183,12 @@ class Program:
             _, settings = settings_of(optimizer)
             self.table.settings[: len(settings)] = settings
             self.table.limits[:] = optimizer.limits or 0.0
+            self.table.decay[0] = optimizer.weight_decay, optimizer.l1
             self.table.step_size[0] = -settings[0]
         inputs = x.words if isinstance(x, CSR) else x
         addresses = _address(order), _address(inputs), _address(y), _address(out)
         addresses += _address(rates), self.table.settings.ctypes.data, self.table.step_size.ctypes.data
+        addresses += (_address(weights),)
         result.fill(0)
         slice_pieces = max(1, int(SLICE_SECONDS * 1e9 / self._nanoseconds))
         adapts = team.size > 1 and team.may_be_fewer
@@ -229,6 +239,7 @@ def run(
     y: Array | None = None,
     out: Array | None = None,
     *,
+    weights: Array | None = None,
     loss: Loss | None = None,
     optimizer: Optimizer | None = None,
     order: Array | None = None,
@@ -246,6 +257,8 @@ def run(
     team : fastfnn_kernels.team.Team
     x, y, out : ndarray, or CSR for x
         Contiguous, with at least one row; `out` takes the predictions.
+    weights : (n,) float64, optional
+        What the rows' losses are multiplied by.
     order : (n,) int64, optional
         Of the rows, in training.
     batch_size : int, optional
@@ -270,13 +283,14 @@ def run(
         optimizer.prepare(model.parameters)
     sparse = lowering.sparsity(model, x, min(rows, len(x)))
     options = (rows, team.size, keep_gradients, order is None, sparse)
-    key = (*options, *_key(model, x, y, loss, optimizer))
+    weighted = weights is not None
+    key = (*options, weighted, *_key(model, x, y, loss, optimizer))
     waiting = _waiting.get(model)
     if waiting is None:
         waiting = _waiting.setdefault(model, [])
     kept = _taken(waiting, key)
-    program = kept or Program(key, model, x, y, loss, optimizer, *options)
-    yield from program.run(team, x, y, out, optimizer, order, batch_size, pause, rates)
+    program = kept or Program(key, model, x, y, weighted, loss, optimizer, *options)
+    yield from program.run(team, x, y, weights, out, optimizer, order, batch_size, pause, rates)
     # Not after an error or an interrupt: threads may still be at work on it.
     waiting.append(program)
     if kept is None:
@@ -323,4 +337,5 @@ def _key(
     if optimizer is None:
         return key
     operation, _ = settings_of(optimizer)
-    return (*key, operation, _is_plain(optimizer), optimizer.limits is None, *map(id, optimizer.state.values()))
+    settings = operation, _is_plain(optimizer), optimizer.limits is None, optimizer.decay_biases
+    return (*key, *settings, *map(id, optimizer.state.values()))

@@ -54,6 +54,7 @@ def run(
     x: Array | CSR,
     y: Array,
     *,
+    weights: Array | None = None,
     loss: Loss,
     optimizer: Optimizer,
     order: Array | None = None,
@@ -72,23 +73,27 @@ def run(
             rows = slice(start, stop) if order is None else order[start:stop]
             target = y[rows]
             prediction = _forward(model, x[rows])
-            value = float(loss.forward(prediction, target))
+            value = _value(loss, prediction, target, None if weights is None else weights[rows])
             if not math.isfinite(value):
                 yield total, correct, start, start // batch_size + 1
                 return
-            model.backward(loss.backward())
+            grad = loss.backward()
+            if weights is not None:
+                grad = grad * weights[rows].reshape(-1, *[1] * (grad.ndim - 1)).astype(grad.dtype)
+            model.backward(grad)
             with _rate(optimizer, rates, start // batch_size):
-                optimizer.step(model.parameters, model.gradients)
+                optimizer.step(model.parameters, model.gradients, n_weights=model.n_weights)
             total += _sum(loss, value, stop - start)
             correct += n_correct(prediction, target) if loss.classifies else 0
             yield total, correct, stop, 0
 
 
-def evaluate(model: Sequential, loss: Loss, x: Array | CSR, y: Array) -> Sums:
-    """Loss and hits of all rows."""
+def evaluate(model: Sequential, loss: Loss, x: Array | CSR, y: Array, weights: Array | None = None) -> Sums:
+    """Loss, of weighted rows where there are weights, and hits of all rows."""
     total, correct = 0.0, 0
     for rows, prediction in _chunks(model, x):
-        total += _sum(loss, float(loss.forward(prediction, y[rows])), len(prediction))
+        value = _value(loss, prediction, y[rows], None if weights is None else weights[rows])
+        total += _sum(loss, value, len(prediction))
         correct += n_correct(prediction, y[rows]) if loss.classifies else 0
     return total, correct, len(x), 0
 
@@ -119,6 +124,15 @@ def _forward(model: Sequential, x: Array) -> Array:
     if not isinstance(first, Normalize):
         x = np.ascontiguousarray(x, model.dtype)
     return np.ascontiguousarray(model.forward(x), model.dtype)
+
+
+def _value(loss: Loss, prediction: Array, target: Array, weights: Array | None) -> float:
+    """The loss of rows, each times its weight. `loss.backward` gives the gradient without weights afterwards."""
+    value = float(loss.forward(prediction, target))
+    if weights is None:
+        return value
+    losses = loss.row_losses(prediction, target) * weights
+    return float(losses.mean() if loss.reduction == "mean" else losses.sum())
 
 
 def _sum(loss: Loss, value: float, rows: int) -> float:

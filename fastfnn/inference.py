@@ -32,26 +32,43 @@ def figures(sums: Sums, loss: Loss) -> Evaluation:
     return Evaluation(value, correct / rows if loss.classifies else math.nan)
 
 
-def evaluate_checked(model: Sequential, x: Array | CSR, y: Array, loss: Loss, team: Any) -> Evaluation:
+def evaluate_checked(
+    model: Sequential, x: Array | CSR, y: Array, weights: Array | None, loss: Loss, team: Any
+) -> Evaluation:
     if not compiled.is_compiled(model, loss):
-        return figures(eager.evaluate(model, loss, x, y), loss)
+        return figures(eager.evaluate(model, loss, x, y, weights), loss)
     sums: Sums = (0.0, 0, 0, 0)
-    for sums in compiled.run(model, team, x, y, loss=loss):  # noqa: B007 (the last is used)
+    for sums in compiled.run(model, team, x, y, weights=weights, loss=loss):  # noqa: B007 (the last is used)
         pass
     return figures(sums, loss)
 
 
-def evaluate(model: Sequential, x: Inputs, y: ArrayLike, *, loss: Loss, n_threads: int | None = None) -> Evaluation:
+def evaluate(
+    model: Sequential,
+    x: Inputs,
+    y: ArrayLike,
+    *,
+    loss: Loss,
+    sample_weight: ArrayLike | None = None,
+    n_threads: int | None = None,
+) -> Evaluation:
     """Loss and accuracy on a data set, which goes through in chunks: memory does not grow with it.
+
+    Parameters
+    ----------
+    model, x, y, loss, n_threads
+        As in `fit`.
+    sample_weight : (n,) array, optional
+        Weights of the rows in the loss: Σ w l / Σ w for a mean. The accuracy counts all rows alike.
 
     Returns
     -------
     Evaluation
         ``loss, accuracy = evaluate(...)``; the accuracy is NaN where the targets are no classes.
     """
-    x, y = arguments.as_pair(model, loss, x, y)
+    x, y, weights = arguments.as_data(model, loss, x, y, sample_weight)
     with arguments.team_for(model, x, len(x), n_threads, training=False) as team:
-        return evaluate_checked(model, x, y, loss, team)
+        return evaluate_checked(model, x, y, weights, loss, team)
 
 
 def predict_raw(model: Sequential, x: Inputs, *, n_threads: int | None = None) -> Array:
@@ -69,10 +86,11 @@ def predict_raw(model: Sequential, x: Inputs, *, n_threads: int | None = None) -
     return out
 
 
-def predict_proba(model: Sequential, x: Inputs, *, n_threads: int | None = None) -> Array:
+def predict_proba(model: Sequential, x: Inputs, *, multilabel: bool = False, n_threads: int | None = None) -> Array:
     """Class probabilities (n, classes): the outputs of a final Softmax or Sigmoid, otherwise the softmax of the logits.
 
-    A model with one output is taken as binary: (n, 1), the probability of class 1.
+    A model with one output is taken as binary: (n, 1), the probability of class 1. With `multilabel` every output is
+    one: a row may have several classes, or none, and the logits' probabilities are their sigmoids.
     """
     out = predict_raw(model, x, n_threads=n_threads)
     last = model.layers[-1]
@@ -80,16 +98,20 @@ def predict_proba(model: Sequential, x: Inputs, *, n_threads: int | None = None)
         return out
     if isinstance(last, LogSoftmax):
         return np.exp(out)
-    return sigmoid(out) if out.shape[-1] == 1 else softmax(out)
+    return sigmoid(out) if multilabel or out.shape[-1] == 1 else softmax(out)
 
 
-def predict(model: Sequential, x: Inputs, *, n_threads: int | None = None) -> NDArray[np.int64]:
+def predict(
+    model: Sequential, x: Inputs, *, multilabel: bool = False, n_threads: int | None = None
+) -> NDArray[np.int64]:
     """Class labels (n,): the place of the largest output. A model with one output is binary: 0 or 1.
 
-    For the outputs of a regression use `predict_raw`.
+    With `multilabel`, (n, classes): 1 where a class is more probable than not. For the outputs of a regression use
+    `predict_raw`.
     """
     out = predict_raw(model, x, n_threads=n_threads)
-    if out.shape[-1] == 1:
-        threshold = 0.5 if isinstance(model.layers[-1], (Softmax, Sigmoid)) else 0.0
-        return (out[..., 0] > threshold).astype(np.int64)
-    return out.argmax(axis=-1)
+    if not multilabel and out.shape[-1] > 1:
+        return out.argmax(axis=-1)
+    threshold = 0.5 if isinstance(model.layers[-1], (Softmax, Sigmoid)) else 0.0
+    above = (out > threshold).astype(np.int64)
+    return above if multilabel else above[..., 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastfnn import _checks as check
 from fastfnn import functional
-from fastfnn.errors import InvalidValueError
+from fastfnn.errors import InvalidTypeError, InvalidValueError
 
 Array = NDArray[Any]
 
@@ -43,6 +44,19 @@ class Loss:
         return self._backward(*self._saved)
 
     __call__ = forward
+
+    def row_losses(self, prediction: ArrayLike, target: ArrayLike) -> NDArray[np.float64]:
+        """(n,): the loss of each row; the mean (or sum) of them is what `forward` returns."""
+        each = copy.copy(self)
+        each.reduction = "none"
+        losses = np.asarray(each.forward(prediction, target), np.float64)
+        if losses.shape[:1] != np.shape(prediction)[:1]:
+            raise InvalidTypeError(
+                f'{self!r} gives losses of shape {losses.shape} with reduction "none"; expected one a row, which '
+                "weights of the rows need"
+            )
+        rows = losses.reshape(len(losses), -1)
+        return rows.mean(axis=1) if self.reduction == "mean" else rows.sum(axis=1)
 
     def _forward(self, prediction: ArrayLike, target: ArrayLike) -> Any:
         raise TypeError(f"{type(self).__name__} has no forward")

@@ -54,8 +54,10 @@ class Sequential:
     ----------
     layers : list of Layer
     parameters, gradients : ndarray
-        All of them in one flat array each; ``layer.params`` and ``layer.grads`` are views of it. Between the
-        parameters lie a few zeros that keep them aligned.
+        All of them in one flat array each; ``layer.params`` and ``layer.grads`` are views of it. Weights come first,
+        then biases and other vectors. Between them lie a few zeros that keep them aligned.
+    n_weights : int
+        How long the part of the flat arrays is that holds the weights.
     """
 
     def __init__(self, *layers: Layer, seed: int | np.random.Generator | None = None, dtype: Any = "float32") -> None:
@@ -75,7 +77,7 @@ class Sequential:
         rng = np.random.default_rng(seed)
         for i, layer in enumerate(layers):
             layer.build(rng, self.dtype, _activation_after(self.layers[i + 1 :]))
-        self.parameters = self.gradients = np.empty(0, self.dtype)
+        self.parameters, self.gradients, self.n_weights = np.empty(0, self.dtype), np.empty(0, self.dtype), 0
         self.gather_parameters()
 
     def gather_parameters(self) -> None:
@@ -96,6 +98,7 @@ class Sequential:
             for grads in [layer.grads]
             for name, array in layer.params.items()
         ]
+        owned.sort(key=lambda entry: np.ndim(entry[2]) < 2)
         step = ALIGNMENT // self.dtype.itemsize
         starts = np.cumsum([0] + [-(-array.size // step) * step for _, _, array, _ in owned])
         parameters, gradients = np.zeros(starts[-1], self.dtype), np.zeros(starts[-1], self.dtype)
@@ -109,6 +112,7 @@ class Sequential:
                 view[...] = views[name]
                 views[name] = view
         self.parameters, self.gradients = parameters, gradients
+        self.n_weights = int(starts[sum(np.ndim(array) >= 2 for _, _, array, _ in owned)])
 
     def named_parameters(self) -> dict[str, Array]:
         """Views of the parameters by name: ``{"2.weight": …, "2.bias": …}``, counted by the layer's place."""
@@ -118,6 +122,34 @@ class Sequential:
     def named_buffers(self) -> dict[str, Array]:
         """The layers' buffers by name, as `named_parameters`: ``{"3.running_mean": …, "3.running_var": …}``."""
         return {f"{i}.{name}": array for i, layer in enumerate(self.layers) for name, array in layer.buffers.items()}
+
+    def snapshot(self) -> dict[str, Array]:
+        """Copies of parameters and buffers by name, for `restore`."""
+        return {name: array.copy() for name, array in self._named_arrays().items()}
+
+    def restore(self, snapshot: Mapping[str, Array]) -> None:
+        """Write a `snapshot` back in place.
+
+        Raises
+        ------
+        InvalidValueError
+            It is of another model; nothing has changed.
+        """
+        arrays = self._named_arrays()
+        wrong = [f"{name} is missing" for name in arrays if name not in snapshot]
+        wrong += [f"{name} is surplus" for name in snapshot if name not in arrays]
+        for name in arrays.keys() & snapshot.keys():
+            came, fits = snapshot[name], arrays[name]
+            if came.shape != fits.shape or came.dtype != fits.dtype:
+                wrong.append(f"{name} is {came.dtype} {came.shape}, expected {fits.dtype} {fits.shape}")
+        if wrong:
+            raise InvalidValueError("; ".join(sorted(wrong)))
+        for name, array in arrays.items():
+            array[...] = snapshot[name]
+
+    def _named_arrays(self) -> dict[str, Array]:
+        """All that a trained model is, besides its architecture: parameters and buffers."""
+        return {**self.named_parameters(), **self.named_buffers()}
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of parameters and buffers in PyTorch's names and layouts.

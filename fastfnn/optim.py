@@ -29,6 +29,9 @@ class Optimizer:
         Then bound every element by ± this value.
     l1 : float
         λ₁ of the term λ₁ Σ |w| of the loss: λ₁ sign(w) is added to the gradient.
+    decay_biases : bool
+        Whether weight decay and `l1` hold all parameters, as in PyTorch, or the weights alone: not biases, nor the
+        scales and shifts of batch normalisation.
 
     Attributes
     ----------
@@ -52,28 +55,49 @@ class Optimizer:
         clip_norm: float | None = None,
         clip_value: float | None = None,
         l1: float = 0.0,
+        decay_biases: bool = True,
     ) -> None:
         self.lr = check.real("lr", lr, least=0)
         self.weight_decay = check.real("weight_decay", weight_decay, least=0)
         self.clip_norm = None if clip_norm is None else check.real("clip_norm", clip_norm, above=0)
         self.clip_value = None if clip_value is None else check.real("clip_value", clip_value, above=0)
         self.l1 = check.real("l1", l1, least=0)
+        self.decay_biases = bool(decay_biases)
         self.state: dict[str, Array] = {}
         self.steps = 0
         self._params: weakref.ref[Array] | None = None
 
-    def step(self, params: Array, grads: Array, team: Any = None) -> None:
-        """Update `params` in place from `grads`, both flat."""
+    def step(self, params: Array, grads: Array, team: Any = None, *, n_weights: int | None = None) -> None:
+        """Update `params` in place from `grads`, both flat.
+
+        Parameters
+        ----------
+        params, grads : (n,) arrays
+        team : fastfnn_kernels.team.Team, optional
+        n_weights : int, optional
+            How many of them, from the first on, are weights (`Sequential.n_weights`); by default all.
+        """
         if params.shape != grads.shape:
             raise InvalidValueError(f"grads has shape {grads.shape}; expected {params.shape}, the shape of params")
         self.prepare(params)
         self.steps += 1
+        scalar, squares = params.dtype.type, np.empty(kernels.optim.norm_blocks(grads.size))
         if self.limits is not None:
-            norm, value, l1 = self.limits
-            squares, scalar = np.empty(kernels.optim.norm_blocks(grads.size)), grads.dtype.type
             kernels.optim.square_sums(squares, grads, team=team)
-            kernels.optim.clip_step(grads, squares, params, norm, scalar(value), scalar(l1), team=team)
-        self._update(params, grads, params.dtype.type, team)
+        for part, decays in self.parts(params.size, n_weights):
+            mine, grad = params[part], grads[part]
+            if self.limits is not None:
+                norm, value = self.limits
+                l1 = self.l1 if decays else 0.0
+                kernels.optim.clip_step(grad, squares, mine, norm, scalar(value), scalar(l1), team=team)
+            state = {name: array[part] for name, array in self.state.items()}
+            self._update(mine, grad, state, scalar(self.weight_decay if decays else 0.0), scalar, team)
+
+    def parts(self, size: int, n_weights: int | None) -> list[tuple[slice, bool]]:
+        """What of `size` parameters is updated alike, and whether weight decay and `l1` hold it."""
+        if self.decay_biases or n_weights is None:
+            return [(slice(0, size), True)]
+        return [(slice(0, n_weights), True), (slice(n_weights, size), False)]
 
     def prepare(self, params: Array) -> None:
         """Have a state for `params`; that of other parameters is dropped."""
@@ -82,20 +106,22 @@ class Optimizer:
             self.state = {name: np.zeros_like(params) for name in self.slots}
             self.steps = 0
 
-    def _update(self, params: Array, grads: Array, scalar: Any, team: Any) -> None:
+    def _update(self, params: Array, grads: Array, state: dict[str, Array], decay: Any, scalar: Any, team: Any) -> None:
+        """`state` and `decay` are those of `params`; `scalar` makes numbers of their dtype."""
         raise TypeError(f"{type(self).__name__} has no update")
 
     @property
-    def limits(self) -> tuple[float, float, float] | None:
-        """Longest norm, largest value and λ₁ of the gradient; None where it stays as it is."""
+    def limits(self) -> tuple[float, float] | None:
+        """Longest norm and largest value of the gradient; None where it stays as it is, for want of an `l1`, too."""
         if self.clip_norm is None and self.clip_value is None and not self.l1:
             return None
         norm = math.inf if self.clip_norm is None else self.clip_norm
-        return norm, math.inf if self.clip_value is None else self.clip_value, self.l1
+        return norm, math.inf if self.clip_value is None else self.clip_value
 
     def config(self) -> dict[str, Any]:
         """Arguments that make such an optimizer again; those of the gradient where they are set."""
-        limits = {"clip_norm": self.clip_norm, "clip_value": self.clip_value, "l1": self.l1 or None}
+        limits: dict[str, Any] = {"clip_norm": self.clip_norm, "clip_value": self.clip_value, "l1": self.l1 or None}
+        limits["decay_biases"] = None if self.decay_biases else False
         set_limits = {name: value for name, value in limits.items() if value is not None}
         return {"lr": self.lr, **self._config(), "weight_decay": self.weight_decay, **set_limits}
 
@@ -150,10 +176,10 @@ class SGD(Optimizer):
             raise InvalidValueError("nesterov is True with momentum 0; expected a momentum above 0")
         self.slots = ("velocity",) if self.momentum else ()
 
-    def _update(self, params: Array, grads: Array, scalar: Any, team: Any) -> None:
-        lr, decay = scalar(self.lr), scalar(self.weight_decay)
+    def _update(self, params: Array, grads: Array, state: dict[str, Array], decay: Any, scalar: Any, team: Any) -> None:
+        lr = scalar(self.lr)
         if self.momentum:
-            velocity = self.state["velocity"]
+            velocity = state["velocity"]
             momentum = scalar(self.momentum)
             kernels.optim.sgd_momentum(params, velocity, grads, lr, momentum, self.nesterov, decay, team=team)
         else:
@@ -198,18 +224,18 @@ class Adam(Optimizer):
         self.betas = (check.real("betas[0]", first, least=0, below=1), check.real("betas[1]", second, least=0, below=1))
         self.eps = check.real("eps", eps, above=0)
 
-    def _update(self, params: Array, grads: Array, scalar: Any, team: Any) -> None:
+    def _update(self, params: Array, grads: Array, state: dict[str, Array], decay: Any, scalar: Any, team: Any) -> None:
         beta1, beta2 = self.betas
         kernels.optim.adam(
             params,
-            self.state["mean"],
-            self.state["square"],
+            state["mean"],
+            state["square"],
             grads,
             scalar(self.lr),
             scalar(beta1),
             scalar(beta2),
             scalar(self.eps),
-            scalar(self.weight_decay),
+            decay,
             self.decoupled,
             scalar(1 - beta1**self.steps),
             scalar(1 - beta2**self.steps),
@@ -267,9 +293,9 @@ class RMSprop(Optimizer):
         self.alpha = check.real("alpha", alpha, least=0, below=1)
         self.eps = check.real("eps", eps, above=0)
 
-    def _update(self, params: Array, grads: Array, scalar: Any, team: Any) -> None:
-        settings = map(scalar, (self.lr, self.alpha, self.eps, self.weight_decay))
-        kernels.optim.rmsprop(params, self.state["square"], grads, *settings, team=team)
+    def _update(self, params: Array, grads: Array, state: dict[str, Array], decay: Any, scalar: Any, team: Any) -> None:
+        settings = map(scalar, (self.lr, self.alpha, self.eps, decay))
+        kernels.optim.rmsprop(params, state["square"], grads, *settings, team=team)
 
     def _config(self) -> dict[str, Any]:
         return {"alpha": self.alpha, "eps": self.eps}
@@ -293,9 +319,9 @@ class Adagrad(Optimizer):
         super().__init__(lr, weight_decay, **limits)
         self.eps = check.real("eps", eps, above=0)
 
-    def _update(self, params: Array, grads: Array, scalar: Any, team: Any) -> None:
-        settings = map(scalar, (self.lr, self.eps, self.weight_decay))
-        kernels.optim.adagrad(params, self.state["total"], grads, *settings, team=team)
+    def _update(self, params: Array, grads: Array, state: dict[str, Array], decay: Any, scalar: Any, team: Any) -> None:
+        settings = map(scalar, (self.lr, self.eps, decay))
+        kernels.optim.adagrad(params, state["total"], grads, *settings, team=team)
 
     def _config(self) -> dict[str, Any]:
         return {"eps": self.eps}

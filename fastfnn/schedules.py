@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfnn import _checks as check
-from fastfnn.callbacks import History
 from fastfnn.errors import InvalidValueError
+from fastfnn.history import History
 
 Array = NDArray[np.float64]
 
@@ -31,6 +31,13 @@ class Schedule:
 
     def end_epoch(self, history: History) -> None:
         """An epoch is over, its figures are in the history."""
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs to go on as if nothing had happened, as JSON has it."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take a `state`. A training that is resumed goes on from it, without `begin`."""
 
     def config(self) -> dict[str, Any]:
         """Arguments that make such a schedule again."""
@@ -174,6 +181,12 @@ class ReduceOnPlateau(Schedule):
         self._waited += 1
         if self._waited > self.patience:
             self._now, self._waited = max(self.least, self._now * self.factor), 0
+
+    def state(self) -> dict[str, Any]:
+        return {"now": self._now, "best": self._best, "waited": self._waited}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._now, self._best, self._waited = float(state["now"]), float(state["best"]), int(state["waited"])
 
     def config(self) -> dict[str, Any]:
         names = ("factor", "patience", "threshold", "least")

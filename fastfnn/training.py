@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,13 @@ from fastfnn import _arguments as arguments
 from fastfnn import _checks as check
 from fastfnn import compiled, eager
 from fastfnn._arguments import Array, Inputs
-from fastfnn.callbacks import Callback, EpochEnd, EverySteps, History, StepEnd
+from fastfnn._paths import StrPath
+from fastfnn._weights import ClassWeight
+from fastfnn.callbacks import Callback, Checkpoint, EpochCallback, EpochEnd, EverySteps, StepEnd
+from fastfnn.callbacks import resume as resume_training
 from fastfnn.compiled import Sums
 from fastfnn.errors import InvalidTypeError, InvalidValueError, NonFiniteLossError
+from fastfnn.history import History
 from fastfnn.inference import Evaluation, evaluate_checked, figures
 from fastfnn.layers import BatchNorm1d, BatchNorm2d
 from fastfnn.losses import Loss
@@ -44,11 +48,6 @@ def _check_batches(model: Sequential, x: Any, batch_size: int) -> None:
         shape = layer.output_shape(shape)
 
 
-def _buffers(model: Sequential) -> list[Array]:
-    """What layers learn in their forward: running statistics."""
-    return [array for layer in model.layers for array in layer.buffers.values()]
-
-
 @dataclass
 class _Course:
     """A training under way, epoch by epoch."""
@@ -60,16 +59,14 @@ class _Course:
     batch_size: int
     every: list[EverySteps]
     bar: Progress
-    history: History = field(default_factory=History)
+    history: History
 
     def follow(self, epoch: int, sums: Iterator[Sums]) -> bool:
         """Train an epoch and append its figures to the history; whether a callback asked to stop.
 
         On a non-finite loss all goes back to where the epoch began.
         """
-        self.model.gather_parameters()
-        parameters, state = self.model.parameters.copy(), self.optimizer.snapshot()
-        buffers = [(array, array.copy()) for array in _buffers(self.model)]
+        saved, state = self.model.snapshot(), self.optimizer.snapshot()
         loss, classifies, steps, failed, stops = 0.0, self.loss.classifies, 0, 0, False
         accuracy = 0.0 if classifies else math.nan
         began = time.perf_counter()
@@ -89,10 +86,8 @@ class _Course:
         if not failed and not np.isfinite(self.model.parameters).all():
             failed = steps
         if failed:
-            self.model.parameters[...] = parameters
+            self.model.restore(saved)
             self.optimizer.restore(state)
-            for array, saved in buffers:
-                array[...] = saved
             raise NonFiniteLossError(
                 f"the loss became infinite or NaN in epoch {epoch}, step {failed}; "
                 f"the parameters are those after epoch {epoch - 1}. A smaller learning rate than "
@@ -116,11 +111,14 @@ def fit(
     epochs: int = 1,
     batch_size: int | None = 64,
     shuffle: bool = True,
-    validation_data: tuple[Inputs, ArrayLike] | None = None,
+    sample_weight: ArrayLike | None = None,
+    class_weight: ClassWeight | None = None,
+    validation_data: tuple[Any, ...] | None = None,
     schedule: Schedule | None = None,
     seed: int | np.random.Generator | None = None,
     n_threads: int | None = None,
     callbacks: Iterable[Callback] = (),
+    resume: StrPath | None = None,
     progress: bool = True,
 ) -> History:
     """Train `model` in place.
@@ -141,7 +139,13 @@ def fit(
         Rows of a step; the last of an epoch may have fewer. None: all rows, full batch.
     shuffle : bool
         Draw a new order each epoch (a full batch needs none).
-    validation_data : (x, y), optional
+    sample_weight : (n,) array, optional
+        What each row's loss and gradient are multiplied by. They are first scaled to a mean of 1, unless the loss is a
+        sum: only their ratios count, and the learning rate need not change.
+    class_weight : "balanced", mapping of label to weight, or (classes,) sequence, optional
+        Multiplies the weights of the rows by that of their class; "balanced" gives every class the same sum. Classes
+        that a mapping lacks have 1.
+    validation_data : (x, y) or (x, y, sample_weight), optional
         Evaluated after each epoch.
     schedule : Schedule, optional
         From `fastfnn.schedules`: how the learning rate goes on from the optimizer's `lr`.
@@ -151,7 +155,11 @@ def fit(
         Default: one for small steps, else one or every core, whichever turns out to be faster while it runs.
     callbacks : callables
         Each is called with an `EpochEnd` after each epoch, or wrapped in an `EverySteps` after so many steps; a true
-        return ends the training.
+        return ends the training. `EarlyStopping`, `Checkpoint`, `CSVLogger` and `TensorBoard` are such.
+    resume : str or path, optional
+        A file that a `Checkpoint` wrote: go on after its last epoch, as if the training had never stopped. Model,
+        optimizer, schedule and callbacks must be of the kinds that they were; settings such as the learning rate are
+        those given here. The history returned has all epochs.
     progress : bool
         Show a bar (in a log, a line an epoch) on stderr.
 
@@ -165,8 +173,10 @@ def fit(
         An argument does not fit; nothing has changed.
     NonFiniteLossError
         The loss became NaN or infinite; the parameters are those after the last good epoch.
+    ModelFileError
+        The file to resume from does not fit; nothing has changed.
     """
-    x, y = arguments.as_pair(model, loss, x, y)
+    x, y, weights = arguments.as_data(model, loss, x, y, sample_weight, class_weight)
     if not isinstance(optimizer, Optimizer):
         raise InvalidTypeError(f"optimizer is {optimizer!r}; expected an optimizer such as SGD(lr=0.1)")
     if schedule is not None and not isinstance(schedule, Schedule):
@@ -174,17 +184,15 @@ def fit(
     epochs = check.positive_int("epochs", epochs, least=0)
     rows = len(x)
     batch_size = rows if batch_size is None else min(rows, check.positive_int("batch_size", batch_size))
+    validation = None
     if validation_data is not None:
-        if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
-            raise InvalidTypeError(f"validation_data is {type(validation_data).__name__}; expected a pair (x, y)")
-        validation_data = arguments.as_pair(model, loss, *validation_data, "validation x", "validation y")
+        if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+            raise InvalidTypeError(
+                f"validation_data is {type(validation_data).__name__}; expected (x, y) or (x, y, sample_weight)"
+            )
+        validation = arguments.as_data(model, loss, *validation_data, prefix="validation ")
     _check_batches(model, x, batch_size)
-    callbacks = list(callbacks)
-    for callback in callbacks:
-        if not isinstance(callback, EverySteps) and not callable(callback):
-            raise InvalidTypeError(f"callbacks holds {callback!r}; expected callables")
-    after_epochs = [callback for callback in callbacks if not isinstance(callback, EverySteps)]
-    after_steps = [callback for callback in callbacks if isinstance(callback, EverySteps)]
+    after_epochs, after_steps = _sorted_callbacks(callbacks)
     rng, steps = np.random.default_rng(seed), math.ceil(rows / batch_size)
     if schedule is not None and epochs:
         schedule.begin()
@@ -194,49 +202,105 @@ def fit(
     if own and kernels.team.JIT:
         names = ", ".join(dict.fromkeys(type(part).__name__ for part in own))
         warnings.warn(f"{names}: no compiled form, so training goes layer by layer and is slower", stacklevel=2)
-    bar = Progress(epochs, rows, progress)
-    course = _Course(model, loss, optimizer, rows, batch_size, after_steps, bar)
-    history = course.history
+    history, stops = _begin(model, optimizer, schedule, rng, after_epochs, resume)
+    bar, done = Progress(epochs, rows, progress), history.epochs
+    course = _Course(model, loss, optimizer, rows, batch_size, after_steps, bar, history)
     batches: dict[str, Any] = {"batch_size": batch_size, "pause": math.gcd(*(each.steps for each in after_steps))}
+
+    def end(epoch: int) -> EpochEnd:
+        return EpochEnd(epoch, model, optimizer, history, schedule, rng, after_epochs, stops)
+
     try:
         with arguments.team_for(model, x, batch_size, n_threads, training=True, lasts=True) as team:
-            for epoch in range(1, epochs + 1):
+            for epoch in range(done + 1, epochs + 1):
+                if stops:
+                    break
                 order = rng.permutation(rows).astype(np.int64) if shuffle and batch_size < rows else None
                 rates = None if schedule is None else optimizer.lr * schedule.factors(epoch, epochs, steps)
-                sums = _train(model, x, y, loss, optimizer, team, order=order, rates=rates, **batches)
+                sums = _train(model, x, y, weights, loss, optimizer, team, order=order, rates=rates, **batches)
                 stops = course.follow(epoch, sums)
                 history.lr.append(optimizer.lr if rates is None else float(rates[-1]))
-                if validation_data is not None:
-                    result = evaluate_checked(model, *validation_data, loss, team)
+                if validation is not None:
+                    result = evaluate_checked(model, *validation, loss, team)
                     history.val_loss.append(result.loss)
                     history.val_accuracy.append(result.accuracy)
                 if schedule is not None:
                     schedule.end_epoch(history)
                 shown = {k: v for k, v in history.last().items() if k not in ("seconds", "lr")}
                 bar.end_epoch(epoch, history.seconds[-1], shown)
-                answers = [callback(EpochEnd(epoch, model, optimizer, history)) for callback in after_epochs]
-                if stops or any(answers):
-                    break
+                for callback in after_epochs:
+                    stops = bool(callback(end(epoch))) or stops
     finally:
         bar.close()
+    for callback in after_epochs:
+        if isinstance(callback, EpochCallback):
+            callback.finish(end(history.epochs))
     return history
 
 
+def _sorted_callbacks(callbacks: Iterable[Callback]) -> tuple[list[Any], list[EverySteps]]:
+    """Those called after epochs, checkpoints last, for they save the state of the others; and those within epochs."""
+    after_epochs, after_steps = [], []
+    for callback in callbacks:
+        if not isinstance(callback, EverySteps) and not callable(callback):
+            raise InvalidTypeError(f"callbacks holds {callback!r}; expected callables")
+        (after_steps if isinstance(callback, EverySteps) else after_epochs).append(callback)
+    return sorted(after_epochs, key=lambda callback: isinstance(callback, Checkpoint)), after_steps
+
+
+def _begin(
+    model: Sequential,
+    optimizer: Optimizer,
+    schedule: Schedule | None,
+    rng: np.random.Generator,
+    callbacks: list[Any],
+    path: StrPath | None,
+) -> tuple[History, bool]:
+    """Bring all that takes part in a training to where it begins, or to where the file has it.
+
+    Returns the history so far, and whether a callback has ended the training.
+    """
+    if path is not None:
+        parts: dict[str, Any] = {"schedule": schedule, "rng": rng, "callbacks": callbacks}
+        resumed = resume_training(path, model=model, optimizer=optimizer, **parts)
+        return resumed.history, resumed.stopped
+    for callback in callbacks:
+        if isinstance(callback, EpochCallback):
+            callback.begin()
+    return History(), False
+
+
 def _train(
-    model: Sequential, x: Array | CSR, y: Array, loss: Loss, optimizer: Optimizer, team: Any, **batches: Any
+    model: Sequential,
+    x: Array | CSR,
+    y: Array,
+    weights: Array | None,
+    loss: Loss,
+    optimizer: Optimizer,
+    team: Any,
+    **batches: Any,
 ) -> Iterator[Sums]:
     """Train on all rows once; `batches` are the other arguments of `compiled.run`."""
     if compiled.is_compiled(model, loss, optimizer):
-        return compiled.run(model, team, x, y, loss=loss, optimizer=optimizer, **batches)
-    return eager.run(model, x, y, loss=loss, optimizer=optimizer, **batches)
+        return compiled.run(model, team, x, y, weights=weights, loss=loss, optimizer=optimizer, **batches)
+    return eager.run(model, x, y, weights=weights, loss=loss, optimizer=optimizer, **batches)
 
 
 def train_step(
-    model: Sequential, x: Inputs, y: ArrayLike, *, loss: Loss, optimizer: Optimizer, n_threads: int | None = None
+    model: Sequential,
+    x: Inputs,
+    y: ArrayLike,
+    *,
+    loss: Loss,
+    optimizer: Optimizer,
+    sample_weight: ArrayLike | None = None,
+    class_weight: ClassWeight | None = None,
+    n_threads: int | None = None,
 ) -> Evaluation:
     """One update from one batch, for hand-written loops.
 
-    ``layer.grads`` hold the batch's gradients afterwards, which after `fit` they need not.
+    Arguments are as in `fit`; weights are scaled to a mean of 1 over the batch. ``layer.grads`` hold the batch's
+    gradients afterwards, which after `fit` they need not.
 
     Returns
     -------
@@ -248,14 +312,14 @@ def train_step(
     NonFiniteLossError
         The loss is NaN or infinite; the parameters are untouched.
     """
-    x, y = arguments.as_pair(model, loss, x, y)
+    x, y, weights = arguments.as_data(model, loss, x, y, sample_weight, class_weight)
     if not isinstance(optimizer, Optimizer):
         raise InvalidTypeError(f"optimizer is {optimizer!r}; expected an optimizer such as SGD(lr=0.1)")
-    buffers = [(array, array.copy()) for array in _buffers(model)]
+    buffers = [(array, array.copy()) for array in model.named_buffers().values()]
     sums: Sums = (0.0, 0, 0, 0)
     _check_batches(model, x, len(x))
     with arguments.team_for(model, x, len(x), n_threads, training=True) as team:
-        for sums in _train(model, x, y, loss, optimizer, team, keep_gradients=True):  # noqa: B007 (the last is used)
+        for sums in _train(model, x, y, weights, loss, optimizer, team, keep_gradients=True):  # noqa: B007 (the last is used)
             pass
     if sums[3]:
         for array, saved in buffers:

@@ -343,39 +343,6 @@ def test_train_step_leaves_the_parameters_when_the_loss_is_not_finite():
     np.testing.assert_array_equal(model.parameters, before)
 
 
-def test_predictions_in_chunks_are_those_of_the_whole(monkeypatch):
-    model = network(ff.ReLU())
-    logits = model.forward(X)
-    monkeypatch.setattr(lowering, "CHUNK_ROWS", 10)
-    np.testing.assert_array_equal(ff.predict_raw(model, X), logits)
-    np.testing.assert_array_equal(ff.predict(model, X), logits.argmax(axis=1))
-    np.testing.assert_allclose(ff.predict_proba(model, X), ff.functional.softmax(logits), rtol=1e-12)
-    assert ff.predict(model, X[:0]).shape == (0,)
-    assert ff.predict_proba(model, X[:0]).shape == (0, CLASSES)
-
-
-@pytest.mark.parametrize(
-    ("last", "probabilities"),
-    [
-        ((ff.Softmax(),), lambda out: out),
-        ((ff.LogSoftmax(),), np.exp),
-        ((ff.Sigmoid(),), lambda out: out),
-    ],
-)
-def test_probabilities_know_the_last_layer(last, probabilities):
-    model = network(ff.ReLU(), last=last)
-    np.testing.assert_allclose(ff.predict_proba(model, X), probabilities(model.forward(X)), rtol=1e-12)
-
-
-@pytest.mark.parametrize(("last", "threshold"), [((), 0.0), ((ff.Sigmoid(),), 0.5)])
-def test_one_output_is_binary(last, threshold):
-    model = network(ff.ReLU(), out=1, last=last)
-    np.testing.assert_array_equal(ff.predict(model, X), model.forward(X)[:, 0] > threshold)
-    p = ff.predict_proba(model, X)
-    assert p.shape == (N, 1)
-    np.testing.assert_array_equal(ff.predict(model, X), p[:, 0] > 0.5)
-
-
 def test_threads_may_train_different_networks_at_once():
     def train(seed):
         model = network(ff.ReLU(), seed=seed)
@@ -428,7 +395,7 @@ BAD_FITS = [
     ({"batch_size": "full"}, InvalidTypeError, "batch_size is 'full'"),
     ({"n_threads": 0}, InvalidValueError, "n_threads is 0"),
     ({"callbacks": [3]}, InvalidTypeError, "callbacks holds 3; expected callables"),
-    ({"validation_data": X}, InvalidTypeError, "validation_data is ndarray; expected a pair"),
+    ({"validation_data": X}, InvalidTypeError, "validation_data is ndarray; expected \\(x, y\\)"),
     (
         {"validation_data": (X, Y[:4])},
         InvalidValueError,

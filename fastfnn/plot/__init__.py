@@ -14,7 +14,7 @@ matplotlib is imported when the first picture is drawn.
 from __future__ import annotations
 
 from fastfnn.plot.classes import confusion_matrix, decision_boundary, mistakes
-from fastfnn.plot.curves import history
+from fastfnn.plot.curves import history, lr_find
 from fastfnn.plot.parameters import filters, weights
 
-__all__ = ["confusion_matrix", "decision_boundary", "filters", "history", "mistakes", "weights"]
+__all__ = ["confusion_matrix", "decision_boundary", "filters", "history", "lr_find", "mistakes", "weights"]

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastfnn.callbacks import History
 from fastfnn.errors import InvalidTypeError, InvalidValueError
+from fastfnn.lr_find import LRSweep
 from fastfnn.plot._figure import COLOURS, MARKERS, Array, checked_axes, new_figure, say_instead
 
 if TYPE_CHECKING:
@@ -50,6 +51,34 @@ def history(history: History | Mapping[str, Any], ax: Any = None) -> Figure:
     return axes[0].figure.figure
 
 
+def lr_find(sweep: LRSweep, ax: Any = None) -> Figure:
+    """The loss over the learning rate of a sweep, and the rate that it suggests.
+
+    Parameters
+    ----------
+    sweep : LRSweep
+        From `fastfnn.lr_find`.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Figure
+    """
+    if not isinstance(sweep, LRSweep):
+        raise InvalidTypeError(f"sweep is {type(sweep).__name__}; expected what lr_find returns")
+    one = new_figure(5.6, 3.8).subplots() if ax is None else checked_axes("ax", ax)
+    one.plot(sweep.lr, sweep.loss, color=COLOURS[0], alpha=0.3, linewidth=1.2, label="a step's loss")
+    one.plot(sweep.lr, sweep.smoothed, color=COLOURS[0], linewidth=1.8, label="smoothed")
+    one.axvline(sweep.suggestion, color=COLOURS[1], linestyle="--", label=f"suggestion: {sweep.suggestion:.2g}")
+    one.set_xscale("log")
+    one.set(xlabel="learning rate", ylabel="loss")
+    # The last losses may be of any height; the curve is what counts.
+    low, high = float(sweep.smoothed.min()), float(sweep.smoothed.max())
+    one.set_ylim(low - 0.1 * (high - low or 1), high + 0.1 * (high - low or 1))
+    _finish(one, "Learning rate", 3)
+    return one.figure.figure
+
+
 def _curves(history: Any) -> dict[str, Array]:
     """The lists that have something to show; a regression's accuracies are NaN."""
     if not isinstance(history, (History, Mapping)):
@@ -84,11 +113,17 @@ def _draw(ax: Any, title: str, curves: list[Array | None]) -> None:
         points = marker if len(curve) <= MARKED_EPOCHS else None
         look: dict[str, Any] = {"color": colour, "marker": points, "markersize": 4, "linewidth": 1.8}
         ax.plot(np.arange(1, len(curve) + 1), curve, label=f"{name} (last: {last})", **look)
-    ax.set_title(title.capitalize(), pad=24)  # the legend lies between it and the axes, where no curve runs
     ax.set(xlabel="epoch", ylabel=title)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if title == "accuracy":
         ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    _finish(ax, title.capitalize(), 2)
+
+
+def _finish(ax: Any, title: str, columns: int) -> None:
+    """Title and legend, the latter between the title and the axes, where no curve runs."""
+    ax.set_title(title, pad=24)
     ax.grid(alpha=0.3)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 0.98), ncols=2, fontsize=9, columnspacing=1.5, frameon=False)
+    where: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.98), "ncols": columns}
+    ax.legend(**where, fontsize=9, columnspacing=1.5, frameon=False)

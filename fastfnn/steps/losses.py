@@ -20,8 +20,11 @@ LOSSES: dict[type[Loss], tuple[str, str]] = {
 }
 
 
-def write_loss(table: Table, loss: Loss, prediction: Array, data: Data) -> Array:
-    """Append the loss of the chunk's rows, their hits, and in training the gradient, whose row array is returned."""
+def write_loss(table: Table, loss: Loss, prediction: Array, data: Data, weights: Data | None = None) -> Array:
+    """Append the loss of the chunk's rows, their hits, and in training the gradient, whose row array is returned.
+
+    Losses and gradients of the rows are multiplied by their weights, where there are any.
+    """
     labels, sample_shape = data.shape == (), prediction.shape[1:]
     width, mean = math.prod(sample_shape), int(loss.reduction == "mean")
     target = table.gather(data)
@@ -32,6 +35,8 @@ def write_loss(table: Table, loss: Loss, prediction: Array, data: Data) -> Array
     last: Any = float(getattr(loss, "label_smoothing", 0.0)) if loss.classifies else table.buffer(sample_shape)
     operation = LOSSES[type(loss)][0 if labels else 1]
     table.row(operation, table.row_losses, grad if needs_grad else 0, prediction, target, width, mean, last)
+    if weights is not None:
+        table.row("weigh", table.row_losses, grad if needs_grad else 0, table.gather(weights), width)
     if loss.classifies:
         table.row("count_hits", table.hits, prediction, target, width, int(labels))
     return grad

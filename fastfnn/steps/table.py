@@ -77,8 +77,10 @@ class Table:
         Empty until there is a loss.
     settings : (8,) float64
         Of the optimizer, learning rate first. Records point to them, for they may change between calls.
-    limits : (3,) float64
+    limits : (2,) float64
         Of the gradient: `fastfnn.optim.Optimizer.limits`.
+    decay : (2, 2) float64
+        Weight decay and the factor of L1: of parameters that these hold, and, zeros, of the others.
     step_size : (1,) float64
         Minus the learning rate.
     one : (1,) float64
@@ -97,10 +99,11 @@ class Table:
         self.dtype, self.rows, self.n_threads = dtype, rows, n_threads
         self.training, self.in_order, self.sgd_in_place = training, in_order, sgd_in_place
         self.row_losses = self.hits = np.zeros(0)
-        self.settings, self.limits, self.step_size, self.one = np.zeros(8), np.zeros(3), np.zeros(1), np.ones(1)
+        self.settings, self.limits, self.step_size, self.one = np.zeros(8), np.zeros(2), np.zeros(1), np.ones(1)
+        self.decay = np.zeros((2, 2))
         self.updated: list[Array] = []
         self.nbytes = 0
-        self._kept: list[Array] = [self.settings, self.limits, self.step_size, self.one]
+        self._kept: list[Array] = [self.settings, self.limits, self.decay, self.step_size, self.one]
         self._records: tuple[list[Record], ...] = ([], [], [])
         self._gemm_scratch: Array | None = None
 

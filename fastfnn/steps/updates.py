@@ -14,21 +14,17 @@ from fastfnn.steps.table import Table
 
 
 def _adam(optimizer: Any) -> tuple[str, tuple[float, ...]]:
-    settings = (optimizer.lr, optimizer.weight_decay, *optimizer.betas, optimizer.eps, optimizer.decoupled)
+    settings = (optimizer.lr, *optimizer.betas, optimizer.eps, optimizer.decoupled)
     return "adam", settings
 
 
-#: Operation of each optimizer, and its settings as that takes them, the learning rate first.
+#: Operation of each optimizer, and its settings as that takes them, the learning rate first; weight decay apart.
 OPTIMIZERS: dict[type[Optimizer], Callable[[Any], tuple[str, tuple[float, ...]]]] = {
-    SGD: lambda o: (
-        ("sgd_momentum", (o.lr, o.weight_decay, o.momentum, o.nesterov))
-        if o.momentum
-        else ("sgd", (o.lr, o.weight_decay))
-    ),
+    SGD: lambda o: ("sgd_momentum", (o.lr, o.momentum, o.nesterov)) if o.momentum else ("sgd", (o.lr,)),
     Adam: _adam,
     AdamW: _adam,
-    RMSprop: lambda o: ("rmsprop", (o.lr, o.weight_decay, o.alpha, o.eps)),
-    Adagrad: lambda o: ("adagrad", (o.lr, o.weight_decay, o.eps)),
+    RMSprop: lambda o: ("rmsprop", (o.lr, o.alpha, o.eps)),
+    Adagrad: lambda o: ("adagrad", (o.lr, o.eps)),
 }
 
 
@@ -39,19 +35,21 @@ def settings_of(optimizer: Optimizer) -> tuple[str, tuple[float, ...]]:
 
 def write_update(table: Table, model: Sequential, optimizer: Optimizer) -> None:
     """Append the update of all parameters; of those that no step has updated, where steps do that themselves."""
-    operation, _ = settings_of(optimizer)
+    (operation, _), size = settings_of(optimizer), model.parameters.size
     if not table.sgd_in_place:
+        squares = np.zeros(kernels.optim.norm_blocks(size))
         if optimizer.limits is not None:
-            size, squares = model.gradients.size, np.zeros(kernels.optim.norm_blocks(model.gradients.size))
             table.update("square_sums", squares.size, model.gradients, size, squares)
             table.update_barrier()
-            operands = (model.parameters, model.gradients, table.limits, squares.size, squares)
-            table.update("clip_step", size, *operands)
-        state = optimizer.state.values()
-        table.update(operation, model.parameters.size, model.parameters, model.gradients, table.settings, *state)
+        for part, decays in optimizer.parts(size, model.n_weights):
+            params, grads, decay = model.parameters[part], model.gradients[part], table.decay[int(not decays)]
+            if optimizer.limits is not None:
+                table.update("clip_step", params.size, params, grads, table.limits, decay[1:], squares.size, squares)
+            state = [array[part] for array in optimizer.state.values()]
+            table.update(operation, params.size, params, grads, table.settings, decay, *state)
         return
     done = {array.ctypes.data for array in table.updated}
     for layer in model.layers:
         for name, array in layer.params.items():
             if array.ctypes.data not in done:
-                table.update("sgd", array.size, array, layer.grads[name], table.settings)
+                table.update("sgd", array.size, array, layer.grads[name], table.settings, table.decay[1])

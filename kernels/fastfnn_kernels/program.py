@@ -45,14 +45,15 @@ ROW_GRAIN = 8
 # The words of a thread's place. A chunk of ROWS rows from row START of the epoch, PIECE rows into a batch of
 # BATCH_ROWS; of them the thread has FIRST to LAST. ADDS says that the batch has had chunks before, whose gradients
 # stand. UPDATES is the number of updates since the optimizer started, this step's counted. The addresses of the order
-# (or 0), of the inputs, of the targets and of what inference writes.
-START, ROWS, BATCH_ROWS, FIRST, LAST, TID, N_THREADS, ADDS, UPDATES, PIECE, ORDER, X, Y, RESULT = range(14)
+# (or 0), of the inputs, of the targets, of what inference writes and of the rows' weights.
+START, ROWS, BATCH_ROWS, FIRST, LAST, TID, N_THREADS, ADDS, UPDATES, PIECE, ORDER, X, Y, RESULT, WEIGHTS = range(15)
 AT_WORDS = 32
 # The words of a job: rows of the data, of a batch, of a chunk; first and last piece, counted over all batches;
 # whether a loss that is not finite ends it; updates made before the first step of the data; addresses for the places;
-# and, where there is a learning rate (float64) for every step, their address and those where it and its negative go.
+# where there is a learning rate (float64) for every step, their address and those where it and its negative go; and
+# the address of the weights.
 DATA_ROWS, BATCH_SIZE, CHUNK, BEGIN, END, TRAINS, MADE, JOB_ORDER, JOB_X, JOB_Y, JOB_RESULT = range(11)
-JOB_RATES, JOB_RATE, JOB_STEP_SIZE = range(11, 14)
+JOB_RATES, JOB_RATE, JOB_STEP_SIZE, JOB_WEIGHTS = range(11, 15)
 JOB_WORDS = 16
 # The words of the result: sums over the batches; the step (from 1) in which the loss was not finite, or 0; and the
 # sums of a batch that is not finished.
@@ -91,7 +92,7 @@ def _run_pieces(
     update_address = np.int64(update_table.ctypes.data)
     record_bytes = RECORD_WORDS * 8
     place[TID], place[N_THREADS], place[ORDER] = tid, n_threads, job[JOB_ORDER]
-    place[X], place[Y], place[RESULT] = job[JOB_X], job[JOB_Y], job[JOB_RESULT]
+    place[X], place[Y], place[RESULT], place[WEIGHTS] = job[JOB_X], job[JOB_Y], job[JOB_RESULT], job[JOB_WEIGHTS]
     has_loss = row_losses.size > 0
     pieces = max(1, (batch_size + chunk - 1) // chunk)
     batch_loss, batch_hits = result[PART_LOSS], result[PART_CORRECT]

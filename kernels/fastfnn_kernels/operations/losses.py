@@ -122,6 +122,24 @@ def mse(dtype: Any) -> Callable[[int, int], None]:
     return mse
 
 
+@operation
+def weigh(dtype: Any) -> Callable[[int, int], None]:
+    """Row losses (rows of float64), grad (rows, or 0), weights (rows), width: each row's loss and gradient times its
+    weight."""
+
+    def weigh(record: int, at: int) -> None:
+        row_losses, weights = my_flat(record, 1, at, 1, np.float64), my_flat(record, 3, at, 1, dtype)
+        for i in range(row_losses.size):
+            row_losses[i] *= weights[i]
+        if word(record, 2):
+            grad = my_rows(record, 2, at, word(record, 4), dtype)
+            for i in range(row_losses.size):
+                for j in range(grad.shape[1]):
+                    grad[i, j] *= weights[i]
+
+    return weigh
+
+
 @helper
 def _largest(x: Any, row: int) -> int:
     best = 0

@@ -1,7 +1,7 @@
 """Optimizers.
 
-Size, parameters, gradients, the address of the settings (float64), then the optimizer's state. Each thread does its
-share.
+Size, parameters, gradients, the addresses of the settings and of the weight decay (float64), then the optimizer's
+state. Each thread does its share.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastfnn_kernels import optim
-from fastfnn_kernels.operations._record import operation
+from fastfnn_kernels.operations._record import operation, setting
 from fastfnn_kernels.program import N_THREADS, TID, UPDATES
 from fastfnn_kernels.simd import array_at, word
 
@@ -24,25 +24,25 @@ _square_sums, _clip_step = optim.square_sums.jitted, optim.clip_step.jitted
 
 @operation
 def sgd(dtype: Any) -> Callable[[int, int], None]:
-    """Settings: lr, weight decay."""
+    """Settings: lr."""
 
     def sgd(record: int, at: int) -> None:
-        size, settings = word(record, 1), array_at(word(record, 4), 2, np.float64)
+        size, lr, decay = word(record, 1), dtype(setting(record, 4)), dtype(setting(record, 5))
         params, grads = array_at(word(record, 2), size, dtype), array_at(word(record, 3), size, dtype)
-        _sgd(params, grads, dtype(settings[0]), dtype(settings[1]), word(at, TID), word(at, N_THREADS))
+        _sgd(params, grads, lr, decay, word(at, TID), word(at, N_THREADS))
 
     return sgd
 
 
 @operation
 def sgd_momentum(dtype: Any) -> Callable[[int, int], None]:
-    """State: velocity. Settings: lr, weight decay, momentum, whether Nesterov's."""
+    """State: velocity. Settings: lr, momentum, whether Nesterov's."""
 
     def sgd_momentum(record: int, at: int) -> None:
-        size, settings = word(record, 1), array_at(word(record, 4), 4, np.float64)
+        size, settings = word(record, 1), array_at(word(record, 4), 3, np.float64)
         params, grads = array_at(word(record, 2), size, dtype), array_at(word(record, 3), size, dtype)
-        velocity, nesterov = array_at(word(record, 5), size, dtype), settings[3] != 0
-        lr, decay, momentum = dtype(settings[0]), dtype(settings[1]), dtype(settings[2])
+        velocity, nesterov = array_at(word(record, 6), size, dtype), settings[2] != 0
+        lr, momentum, decay = dtype(settings[0]), dtype(settings[1]), dtype(setting(record, 5))
         _sgd_momentum(params, velocity, grads, lr, momentum, nesterov, decay, word(at, TID), word(at, N_THREADS))
 
     return sgd_momentum
@@ -50,14 +50,14 @@ def sgd_momentum(dtype: Any) -> Callable[[int, int], None]:
 
 @operation
 def adam(dtype: Any) -> Callable[[int, int], None]:
-    """State: mean, square. Settings: lr, weight decay, beta1, beta2, eps, whether the decay is decoupled."""
+    """State: mean, square. Settings: lr, beta1, beta2, eps, whether the decay is decoupled."""
 
     def adam(record: int, at: int) -> None:
-        size, settings, updates = word(record, 1), array_at(word(record, 4), 6, np.float64), word(at, UPDATES)
+        size, settings, updates = word(record, 1), array_at(word(record, 4), 5, np.float64), word(at, UPDATES)
         params, grads = array_at(word(record, 2), size, dtype), array_at(word(record, 3), size, dtype)
-        mean, square = array_at(word(record, 5), size, dtype), array_at(word(record, 6), size, dtype)
-        lr, decay, eps = dtype(settings[0]), dtype(settings[1]), dtype(settings[4])
-        beta1, beta2, decoupled = settings[2], settings[3], settings[5] != 0
+        mean, square = array_at(word(record, 6), size, dtype), array_at(word(record, 7), size, dtype)
+        lr, decay, eps = dtype(settings[0]), dtype(setting(record, 5)), dtype(settings[3])
+        beta1, beta2, decoupled = settings[1], settings[2], settings[4] != 0
         first, second = dtype(1.0 - beta1**updates), dtype(1.0 - beta2**updates)
         tid, n_threads = word(at, TID), word(at, N_THREADS)
         betas = dtype(beta1), dtype(beta2)
@@ -68,13 +68,13 @@ def adam(dtype: Any) -> Callable[[int, int], None]:
 
 @operation
 def rmsprop(dtype: Any) -> Callable[[int, int], None]:
-    """State: square. Settings: lr, weight decay, alpha, eps."""
+    """State: square. Settings: lr, alpha, eps."""
 
     def rmsprop(record: int, at: int) -> None:
-        size, settings = word(record, 1), array_at(word(record, 4), 4, np.float64)
+        size, settings = word(record, 1), array_at(word(record, 4), 3, np.float64)
         params, grads = array_at(word(record, 2), size, dtype), array_at(word(record, 3), size, dtype)
-        square, lr, decay = array_at(word(record, 5), size, dtype), dtype(settings[0]), dtype(settings[1])
-        alpha, eps = dtype(settings[2]), dtype(settings[3])
+        square, decay = array_at(word(record, 6), size, dtype), dtype(setting(record, 5))
+        lr, alpha, eps = dtype(settings[0]), dtype(settings[1]), dtype(settings[2])
         _rmsprop(params, square, grads, lr, alpha, eps, decay, word(at, TID), word(at, N_THREADS))
 
     return rmsprop
@@ -82,13 +82,15 @@ def rmsprop(dtype: Any) -> Callable[[int, int], None]:
 
 @operation
 def adagrad(dtype: Any) -> Callable[[int, int], None]:
-    """State: total. Settings: lr, weight decay, eps."""
+    """State: total. Settings: lr, eps."""
 
     def adagrad(record: int, at: int) -> None:
-        size, settings = word(record, 1), array_at(word(record, 4), 3, np.float64)
+        size, settings = word(record, 1), array_at(word(record, 4), 2, np.float64)
         params, grads = array_at(word(record, 2), size, dtype), array_at(word(record, 3), size, dtype)
-        total, lr, decay = array_at(word(record, 5), size, dtype), dtype(settings[0]), dtype(settings[1])
-        _adagrad(params, total, grads, lr, dtype(settings[2]), decay, word(at, TID), word(at, N_THREADS))
+        total, decay = array_at(word(record, 6), size, dtype), dtype(setting(record, 5))
+        _adagrad(
+            params, total, grads, dtype(settings[0]), dtype(settings[1]), decay, word(at, TID), word(at, N_THREADS)
+        )
 
     return adagrad
 
@@ -109,16 +111,15 @@ def square_sums(dtype: Any) -> Callable[[int, int], None]:
 
 @operation
 def clip_step(dtype: Any) -> Callable[[int, int], None]:
-    """Size, parameters, gradients, the settings' address, blocks, squares. Settings: largest norm and value, l1."""
+    """Size, parameters, gradients, the addresses of the limits and of l1, blocks, squares.
+
+    Limits: largest norm and value.
+    """
 
     def clip_step(record: int, at: int) -> None:
-        size, settings = word(record, 1), array_at(word(record, 4), 3, np.float64)
+        size, limits = word(record, 1), array_at(word(record, 4), 2, np.float64)
         params, grads = array_at(word(record, 2), size, dtype), array_at(word(record, 3), size, dtype)
-        squares, value, l1 = (
-            array_at(word(record, 6), word(record, 5), np.float64),
-            dtype(settings[1]),
-            dtype(settings[2]),
-        )
-        _clip_step(grads, squares, params, settings[0], value, l1, word(at, TID), word(at, N_THREADS))
+        squares, l1 = array_at(word(record, 7), word(record, 6), np.float64), dtype(setting(record, 5))
+        _clip_step(grads, squares, params, limits[0], dtype(limits[1]), l1, word(at, TID), word(at, N_THREADS))
 
     return clip_step
