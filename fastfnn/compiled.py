@@ -111,7 +111,8 @@ class Program:
         self.table = Table(
             model.dtype, self.chunk, n_threads, training=training, in_order=in_order, sgd_in_place=in_place
         )
-        self._write(model, steps, Data(kernels.program.X, shape, x.dtype, sparsity), y, weighted, loss, optimizer)
+        data = Data(kernels.program.X, shape, x.dtype, sparsity)
+        self._write(model, steps, first, data, y, weighted, loss, optimizer)
         places = np.zeros((n_threads, kernels.program.AT_WORDS), np.int64)
         self._run, self._job = kernels.program.run, np.zeros(kernels.program.JOB_WORDS, np.int64)
         self._result, self._pace = np.zeros(kernels.program.RESULT_WORDS), Pace(n_threads)
@@ -133,12 +134,14 @@ class Program:
         self,
         model: Sequential,
         steps: list[Any],
+        first: int,
         data: Data,
         y: Array | None,
         weighted: bool,
         loss: Loss | None,
         optimizer: Optimizer | None,
     ) -> None:
+        """Write the records; the step `first` is the first that has parameters."""
         table, current, inputs = self.table, data, []
         for step in steps:
             if isinstance(current, Data) and not step.takes_data(table, current):
@@ -156,7 +159,6 @@ class Program:
         grad = write_loss(table, loss, out, Data(kernels.program.Y, y.shape[1:], y.dtype), weights)
         if optimizer is None:
             return
-        first = next((i for i, step in enumerate(steps) if step.has_parameters), len(steps))
         for step, step_input in zip(reversed(steps[first:]), reversed(inputs[first:]), strict=True):
             grad = step.backward(table, step_input, grad)
         write_update(table, model, optimizer)

@@ -112,6 +112,25 @@ def test_no_epochs_want_no_schedule():
     assert train(network(), Cosine(1), epochs=0).epochs == 0
 
 
+def test_a_plateau_goes_on_from_its_state():
+    one, other = (ReduceOnPlateau(0.5, patience=1) for _ in range(2))
+    history, epochs, empty = ff.History(), [], other.state()
+    for i, loss in enumerate((1.0, 1.0, 1.0, 0.9, 0.9, 0.9, 0.9)):
+        if i == 2:
+            other.restore(one.state())
+        history.loss.append(loss)
+        for schedule in (one, other)[: 1 + (i >= 2)]:
+            schedule.end_epoch(history)
+        epochs.append((one.factors(1, 1, 1)[0], other.factors(1, 1, 1)[0]))
+    assert epochs == [(1, 1), (1, 1), (0.5, 0.5), (0.5, 0.5), (0.5, 0.5), (0.25, 0.25), (0.25, 0.25)]
+    other.restore(empty)
+    assert other.state() == ReduceOnPlateau().state()
+
+
+def test_a_schedule_of_the_epoch_alone_has_no_state():
+    assert all(schedule.state() == {} for schedule in SCHEDULES if not isinstance(schedule, ReduceOnPlateau))
+
+
 def test_a_constant_schedule_is_none():
     plain, scheduled = network(), network()
     assert train(plain, None).lr == [0.2] * 4

@@ -145,3 +145,28 @@ def test_training_follows_torch_for_ten_steps(name):
         assert result.loss == pytest.approx(loss.item(), rel=1e-9 if optimizer.clip_norm is None else 1e-5)
     tolerance = 1e-7 if optimizer.clip_norm is None else 1e-4  # PyTorch adds 1e-6 to the norm
     np.testing.assert_allclose(model[2].params["weight"].T, twin[2].weight.detach().numpy(), rtol=tolerance, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "momentum"])
+def test_decay_of_the_weights_alone_is_torch_with_two_groups_of_parameters(name):
+    """And class weights are those of PyTorch's loss: its mean, too, is over the weights."""
+    ours, theirs = OPTIMIZERS[name]
+    x, y, each = RNG.normal(size=(40, 6)), RNG.integers(0, 3, 40), np.array([0.5, 1.0, 3.0])
+    model = ff.Sequential(ff.Linear(6, 8), ff.Tanh(), ff.Linear(8, 3), seed=0, dtype="float64")
+    twin, optimizer = ff.to_torch(model), ours()
+    optimizer.weight_decay, optimizer.decay_biases = 0.1, False
+    weights = [p for p in twin.parameters() if p.ndim == 2]
+    biases = [p for p in twin.parameters() if p.ndim == 1]
+    groups = [{"params": weights, "weight_decay": 0.1}, {"params": biases, "weight_decay": 0.0}]
+    torch_optimizer = theirs(groups)
+    for _ in range(10):
+        result = ff.train_step(
+            model, x, y, loss=ff.CrossEntropyLoss(), optimizer=optimizer, class_weight=each, n_threads=1
+        )
+        torch_optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(twin(torch.tensor(x)), torch.tensor(y), weight=torch.tensor(each))
+        loss.backward()
+        torch_optimizer.step()
+        assert result.loss == pytest.approx(loss.item(), rel=1e-9)
+    for mine, other in zip(model.state_dict().values(), twin.state_dict().values(), strict=True):
+        np.testing.assert_allclose(mine, other.numpy(), rtol=1e-6, atol=1e-9)

@@ -71,8 +71,8 @@ def _is_finite(x: float) -> bool:
     return (bits_of(x) & EXPONENT) != EXPONENT
 
 
-@helper
-def _run_pieces(
+@driver
+def run(
     row_table: NDArray[np.int64],
     weight_table: NDArray[np.int64],
     update_table: NDArray[np.int64],
@@ -85,6 +85,24 @@ def _run_pieces(
     tid: int,
     n_threads: int,
 ) -> None:
+    """Pieces ``job[BEGIN]`` to ``job[END]`` of all batches of the data; every batch has as many as the first.
+
+    A call may end within a batch: the next goes on there.
+
+    Parameters
+    ----------
+    row_table, weight_table, update_table : (operations, RECORD_WORDS)
+        The latter two may be empty.
+    at : (n_threads, AT_WORDS)
+        Working memory.
+    barriers : from `team.barrier_state`
+    job : (JOB_WORDS,)
+    row_losses, hits : (chunk,)
+        A row's loss (summed over its elements), and 1 where its class is right. Empty where there is no loss.
+    result : (RESULT_WORDS,)
+        Losses, hits and rows are added; FAILED is set.
+    """
+    control = flush_subnormals()
     data_rows, batch_size, chunk = job[DATA_ROWS], job[BATCH_SIZE], job[CHUNK]
     place = at[tid]
     here = np.int64(place.ctypes.data)
@@ -130,7 +148,7 @@ def _run_pieces(
             if job[TRAINS] and not _is_finite(batch_loss):
                 if tid == 0:
                     result[FAILED] = step + 1
-                return
+                break
             if tid == 0:
                 for row in range(rows):
                     batch_hits += hits[row]
@@ -155,41 +173,6 @@ def _run_pieces(
                 result[DONE] += batch_rows
     if tid == 0:
         result[PART_LOSS], result[PART_CORRECT] = batch_loss, batch_hits
-
-
-@driver
-def run(
-    row_table: NDArray[np.int64],
-    weight_table: NDArray[np.int64],
-    update_table: NDArray[np.int64],
-    at: NDArray[np.int64],
-    barriers: NDArray[np.int64],
-    job: NDArray[np.int64],
-    row_losses: NDArray[np.float64],
-    hits: NDArray[np.float64],
-    result: NDArray[np.float64],
-    tid: int,
-    n_threads: int,
-) -> None:
-    """Pieces ``job[BEGIN]`` to ``job[END]`` of all batches of the data; every batch has as many as the first.
-
-    A call may end within a batch: the next goes on there.
-
-    Parameters
-    ----------
-    row_table, weight_table, update_table : (operations, RECORD_WORDS)
-        The latter two may be empty.
-    at : (n_threads, AT_WORDS)
-        Working memory.
-    barriers : from `team.barrier_state`
-    job : (JOB_WORDS,)
-    row_losses, hits : (chunk,)
-        A row's loss (summed over its elements), and 1 where its class is right. Empty where there is no loss.
-    result : (RESULT_WORDS,)
-        Losses, hits and rows are added; FAILED is set.
-    """
-    control = flush_subnormals()
-    _run_pieces(row_table, weight_table, update_table, at, barriers, job, row_losses, hits, result, tid, n_threads)
     restore_control(control)
 
 
