@@ -195,14 +195,13 @@ def fit(
     after_epochs, after_steps = _sorted_callbacks(callbacks)
     rng, steps = np.random.default_rng(seed), math.ceil(rows / batch_size)
     if schedule is not None and epochs:
-        schedule.begin()
         schedule.factors(1, epochs, steps)  # does it fit the epochs?
 
     own = compiled.uncompiled(model, loss, optimizer)
     if own and kernels.team.JIT:
         names = ", ".join(dict.fromkeys(type(part).__name__ for part in own))
         warnings.warn(f"{names}: no compiled form, so training goes layer by layer and is slower", stacklevel=2)
-    history, stops = _begin(model, optimizer, schedule, rng, after_epochs, resume)
+    history, stops = _begin(model, optimizer, schedule, rng, after_epochs, validation is not None, resume)
     bar, done = Progress(epochs, rows, progress), history.epochs
     course = _Course(model, loss, optimizer, rows, batch_size, after_steps, bar, history)
     batches: dict[str, Any] = {"batch_size": batch_size, "pause": math.gcd(*(each.steps for each in after_steps))}
@@ -254,6 +253,7 @@ def _begin(
     schedule: Schedule | None,
     rng: np.random.Generator,
     callbacks: list[Any],
+    validates: bool,
     path: StrPath | None,
 ) -> tuple[History, bool]:
     """Bring all that takes part in a training to where it begins, or to where the file has it.
@@ -261,9 +261,11 @@ def _begin(
     Returns the history so far, and whether a callback has ended the training.
     """
     if path is not None:
-        parts: dict[str, Any] = {"schedule": schedule, "rng": rng, "callbacks": callbacks}
+        parts: dict[str, Any] = {"schedule": schedule, "rng": rng, "callbacks": callbacks, "validates": validates}
         resumed = resume_training(path, model=model, optimizer=optimizer, **parts)
         return resumed.history, resumed.stopped
+    if schedule is not None:
+        schedule.begin()
     for callback in callbacks:
         if isinstance(callback, EpochCallback):
             callback.begin()

@@ -291,8 +291,9 @@ class Writer:
 
     made: ClassVar[list] = []
 
-    def __init__(self, log_dir, purge_step):
-        self.log_dir, self.purge_step, self.scalars, self.open = log_dir, purge_step, {}, True
+    def __init__(self, log_dir, purge_step, filename_suffix):
+        self.log_dir, self.purge_step, self.suffix = log_dir, purge_step, filename_suffix
+        self.scalars, self.open = {}, True
         Writer.made.append(self)
 
     def add_scalar(self, name, value, step):
@@ -319,7 +320,7 @@ def board(monkeypatch):
 def test_tensorboard_has_the_figures_of_each_epoch(tmp_path, board):
     history = fit(network(), callbacks=[ff.TensorBoard(tmp_path)], validation_data=(X[:9], Y[:9]), epochs=3)
     (writer,) = board.made
-    assert (writer.log_dir, writer.purge_step, writer.open) == (str(tmp_path), 1, False)
+    assert (writer.log_dir, writer.purge_step, writer.suffix, writer.open) == (str(tmp_path), 1, ".000001", False)
     assert writer.flushed == {name: list(enumerate(column, 1)) for name, column in history.to_dict().items()}
 
 

@@ -87,6 +87,7 @@ def resume(
     schedule: Schedule | None,
     rng: np.random.Generator | None,
     callbacks: Iterable[Any],
+    validates: bool | None = None,
 ) -> Resumed:
     """Take a training back to where `Checkpoint` wrote a file.
 
@@ -99,6 +100,8 @@ def resume(
     path : str or path
     model, optimizer, schedule, rng, callbacks
         Of the kinds that the training had. What they have learnt or counted since they were made does not matter.
+    validates : bool, optional
+        Whether there are validation data, which is then to be as it was: figures of other epochs are compared.
 
     Raises
     ------
@@ -112,6 +115,8 @@ def resume(
     known = [callback for callback in callbacks if isinstance(callback, EpochCallback)]
     stateful = [callback for callback in known if _saved.has_state(callback)]
     wrong = _differences(saved, model, optimizer, schedule, rng, stateful)
+    if validates is not None and validates != bool(saved.history.val_loss):
+        wrong.append("validation data are missing" if saved.history.val_loss else "it had no validation data")
     if wrong:
         raise ModelFileError(f"{path} is of another training: {'; '.join(wrong)}")
     for callback in known:

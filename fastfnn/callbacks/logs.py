@@ -85,7 +85,9 @@ class TensorBoard(EpochCallback):
     def __call__(self, end: EpochEnd) -> None:
         if self._writer is None:
             # TensorBoard hides what the log has from this step on: a training that was not resumed, or died later.
-            self._writer = self._make_writer(str(self.log_dir), purge_step=end.epoch)
+            # A file's name says only the second; the suffix keeps one that was begun in the same.
+            suffix = f".{end.epoch:06}"
+            self._writer = self._make_writer(str(self.log_dir), purge_step=end.epoch, filename_suffix=suffix)
         for name, value in end.history.last().items():
             if not math.isnan(value):
                 self._writer.add_scalar(name, value, end.epoch)
