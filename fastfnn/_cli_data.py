@@ -1,17 +1,18 @@
-"""What ``--data`` names on the command line: a known data set, or a user's .npz file, checked before anything runs."""
+"""What ``--data`` names on the command line: a known data set, or a user's files, checked before anything runs."""
 
 from __future__ import annotations
 
+import argparse
 import math
-import zipfile
-import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastfnn import _cli_files as files
 from fastfnn._paths import as_path
 from fastfnn.data import DataNotFoundError, load_fashion_mnist, load_mnist, load_mnist_sample
 from fastfnn.errors import DataError, InvalidValueError
@@ -23,15 +24,73 @@ LOADERS = {"mnist": load_mnist, "fashion-mnist": load_fashion_mnist}
 #: Mean and standard deviation of the pixels, in [0, 1], of the official training images.
 PIXELS = {SAMPLE: (0.1307, 0.3081), "mnist": (0.1307, 0.3081), "fashion-mnist": (0.2860, 0.3530)}
 
-# What numpy and zipfile raise for damaged, foreign or encrypted archives and for pickled members.
-_UNREADABLE = (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, MemoryError)
 _MAX_CLASSES = 1 << 16
 _CHUNK = 1 << 20
 
 
+class Part(NamedTuple):
+    """Samples, and the numbers of their classes."""
+
+    x: Array
+    y: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What ``--data`` holds.
+
+    Attributes
+    ----------
+    parts : dict of str to Part
+        "train" and, where there is one, "test"; for a `Taker` the one that it asks for.
+    has_test : bool
+        Whether there is a test set.
+    classes : int
+    class_names : tuple of str, or None where classes are called by their numbers
+    columns : list of str, or None where the data have no named columns
+    """
+
+    name: str
+    parts: dict[str, Part]
+    has_test: bool
+    classes: int
+    class_names: tuple[str, ...] | None = None
+    columns: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Taker:
+    """The trained model that data are read for.
+
+    Attributes
+    ----------
+    classes : int
+    class_names : tuple of str, or None where they are not known
+    fits : callable of (shape)
+        Whether it takes samples of a shape.
+    label, size : str, optional
+        What ``--label`` and ``--size`` were in its training, which they are by default again.
+    part : {"train", "test"}, optional
+        What it asks for; by default the test set where there is one, else all there is.
+    """
+
+    classes: int
+    class_names: tuple[str, ...] | None
+    fits: Callable[[tuple[int, ...]], bool]
+    label: str | None = None
+    size: str | None = None
+    part: str | None = None
+
+    def kinds(self, has_test: bool) -> list[str]:
+        return ["test"] if has_test and self.part != "train" else ["train"]
+
+
 @dataclass(frozen=True)
 class DataSet:
-    """Training and test data, and how a `Normalize` layer takes them: ``(x * scale - mean) / std``."""
+    """Training and test data, and how a `Normalize` layer takes them: ``(x * scale - mean) / std``.
+
+    Samples that are rows of numbers, other than bytes, have a mean and a std for each column.
+    """
 
     name: str
     x_train: Array
@@ -39,10 +98,11 @@ class DataSet:
     x_test: Array
     y_test: NDArray[np.int64]
     classes: int
-    mean: float
-    std: float
+    mean: float | list[float]
+    std: float | list[float]
     scale: float
     held_out: bool = False
+    class_names: tuple[str, ...] | None = None
 
     @property
     def noun(self) -> str:
@@ -58,91 +118,208 @@ class DataSet:
         )
 
 
-def load(name: str, root: str | None, seed: int) -> DataSet:
-    """Load what ``--data`` and ``--data-root`` name; `seed` draws the test set where a file has none."""
+def add_options(parser: argparse.ArgumentParser, **data: Any) -> None:
+    """Add ``--data``, with `data` as further arguments of it, and the options that say how to read it."""
+    add = parser.add_argument
+    add("--data", metavar="NAME|FILE|FOLDER", **data)
+    add("--data-root", metavar="DIR", help="folder that holds MNIST's or Fashion-MNIST's four files")
+    add("--label", metavar="COLUMN", help=f"a .csv file's column of classes (default: {_either(files.LABELS)})")
+    add("--size", type=size, metavar="HxW", help="resize the images of a folder, such as 28x28")
+
+
+def size(text: str) -> str:
+    """Height and width, checked; the text is kept, which settings are written down as."""
+    if len(shape(text)) != 2:
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected height and width, such as 28x28")
+    return text
+
+
+def shape(text: str) -> tuple[int, ...]:
+    """Sizes of at least 1, with an x between them."""
+    parts = text.lower().split("x")
+    if not all(part.isdecimal() and int(part) for part in parts):
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected integers of at least 1, such as 28x28")
+    return tuple(map(int, parts))
+
+
+def sides(size: str | None) -> tuple[int, ...] | None:
+    """Height and width as numbers."""
+    return None if size is None else shape(size)
+
+
+def _either(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def load(name: str, root: str | None, seed: int, label: str | None = None, size: str | None = None) -> DataSet:
+    """Load what ``--data`` and its options name; `seed` draws the test set where there is none."""
+    source = read(name, root, label, size)
+    held_out = "test" not in source.parts
+    train, test = hold_out(source, seed) if held_out else (source.parts["train"], source.parts["test"])
+    if source.classes < 2:
+        only = source.class_names[0] if source.class_names else "0"
+        raise DataError(f"--data is {name!r}; all it holds is of class {only}; expected at least 2 classes")
+    if name in PIXELS:
+        (mean, std), scale = PIXELS[name], 1 / 255
+    else:
+        mean, std, scale = _standard(source, train.x)
+    return DataSet(source.name, *train, *test, source.classes, mean, std, scale, held_out, source.class_names)
+
+
+def read(
+    name: str,
+    root: str | None = None,
+    label: str | None = None,
+    size: str | None = None,
+    taker: Taker | None = None,
+) -> Source:
+    """Read what ``--data``, ``--data-root``, ``--label`` and ``--size`` name: all of it, or what `taker` asks for."""
     if root is not None and name not in LOADERS:
         raise InvalidValueError(f"--data-root is {root!r}; expected only with --data {' or '.join(LOADERS)}")
-    if name not in PIXELS:
-        return _load_file(name, seed)
+    path = None if name in PIXELS else as_path(name, "--data")
+    check_options(path, label, size)
+    if path is None:
+        return Source(name, _known_set(name, root), True, 10)
+    if not path.exists():
+        expected = f"expected {', '.join(PIXELS)}, a .npz or .csv file, or a folder of images"
+        raise DataError(f"--data is {name!r}; {'there is no such file' if path.suffix else expected}")
+    if path.is_dir():
+        return _folder(path, name, size or (taker and taker.size), taker)
+    if path.suffix.lower() == ".csv":
+        return _table(path, name, label or (taker and taker.label), taker)
+    return _archive(path, name, taker)
+
+
+def check_options(path: Path | None, label: str | None, size: str | None) -> None:
+    """Refuse options that do not belong to the kind of data."""
+    if label is not None and (path is None or path.suffix.lower() != ".csv"):
+        raise InvalidValueError(f"--label is {label!r}; expected only where --data is a .csv file")
+    if size is not None and (path is None or not (path.is_dir() or files.is_image(path))):
+        raise InvalidValueError(f"--size is {size}; expected only where --data is a folder of images")
+
+
+def hold_out(source: Source, seed: int) -> tuple[Part, Part]:
+    """The training data without a tenth that `seed` draws, and that tenth."""
+    x, y = source.parts["train"]
+    if len(x) < 2:
+        raise DataError(
+            f"--data is {source.name!r}; it has 1 row and no test set; expected at least 2, to hold out one for testing"
+        )
+    order = np.random.default_rng(seed).permutation(len(x))
+    test, train = np.split(order, [max(1, round(len(order) / 10))])
+    return Part(x[train], y[train]), Part(x[test], y[test])
+
+
+# Sources
+
+
+def _known_set(name: str, root: str | None) -> dict[str, Part]:
     if name == SAMPLE:
-        (x_train, y_train), (x_test, y_test) = load_mnist_sample()
+        train, test = load_mnist_sample()
     else:
         try:
-            (x_train, y_train), (x_test, y_test) = LOADERS[name](root)
+            train, test = LOADERS[name](root)
         except DataNotFoundError as error:
             text = str(error).replace("pass root= a folder", "give --data-root a folder")
             raise DataError(text.replace("root lacks", "--data-root lacks")) from None
-    for part, x in (("training", x_train), ("test", x_test)):
+    for part, (x, _) in (("training", train), ("test", test)):
         if not len(x):
             raise DataError(f"--data-root is {root!r}; its {part} set is empty")
-    mean, std = PIXELS[name]
-    return DataSet(name, x_train, y_train, x_test, y_test, 10, mean, std, 1 / 255)
+    return {"train": Part(*train), "test": Part(*test)}
 
 
-def _load_file(name: str, seed: int) -> DataSet:
-    path = as_path(name, "--data")
-    arrays = _read_npz(path, name)
-    x_train, y_train = _inputs(arrays, "x_train"), _labels(arrays, "y_train")
-    _same_rows(x_train, y_train, "train")
-    if held_out := "x_test" not in arrays:
-        if len(x_train) < 2:
-            raise DataError(
-                "x_train has 1 row and there is no x_test; expected at least 2, to hold out one for testing"
-            )
-        order = np.random.default_rng(seed).permutation(len(x_train))
-        test, train = np.split(order, [max(1, round(len(order) / 10))])
-        x_train, y_train, x_test, y_test = x_train[train], y_train[train], x_train[test], y_train[test]
-    else:
-        x_test, y_test = _inputs(arrays, "x_test"), _labels(arrays, "y_test")
-        _same_rows(x_test, y_test, "test")
+def _archive(path: Path, name: str, taker: Taker | None) -> Source:
+    has_test = False
+
+    def wanted(held: list[str]) -> list[str]:
+        nonlocal has_test
+        has_test = bool({"x_test", "y_test"} & set(held))
+        kinds = ["train", "test"][: 1 + has_test] if taker is None else taker.kinds(has_test)
+        return [f"{axis}_{kind}" for kind in kinds for axis in "xy"]
+
+    arrays = files.read_npz(path, name, wanted)
+    parts = {}
+    for kind in [key[2:] for key in arrays if key.startswith("x_")]:
+        x, y = inputs(arrays[f"x_{kind}"], f"x_{kind}"), _labels(arrays, f"y_{kind}")
+        if len(x) != len(y):
+            raise DataError(f"y_{kind} has {len(y)} rows; expected {len(x)}, as many as x_{kind}")
+        parts[kind] = Part(x, y)
+    if len(parts) == 2:
+        x_train, x_test = parts["train"].x, parts["test"].x
         if x_test.shape[1:] != x_train.shape[1:]:
             shape = ", ".join(map(str, x_train.shape[1:]))
             raise DataError(f"x_test has shape {x_test.shape}; expected (n, {shape}), as x_train")
         if np.uint8 in (x_train.dtype, x_test.dtype) and x_train.dtype != x_test.dtype:
             raise DataError(f"x_test has dtype {x_test.dtype}; expected {x_train.dtype}, as x_train")
-    widths = [arrays[key].shape[1] for key in ("y_train", "y_test") if key in arrays and arrays[key].ndim == 2]
-    classes = max(int(y_train.max()) + 1, int(y_test.max()) + 1, *widths)
-    if classes < 2:
-        raise DataError("y_train holds the label 0 only; expected at least 2 classes")
-    scale = 1 / 255 if x_train.dtype == np.uint8 else 1.0
-    mean, std = mean_and_std(x_train)
-    if not (1e-30 < std < 1e30 and abs(mean) < 1e30 * std):
-        raise DataError(f"x_train has mean {mean:g} and standard deviation {std:g}; expected numbers nearer to 1")
-    return DataSet(
-        path.name, x_train, y_train, x_test, y_test, classes, mean * scale, std * scale, scale, held_out=held_out
-    )
+    counts = [int(part.y.max()) + 1 for part in parts.values()]
+    counts += [y.shape[1] for key, y in arrays.items() if key.startswith("y_") and y.ndim == 2]
+    return Source(path.name, parts, has_test, max(counts))
 
 
-def _read_npz(path: Path, name: str) -> dict[str, Array]:
-    """The arrays of the file that count here; without x_test and y_test where it has neither."""
-    if not path.exists():
-        known = f"expected {', '.join(PIXELS)} or a .npz file"
-        raise DataError(f"--data is {name!r}; {'there is no such file' if path.suffix == '.npz' else known}")
-    try:
-        archive = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise DataError(f"--data is {name!r}; it cannot be read: {error.strerror or error}") from None
-    except _UNREADABLE:
-        archive = None
-    if archive is None or isinstance(archive, np.ndarray):  # an array: a .npy file
-        raise DataError(f"--data is {name!r}; expected a .npz file, as numpy.savez writes it")
-    with archive:
-        held = ", ".join(archive.files[:8]) + (", ..." if len(archive.files) > 8 else "")
-        wanted = ["x_train", "y_train", *(("x_test", "y_test") if {"x_test", "y_test"} & set(archive.files) else ())]
-        arrays = {}
-        for key in wanted:
-            if key not in archive.files:
-                raise DataError(f"--data is {name!r}; it lacks {key}: it holds {held or 'nothing'}")
-            try:
-                arrays[key] = np.asarray(archive[key])
-            except (*_UNREADABLE, OSError) as error:
-                raise DataError(f"--data is {name!r}; its {key} cannot be read: {error}") from None
-    return arrays
+def _table(path: Path, name: str, label: str | None, taker: Taker | None) -> Source:
+    table = files.read_csv(path, name, lambda columns: files.label_place(columns, name, label))
+    assert table.codes is not None
+    for text in table.names if all(map(files.is_number, table.names)) else ():
+        if not float(text).is_integer():
+            raise DataError(f"--data is {name!r}; a class is {text}; expected text or integers for classes")
+    if len(table.names) > _MAX_CLASSES:
+        raise DataError(f"--data is {name!r}; it has {len(table.names)} classes; expected up to {_MAX_CLASSES}")
+    numbers, class_names = _numbered(table.names, name, taker)
+    part = Part(table.x, numbers[table.codes])
+    return Source(path.name, {"train": part}, False, len(table.names), class_names, table.columns)
 
 
-def _inputs(arrays: dict[str, Array], key: str) -> Array:
+def _folder(path: Path, name: str, size: str | None, taker: Taker | None) -> Source:
+    folders = {"train": path}
+    # A class may be called train, too; but then there are images in it.
+    if (path / "train").is_dir() and any(inner.is_dir() for inner in files.visible(path / "train")):
+        folders = {kind: path / kind for kind in ("train", "test") if (path / kind).is_dir()}
+    has_test = "test" in folders
+    classes = {
+        kind: files.image_classes(folders[kind], name) for kind in (folders if taker is None else taker.kinds(has_test))
+    }
+    names = list(next(iter(classes.values())))
+    for surplus in set(classes.get("test", names)) - set(names):
+        raise DataError(f"--data is {name!r}; its test folder has the class {surplus!r}, which its train folder lacks")
+    numbers, class_names = _numbered(names, name, taker)
+    parts: dict[str, Part] = {}
+    for kind, by_class in classes.items():
+        y = np.repeat(numbers[[names.index(key) for key in by_class]], [len(found) for found in by_class.values()])
+        every = [file for found in by_class.values() for file in found]
+        like = parts["train"].x.shape[1:] if "train" in parts else None
+        parts[kind] = Part(files.read_images(every, name, sides(size), taker and taker.fits, like), y)
+    return Source(path.name or name, parts, has_test, len(names), class_names)
+
+
+# Classes and numbers
+
+
+def _numbered(names: list[str], name: str, taker: Taker | None) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
+    """The numbers of the classes called `names`, and the names of all classes, by number."""
+    ordered = sorted(names, key=lambda text: (float(text), text)) if all(map(files.is_number, names)) else sorted(names)
+    if taker is not None and taker.class_names is not None:
+        ordered = list(taker.class_names)
+    elif taker is not None and {*names} <= {*map(str, range(taker.classes))}:
+        ordered = [str(i) for i in range(taker.classes)]
+    elif taker is not None and len(names) != taker.classes:
+        raise DataError(
+            f"--data is {name!r}; it has {len(names)} classes ({_few(ordered)}); expected the "
+            f"{taker.classes} of MODEL, whose names are known where it is the folder of train --out"
+        )
+    places = {text: i for i, text in enumerate(ordered)}
+    for text in names:
+        if text not in places:
+            raise DataError(f"--data is {name!r}; it has the class {text!r}; expected those of MODEL: {_few(ordered)}")
+    counted = ordered == [str(i) for i in range(len(ordered))]
+    return np.array([places[text] for text in names], np.int64), None if counted else tuple(ordered)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+
+
+def inputs(x: Array, key: str) -> Array:
     """Samples in rows, of a dtype that there are kernels for: uint8, float32 or float64."""
-    x = arrays[key]
     if x.dtype.kind not in "fiub":
         raise DataError(f"{key} has dtype {x.dtype}; expected numbers")
     if x.ndim < 2 or not x.size:
@@ -182,25 +359,36 @@ def _labels(arrays: dict[str, Array], key: str) -> NDArray[np.int64]:
     return y.astype(np.int64)
 
 
-def _same_rows(x: Array, y: Array, part: str) -> None:
-    if len(x) != len(y):
-        raise DataError(f"y_{part} has {len(y)} rows; expected {len(x)}, as many as x_{part}")
+def _standard(source: Source, x: Array) -> tuple[Any, Any, float]:
+    """Mean, std and scale of a `Normalize` layer: one mean and std of bytes and of images, else one of each column."""
+    by_column = x.ndim == 2 and x.dtype != np.uint8
+    mean, std = mean_and_std(x if by_column else x.reshape(-1, 1))
+    odd = ~((std > 1e-30) & (std < 1e30) & (abs(mean) < 1e30 * std))
+    if odd.any():
+        i = int(odd.argmax())
+        column = f"its column {source.columns[i]!r}" if source.columns else f"column {i} of x_train"
+        raise DataError(
+            f"--data is {source.name!r}; {column if by_column else 'x_train'} has mean {mean[i]:g} and standard "
+            f"deviation {std[i]:g}; expected numbers nearer to 1"
+        )
+    scale = 1 / 255 if x.dtype == np.uint8 else 1.0
+    mean, std = mean * scale, std * scale
+    return (mean.tolist(), std.tolist(), scale) if by_column else (float(mean[0]), float(std[0]), scale)
 
 
-def mean_and_std(x: Array) -> tuple[float, float]:
-    """Mean and standard deviation of all numbers, in float64, chunk by chunk; a standard deviation of 0 becomes 1."""
-    flat = x.reshape(-1)
-    if flat.min() == flat.max():
-        return float(flat[0]), 1.0
-    count, mean, squares = 0, 0.0, 0.0
+def mean_and_std(x: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each column, in float64, chunk by chunk; a standard deviation of 0 becomes 1."""
+    count, mean, squares = 0, np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    rows = max(1, _CHUNK // x.shape[1])
     with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, flat.size, _CHUNK):
-            part = flat[start : start + _CHUNK].astype(np.float64)
-            part_mean = float(part.mean())
+        for start in range(0, len(x), rows):
+            part = x[start : start + rows].astype(np.float64)
+            part_mean = part.mean(axis=0)
             part -= part_mean
             # Chan's rule: the squared deviations of two sets from those of each, and the distance of their means
-            difference, total = part_mean - mean, count + part.size
-            squares += float(part @ part) + difference * difference * count * part.size / total
-            mean += difference * part.size / total
+            difference, total = part_mean - mean, count + len(part)
+            squares += np.einsum("ij,ij->j", part, part) + difference * difference * (count * len(part) / total)
+            mean += difference * (len(part) / total)
             count = total
-    return mean, math.sqrt(squares / count)
+    low, constant = x[0].astype(np.float64), x.min(axis=0) == x.max(axis=0)
+    return np.where(constant, low, mean), np.where(constant, 1.0, np.sqrt(squares / count))

@@ -12,15 +12,15 @@ from fastfnn import _cli_models, _paths
 from fastfnn.errors import FastFNNError
 
 
-def facts() -> Iterator[tuple[str, str]]:
-    """Names and values, a line each."""
+def machine() -> Iterator[tuple[str, str]]:
+    """Names and values of what decides how fast a training is and which bits it gives."""
     from importlib.metadata import PackageNotFoundError, version
 
     from fastfnn.functional import cores
     from fastfnn_kernels import _config, simd
 
     yield "fastfnn", ff.__version__
-    yield "python", f"{platform.python_version()} ({sys.executable})"
+    yield "python", platform.python_version()
     for package in ("numpy", "numba", "llvmlite"):
         try:
             yield package, version(package)
@@ -30,8 +30,16 @@ def facts() -> Iterator[tuple[str, str]]:
     yield "processor", _processor()
     yield "vector width", f"{8 * simd.VECTOR_BYTES} bits"
     yield "cores usable", str(cores())
-    yield "models", ", ".join(_cli_models.CHOICES)
     yield "kernels", "compiled" if _config.JIT else "NumPy references, because NUMBA_DISABLE_JIT is set"
+
+
+def facts() -> Iterator[tuple[str, str]]:
+    """Names and values, a line each."""
+    from fastfnn_kernels import _config
+
+    yield from machine()
+    yield "models", ", ".join(_cli_models.CHOICES)
+    yield "interpreter", sys.executable
     try:
         cache = _config.cache_folder()
         yield "kernel cache", f"{cache} ({'writable' if _config.is_writable(cache) else 'NOT writable'})"

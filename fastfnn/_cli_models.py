@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import fastfnn as ff
-from fastfnn._cli_data import DataSet
+from fastfnn._cli_data import SAMPLE, DataSet
 from fastfnn.errors import DataError, InvalidValueError
 
 ACTIVATIONS = tuple(name.replace("_", "-") for name in ff.models.ACTIVATIONS)
@@ -17,6 +17,15 @@ OPTIMIZERS: dict[str, Callable[[float], ff.Optimizer]] = {
     "sgd": ff.SGD,
     "momentum": lambda lr: ff.SGD(lr, momentum=0.9),
     "adam": ff.Adam,
+    "adamw": ff.AdamW,
+    "rmsprop": ff.RMSprop,
+    "adagrad": ff.Adagrad,
+}
+NO_SCHEDULE = "none"
+SCHEDULES: dict[str, Callable[[], ff.schedules.Schedule | None]] = {
+    NO_SCHEDULE: lambda: None,
+    "cosine": ff.schedules.Cosine,
+    "one-cycle": ff.schedules.OneCycle,
 }
 
 
@@ -38,11 +47,16 @@ class Choice:
 
 
 MLP, LENET5, SMALL_CNN = "mlp", "lenet5", "small-cnn"
+_SAME_RATES = {"adamw": 0.002, "adagrad": 0.02}
 CHOICES = {
-    MLP: Choice(64, 20, "sgd", {"sgd": 0.15, "momentum": 0.02, "adam": 0.001}),
-    LENET5: Choice(64, 10, "adam", {"sgd": 0.02, "momentum": 0.01, "adam": 0.002}),
-    SMALL_CNN: Choice(64, 10, "momentum", {"sgd": 0.03, "momentum": 0.01, "adam": 0.002}),
+    MLP: Choice(64, 20, "sgd", {"sgd": 0.15, "momentum": 0.02, "adam": 0.001, "rmsprop": 0.0005, **_SAME_RATES}),
+    LENET5: Choice(64, 10, "adam", {"sgd": 0.02, "momentum": 0.01, "adam": 0.002, "rmsprop": 0.001, **_SAME_RATES}),
+    SMALL_CNN: Choice(
+        64, 10, "momentum", {"sgd": 0.03, "momentum": 0.01, "adam": 0.002, "rmsprop": 0.001, **_SAME_RATES}
+    ),
 }
+#: What is the same for every model.
+DEFAULTS = {"data": SAMPLE, "model": MLP, "schedule": NO_SCHEDULE, "seed": 0, "dtype": "float32"}
 #: Options of `MLP` alone, and their defaults.
 MLP_ONLY = {"hidden": [100], "activation": "relu"}
 
@@ -57,6 +71,9 @@ def shown(name: str) -> str:
 
 def fill_in(args: argparse.Namespace) -> None:
     """Set what was not given on the command line to what suits the model."""
+    for name, default in DEFAULTS.items():
+        if getattr(args, name) is None:
+            setattr(args, name, default)
     for name, default in MLP_ONLY.items():
         value = getattr(args, name)
         if args.model != MLP and value is not None:

@@ -40,12 +40,14 @@ class Progress:
         How many epochs, of how many samples each.
     enabled : bool
         False shows nothing.
+    done : int
+        Epochs that are over when it begins.
     """
 
     #: Seconds between refreshes of the bar.
     INTERVAL = 0.1
 
-    def __init__(self, epochs: int, samples: int, enabled: bool) -> None:
+    def __init__(self, epochs: int, samples: int, enabled: bool, done: int = 0) -> None:
         self.epochs, self.samples = epochs, samples
         self._bar: Any = None
         self._lines = False
@@ -56,7 +58,8 @@ class Progress:
 
             self._bar = tqdm(
                 total=epochs * samples,
-                desc=f"epoch 1/{epochs}",
+                initial=done * samples,
+                desc=f"epoch {done + 1}/{epochs}",
                 unit=" samples",
                 unit_scale=True,
                 mininterval=0,

@@ -202,7 +202,8 @@ def fit(
         names = ", ".join(dict.fromkeys(type(part).__name__ for part in own))
         warnings.warn(f"{names}: no compiled form, so training goes layer by layer and is slower", stacklevel=2)
     history, stops = _begin(model, optimizer, schedule, rng, after_epochs, validation is not None, resume)
-    bar, done = Progress(epochs, rows, progress), history.epochs
+    done = history.epochs
+    bar = Progress(epochs, rows, progress, done)
     course = _Course(model, loss, optimizer, rows, batch_size, after_steps, bar, history)
     batches: dict[str, Any] = {"batch_size": batch_size, "pause": math.gcd(*(each.steps for each in after_steps))}
 

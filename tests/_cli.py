@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import fastfnn as ff
 from fastfnn import cli
 
 WriteNpz = Callable[..., str]
+#: Names of the blobs' classes.
+NAMES = ["red", "blue", "green"]
 LAST_LINE = re.compile(r"test accuracy (\d+\.\d\d) %")
 
 
@@ -33,6 +37,43 @@ def write_npz(path: Path, **members: Any) -> str:
     arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test} | members
     kept: dict[str, Any] = {name: array for name, array in arrays.items() if array is not None}
     np.savez(path, **kept)
+    return str(path)
+
+
+def write_csv(path: Path, x: np.ndarray, labels: Sequence[object] | None, label: str = "label") -> str:
+    """Write a table with the columns a, b, …, and the classes in the second of them."""
+    columns = [chr(ord("a") + i) for i in range(x.shape[1])]
+    rows: list[list[object]] = [[float(value) for value in row] for row in x]
+    if labels is not None:
+        columns.insert(1, label)
+        for row, name in zip(rows, labels, strict=True):
+            row.insert(1, name)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([columns, *rows])
+    return str(path)
+
+
+def write_image(path: Path, pixels: np.ndarray, mode: str = "L") -> str:
+    """Write an image from (height, width) or (3, height, width) bytes."""
+    image = pytest.importorskip("PIL.Image")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.fromarray(pixels if pixels.ndim == 2 else pixels.transpose(1, 2, 0)).convert(mode).save(path)
+    return str(path)
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    captured = capsys.readouterr()
+    assert "error" not in captured.err
+    return captured.out
+
+
+def mlp(outputs: int = 3, *last: ff.Layer, features: int = 6, **options: Any) -> ff.Sequential:
+    """A model that has learnt nothing, and gives every class to some."""
+    return ff.Sequential(ff.Linear(features, 5), ff.Tanh(), ff.Linear(5, outputs), *last, seed=2, **options)
+
+
+def saved(path: Path, model: ff.Sequential) -> str:
+    ff.save(model, path)
     return str(path)
 
 

@@ -18,9 +18,13 @@ from fastfnn import cli
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--data", "cifar"], "--data is 'cifar'; expected mnist-sample, mnist, fashion-mnist or a .npz file"),
+        (["--data", "cifar"], "--data is 'cifar'; expected mnist-sample, mnist, fashion-mnist, a .npz or .csv file"),
         (["--data", "none.npz"], "--data is 'none.npz'; there is no such file"),
-        (["--data", "."], "--data is '.'; it cannot be read"),
+        (["--data", "."], "--data is '.'; "),
+        (["--label", "y"], "--label is 'y'; expected only where --data is a .csv file"),
+        (["--size", "8x8"], "--size is 8x8; expected only where --data is a folder of images"),
+        (["--size", "8"], "--size: got '8'; expected height and width, such as 28x28"),
+        (["--size", "8x0"], "--size: got '8x0'; expected integers of at least 1"),
         (["--data-root", "."], "--data-root is '.'; expected only with --data mnist or fashion-mnist"),
         (["--hidden", "-5"], "--hidden: got '-5'; expected an integer of at least 1"),
         (["--hidden", "10", "0"], "--hidden: got '0'"),
@@ -73,15 +77,24 @@ def test_a_diverging_training_ends_with_1_and_writes_nothing(
     assert list(out.iterdir()) == []
 
 
-def test_an_interrupt_ends_with_130_and_writes_nothing(
+def test_an_interrupt_ends_with_130_and_leaves_what_resuming_needs(
     npz: WriteNpz, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(ff, "evaluate", interrupted)
-    assert train(npz(), "--out", str(tmp_path / "out"), "--quiet") == 130
+    out = tmp_path / "out"
+    assert train(npz(), "--out", str(out), "--quiet") == 130
     captured = capsys.readouterr()
-    assert captured.err == "fastfnn: interrupted\n"
+    assert captured.err == f"fastfnn: interrupted; to go on: fastfnn train --resume {out}\n"
     assert captured.out == ""
-    assert list((tmp_path / "out").iterdir()) == []
+    assert sorted(path.name for path in out.iterdir()) == ["checkpoint.safetensors", "settings.json"]
+
+
+def test_an_interrupt_without_out_leaves_nothing_to_say(
+    npz: WriteNpz, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ff, "evaluate", interrupted)
+    assert train(npz(), "--quiet") == 130
+    assert capsys.readouterr() == ("", "fastfnn: interrupted\n")
 
 
 def test_the_whole_command() -> None:

@@ -58,13 +58,27 @@ def test_uint8_is_scaled_and_standardised(npz: WriteNpz, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int16", ">f4", "bool"])
-def test_other_numbers_are_standardised(npz: WriteNpz, tmp_path: Path, dtype: str) -> None:
-    x = blobs(48)[0] > 1 if dtype == "bool" else (blobs(48)[0] * 3 + 5).astype(dtype)
+def test_columns_of_other_numbers_are_standardised_each_for_itself(npz: WriteNpz, tmp_path: Path, dtype: str) -> None:
+    x = blobs(48)[0] > 1 if dtype == "bool" else (blobs(48)[0] * [1, 2, 3, 4, 5, 60] + 5).astype(dtype)
     assert train(npz(x_train=x, x_test=x[:30]), "--out", str(tmp_path)) == 0
     layer: Any = ff.load(tmp_path / "model.safetensors").layers[1]
     assert layer.scale == 1
     wide = x.astype(np.float64)
-    np.testing.assert_allclose([*layer.mean, *layer.std], [wide.mean(), wide.std()], rtol=1e-12)
+    np.testing.assert_allclose([layer.mean, layer.std], [wide.mean(axis=0), wide.std(axis=0)], rtol=1e-12)
+
+
+def test_images_of_other_numbers_have_one_mean_and_std(npz: WriteNpz) -> None:
+    x = blobs(48)[0].reshape(48, 2, 3)
+    data = _cli_data.load(npz(x_train=x, x_test=x[:30]), None, 0)
+    wide = x.astype(np.float64)
+    np.testing.assert_allclose([data.mean, data.std], [wide.mean(), wide.std()], rtol=1e-12)
+
+
+def test_a_constant_column_keeps_its_distances(npz: WriteNpz) -> None:
+    x = blobs(48)[0].copy()
+    x[:, 2] = 0.1
+    data: Any = _cli_data.load(npz(x_train=x, x_test=x[:30]), None, 0)
+    assert (data.mean[2], data.std[2]) == (float(np.float32(0.1)), 1.0)
 
 
 @pytest.mark.parametrize("value", [np.uint8(0), np.uint8(9), np.float32(0.1), 1e9])
@@ -75,20 +89,22 @@ def test_constant_data_train(npz: WriteNpz, capsys: pytest.CaptureFixture[str], 
     assert all(0 < figure < 2 for figure in figures)  # about ln 3: there is nothing to learn
 
 
-@pytest.mark.parametrize("size", [1, 6, 7, 8, 50])
-def test_mean_and_std_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+@pytest.mark.parametrize("columns", [1, 2, 9])
+@pytest.mark.parametrize("rows", [2, 6, 7, 8, 50])
+def test_mean_and_std_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch, rows: int, columns: int) -> None:
     monkeypatch.setattr(_cli_data, "_CHUNK", 7)
-    x = np.random.default_rng(0).normal(1e4, 1, (size, 2)).astype(np.float32)
+    x = np.random.default_rng(0).normal(1e4, 1, (rows, columns)).astype(np.float32)
     wide = x.astype(np.float64)
-    np.testing.assert_allclose(_cli_data.mean_and_std(x), [wide.mean(), wide.std()], rtol=1e-9)
+    np.testing.assert_allclose(_cli_data.mean_and_std(x), [wide.mean(axis=0), wide.std(axis=0)], rtol=1e-9)
 
 
-def test_mean_and_std_need_little_memory() -> None:
-    x = np.zeros((40, 1 << 20), np.uint8)
+@pytest.mark.parametrize("columns", [1, 40])
+def test_mean_and_std_need_little_memory(columns: int) -> None:
+    x = np.zeros((40 << 20, 1), np.uint8).reshape(-1, columns)
     x[::2] = 2
     tracemalloc.start()
     try:
-        assert _cli_data.mean_and_std(x) == pytest.approx((1.0, 1.0))
+        np.testing.assert_allclose(_cli_data.mean_and_std(x), 1.0)
         assert tracemalloc.get_traced_memory()[1] < 20e6  # in float64 the whole would be 336 MB
     finally:
         tracemalloc.stop()

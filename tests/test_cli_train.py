@@ -1,8 +1,13 @@
 """``fastfnn train``: what it prints and writes, its options, its models."""
 
+import csv
+import html
 import json
 import os
 import re
+import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +16,7 @@ import pytest
 from _cli import LAST_LINE, WriteNpz, blobs, interrupted, table, the_error, train
 
 import fastfnn as ff
-from fastfnn import _cli_models, cli
+from fastfnn import _cli_folder, _cli_models, cli, report
 
 # What train prints
 
@@ -199,8 +204,11 @@ def test_images_that_do_not_fit_the_model(
 def test_out_writes_a_model_and_a_history(npz: WriteNpz, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "made" / "anew"
     assert train(npz(), "--out", str(out), "--batch-size", "full", "--seed", "4") == 0
-    assert sorted(path.name for path in out.iterdir()) == ["history.json", "model.safetensors"]
-    assert str(out / "model.safetensors") in capsys.readouterr().out
+    files = sorted(path.name for path in out.iterdir())
+    assert files == sorted(_cli_folder.FILES)
+    printed = capsys.readouterr().out
+    assert f"\nwritten to {out}: " in printed
+    assert all(name in printed for name in files)
     report = json.loads((out / "history.json").read_text())
     assert report["fastfnn"] == ff.__version__
     assert {"data", "hidden", "batch_size", "lr", "seed"} <= report["settings"].keys()
@@ -218,33 +226,84 @@ def test_figures_that_json_lacks_become_null(npz: WriteNpz, tmp_path: Path, monk
     assert json.loads(text, parse_constant=pytest.fail)["results"]["test"] == {"loss": None, "accuracy": None}
 
 
+def test_the_settings_repeat_the_training(npz: WriteNpz, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(npz(), "--out", str(tmp_path / "out"), "--optimizer", "adamw", "--schedule", "one-cycle") == 0
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    command = shlex.split(html.unescape(re.search("<pre>(.*)</pre>", page)[1]))  # type: ignore[index]
+    assert command[:2] == ["fastfnn", "train"]
+    assert cli.main([*command[1:], "--out", str(tmp_path / "again")]) == 0
+    for name in ("model.safetensors", "settings.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_the_history_is_a_table_too(npz: WriteNpz, tmp_path: Path) -> None:
+    assert train(npz(), "--out", str(tmp_path)) == 0
+    history = json.loads((tmp_path / "history.json").read_text())["history"]
+    rows = list(csv.DictReader((tmp_path / "history.csv").read_text().splitlines()))
+    assert [row.pop("epoch") for row in rows] == ["1", "2", "3"]
+    assert {name: [float(row[name]) for row in rows] for name in rows[0]} == history
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one-cycle"])
+def test_a_schedule_changes_the_learning_rate(
+    npz: WriteNpz, tmp_path: Path, capsys: pytest.CaptureFixture[str], schedule: str
+) -> None:
+    assert train(npz(), "--schedule", schedule, "--out", str(tmp_path)) == 0
+    assert f"run    sgd, lr 0.15, {schedule}, batch 8, 3 epochs, " in capsys.readouterr().out
+    rates = json.loads((tmp_path / "history.json").read_text())["history"]["lr"]
+    made = {"cosine": ff.schedules.Cosine, "one-cycle": ff.schedules.OneCycle}[schedule]()
+    np.testing.assert_allclose(rates, [0.15 * made.factors(epoch, 3, 6)[-1] for epoch in (1, 2, 3)])
+
+
+def test_without_matplotlib_it_says_how_to_get_pictures(
+    npz: WriteNpz, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert train(npz(), "--out", str(tmp_path)) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("report.html"))
+    assert "has no pictures, as matplotlib is not installed" in line
+    assert line.endswith(f'pip install "fastfnn[plot]", then fastfnn train --resume {tmp_path}')
+    assert "matplotlib is not installed" in (tmp_path / "report.html").read_text("utf-8")
+
+
 def half_written(model: ff.Sequential, path: Path) -> None:
     path.write_bytes(b"half")
     raise OSError(28, "No space left on device")
+
+
+RESULTS = ("report.html", "model.safetensors", "history.csv", "history.json")
+
+
+def interrupted_rename(source: str | Path, target: str | Path) -> None:
+    """Only for the results; settings and checkpoint take their places while it trains."""
+    if Path(target).name in RESULTS:
+        raise KeyboardInterrupt
+    shutil.move(source, target)
 
 
 @pytest.mark.parametrize(
     ("place", "name", "failure", "code"),
     [
         (ff, "save", half_written, 2),
-        (cli.json, "dumps", interrupted, 130),
-        (cli.os, "replace", interrupted, 130),
+        (report, "page", interrupted, 130),
+        (_cli_folder, "as_csv", interrupted, 130),
+        (os, "replace", interrupted_rename, 130),
     ],
-    ids=["model", "history", "rename"],
+    ids=["model", "report", "history", "rename"],
 )
-def test_out_keeps_its_old_files_where_writing_fails(
+def test_out_keeps_its_old_results_where_writing_fails(
     npz: WriteNpz, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Any, name: str, failure: Any, code: int
 ) -> None:
     out = tmp_path / "out"
     assert train(npz(), "--out", str(out)) == 0
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    before = {name: (out / name).read_bytes() for name in RESULTS}
     with monkeypatch.context() as patch:
-        # Only the command line's own renaming fails; `save` has another name for it.
         patch.setattr(place, name, failure)
         if name == "replace":
             patch.setattr(ff, "save", lambda model, path: path.write_bytes(b"whole"))
         assert train(npz(), "--out", str(out), "--seed", "1") == code
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert sorted(path.name for path in out.iterdir()) == sorted(_cli_folder.FILES)
+    assert {name: (out / name).read_bytes() for name in RESULTS} == before
 
 
 @pytest.mark.parametrize("where", ["file", "file/below", "taken"])

@@ -30,7 +30,8 @@ RUNGS = [
         "_cli_trained",
         "_cli_use",
     },
-    {"warmup", "plot"},
+    {"report"},
+    {"warmup", "plot", "sklearn"},
     {"lr_find"},
     {"training"},
     {"inference"},
@@ -119,5 +120,13 @@ def test_an_optional_package_is_imported_only_where_it_is_used(path: Path) -> No
     ours = {"fastfnn", "fastfnn_kernels"}
     for line, name, at_top in imports(path):
         package = name.split(".")[0]
+        if package == "sklearn" and path.parent == FASTFNN / "sklearn":
+            continue  # whoever imports this package wants scikit-learn
         if package not in sys.stdlib_module_names | ALWAYS_THERE | ours:
             assert not at_top, f"line {line}: {name} must be imported inside the function that needs it"
+
+
+def test_only_those_who_ask_for_it_import_scikit_learn() -> None:
+    for path in FASTFNN_FILES:
+        if module_of(path) != "sklearn":
+            assert not [name for _, name, _ in imports(path) if name.split(".")[:2] == ["fastfnn", "sklearn"]], path

@@ -1,0 +1,53 @@
+"""What the commands share: how they print, and the types of their arguments."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import sys
+
+# Printing
+
+
+def say(text: str) -> None:
+    """Print, with what stdout cannot encode as backslash escapes."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+# Arguments
+
+
+def positive_int(text: str) -> int:
+    return integer(text, 1)
+
+
+def seed(text: str) -> int:
+    return integer(text, 0)
+
+
+def integer(text: str, least: int, otherwise: str = "") -> int:
+    with contextlib.suppress(ValueError):
+        if (number := int(text)) >= least:
+            return number
+    raise argparse.ArgumentTypeError(f"got {text!r}; expected an integer of at least {least}{otherwise}")
+
+
+def batch_size(text: str) -> int | str:
+    return text if text == "full" else integer(text, 1, " or full")
+
+
+def rate(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < (number := float(text)) < math.inf:
+            return number
+    raise argparse.ArgumentTypeError(f"got {text!r}; expected a finite number above 0")

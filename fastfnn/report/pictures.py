@@ -1,0 +1,130 @@
+"""The pictures of a report: which of `fastfnn.plot` suit a model and its data, drawn as PNG."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastfnn import metrics, plot
+from fastfnn.history import History
+from fastfnn.inference import predict
+from fastfnn.layers import Conv2d, Flatten, Linear, Normalize
+from fastfnn.model import Sequential
+
+Array = NDArray[Any]
+
+#: A matrix of more classes than these shows nothing.
+MOST_CLASSES = 100
+MISTAKES = 24
+#: CSS has 96 pixels to an inch; twice as many stay sharp on fine screens and on paper.
+CSS_DPI = 96
+LONGEST_NAME = 20
+
+TRAINING, CLASSES, MISTAKEN, LEARNED = "training", "classes", "mistakes", "learned"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a page.
+
+    Attributes
+    ----------
+    section : str
+        Where it belongs: one of this module's constants.
+    caption : str
+    png : bytes
+    width : int
+        In CSS pixels.
+    """
+
+    section: str
+    caption: str
+    png: bytes
+    width: int
+
+
+def draw(
+    model: Sequential,
+    history: History,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    class_names: Sequence[str] | None = None,
+) -> list[Picture] | None:
+    """Draw what there is to see of a classifier; None without matplotlib.
+
+    Parameters
+    ----------
+    model : Sequential
+    history : History
+        Of its training.
+    x, y : samples that it was not trained with, and their classes
+        Samples of shape (height, width) or (channels, height, width) are taken as images.
+    class_names : sequence of str, optional
+
+    Returns
+    -------
+    list of Picture, or None
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        return None
+    pictures = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # such as letters that matplotlib's font lacks
+        for section, caption, figure in _figures(model, history, np.asarray(x), np.asarray(y), class_names):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format="png", dpi=2 * CSS_DPI)
+            width = round(figure.get_size_inches()[0] * CSS_DPI)
+            pictures.append(Picture(section, caption, buffer.getvalue(), width))
+    return pictures
+
+
+def _figures(
+    model: Sequential, history: History, x: Array, y: Array, class_names: Sequence[str] | None
+) -> Iterator[tuple[str, str, Any]]:
+    """Section, caption and figure of each picture that suits."""
+    shape = x.shape[1:]
+    names = None if class_names is None else [_name(name) for name in class_names]
+    if history.epochs:
+        caption = "The training's figures are means over an epoch, so of a network that was still learning."
+        yield TRAINING, caption, plot.history(history)
+    classes = model.output_shape(shape)[0]
+    if classes <= MOST_CLASSES:
+        matrix = metrics.confusion_matrix(predict(model, x), y, classes)
+        yield (
+            CLASSES,
+            "How often each class (row) was taken for each other (column).",
+            plot.confusion_matrix(matrix, labels=names),
+        )
+    if len(shape) == 2 or (len(shape) == 3 and shape[0] in (1, 3)):
+        caption = "What the network was surest of and wrong about."
+        yield MISTAKEN, caption, plot.mistakes(model, x, y, count=MISTAKES, labels=names)
+    if shape == (2,):
+        caption = "What the network takes each point of the plane for; the paler, the less sure it is."
+        yield LEARNED, caption, plot.decision_boundary(model, x, y)
+    if len(shape) > 1 and _reads_inputs(model):
+        caption = "What each unit of the first layer adds up: red counts for it, blue against it."
+        yield LEARNED, caption, plot.weights(model, image_shape=shape)
+    if any(isinstance(layer, Conv2d) for layer in model.layers):
+        yield LEARNED, "What the first convolution looks for: red counts for it, blue against it.", plot.filters(model)
+
+
+def _reads_inputs(model: Sequential) -> bool:
+    """Whether the first layer with weights is a `Linear` that reads the samples themselves."""
+    first = next((layer for layer in model.layers if not isinstance(layer, (Flatten, Normalize))), None)
+    return isinstance(first, Linear)
+
+
+def _name(name: str) -> str:
+    """A class's name as a picture can show it: on one line, not too long, and no formula."""
+    line = " ".join(str(name).split())
+    short = line if len(line) <= LONGEST_NAME else line[: LONGEST_NAME - 1] + "…"
+    return short.replace("$", r"\$")
