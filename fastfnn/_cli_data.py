@@ -72,6 +72,8 @@ class Taker:
         What ``--label`` and ``--size`` were in its training, which they are by default again.
     part : {"train", "test"}, optional
         What it asks for; by default the test set where there is one, else all there is.
+    columns : list of str, optional
+        The names that the columns of its training had.
     """
 
     classes: int
@@ -80,6 +82,7 @@ class Taker:
     label: str | None = None
     size: str | None = None
     part: str | None = None
+    columns: list[str] | None = None
 
     def kinds(self, has_test: bool) -> list[str]:
         return ["test"] if has_test and self.part != "train" else ["train"]
@@ -103,6 +106,7 @@ class DataSet:
     scale: float
     held_out: bool = False
     class_names: tuple[str, ...] | None = None
+    columns: list[str] | None = None
 
     @property
     def noun(self) -> str:
@@ -163,7 +167,8 @@ def load(name: str, root: str | None, seed: int, label: str | None = None, size:
         (mean, std), scale = PIXELS[name], 1 / 255
     else:
         mean, std, scale = _standard(source, train.x)
-    return DataSet(source.name, *train, *test, source.classes, mean, std, scale, held_out, source.class_names)
+    names = source.class_names, source.columns
+    return DataSet(source.name, *train, *test, source.classes, mean, std, scale, held_out, *names)
 
 
 def read(
@@ -257,7 +262,8 @@ def _archive(path: Path, name: str, taker: Taker | None) -> Source:
 
 
 def _table(path: Path, name: str, label: str | None, taker: Taker | None) -> Source:
-    table = files.read_csv(path, name, lambda columns: files.label_place(columns, name, label))
+    wanted = None if taker is None else taker.columns
+    table = files.read_csv(path, name, lambda columns: files.label_place(columns, name, label), wanted)
     assert table.codes is not None
     for text in table.names if all(map(files.is_number, table.names)) else ():
         if not float(text).is_integer():

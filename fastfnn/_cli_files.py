@@ -90,8 +90,13 @@ class Table(NamedTuple):
     names: list[str]
 
 
-def read_csv(path: Path, name: str, choose: Callable[[list[str]], int | None]) -> Table:
-    """Read a table with a header; `choose` finds the column of the classes among the names of all."""
+def read_csv(
+    path: Path, name: str, choose: Callable[[list[str]], int | None], wanted: Sequence[str] | None = None
+) -> Table:
+    """Read a table with a header; `choose` finds the column of the classes among the names of all.
+
+    The others are all taken, or, by their names, those that are `wanted`.
+    """
     where = f"--data is {name!r};"
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -101,7 +106,7 @@ def read_csv(path: Path, name: str, choose: Callable[[list[str]], int | None]) -
             names, codes = _classes(rows, header, place, where)
         if not codes:
             raise DataError(f"{where} expected rows below its header")
-        features = [i for i in range(len(header)) if i != place]
+        features = [i for i in range(len(header)) if i != place] if wanted is None else _places(header, wanted, where)
         if not features:
             raise DataError(f"{where} expected columns of numbers beside {header[0]!r}")
         x = _quick_numbers(path, start, features)
@@ -117,6 +122,17 @@ def read_csv(path: Path, name: str, choose: Callable[[list[str]], int | None]) -
     return Table(x, [header[i] for i in features], classes, names)
 
 
+def _places(header: list[str], wanted: Sequence[str], where: str) -> list[int]:
+    lacking = [column for column in wanted if column not in header]
+    if lacking:
+        raise DataError(f"{where} it has no column {lacking[0]!r}; expected those of the training: {_brief(wanted)}")
+    return [header.index(column) for column in wanted]
+
+
+def _brief(columns: Sequence[str]) -> str:
+    return ", ".join(columns[:8]) + (", ..." if len(columns) > 8 else "")
+
+
 def label_place(columns: list[str], name: str, label: str | None) -> int:
     """Where the column of the classes is: the one called `label`, else the first that is called as one of `LABELS`."""
     wanted = LABELS if label is None else (label,)
@@ -124,7 +140,7 @@ def label_place(columns: list[str], name: str, label: str | None) -> int:
     for want in wanted:
         if want in called:
             return called.index(want)
-    shown = ", ".join(columns[:8]) + (", ..." if len(columns) > 8 else "")
+    shown = _brief(columns)
     if label is None:
         raise DataError(
             f"--data is {name!r}; expected --label COLUMN, the one of its columns that is the class: {shown}"

@@ -101,6 +101,7 @@ def _train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     model = _cli_models.make(data, args)
     settings = {name: value for name, value in vars(args).items() if name not in NO_SETTINGS}
     kept = {"fastfnn": ff.__version__, "settings": settings, "class_names": data.class_names}
+    kept["columns"] = data.columns
     out, done = None, 0
     if args.out is not None:
         out = _cli_folder.writable("--resume" if resumed else "--out", args.out)

@@ -28,6 +28,7 @@ class Trained:
         Options of the training; empty where they are not known.
     samples : dict
         What the training's samples were: "dtype" and "shape", which counts them first; empty where it is not known.
+    columns : list of str, or None where the training's data had no named columns, or nobody knows
     """
 
     model: ff.Sequential
@@ -35,6 +36,7 @@ class Trained:
     class_names: tuple[str, ...] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     samples: dict[str, Any] = field(default_factory=dict)
+    columns: list[str] | None = None
 
     @classmethod
     def read(cls, name: str) -> Trained:
@@ -110,8 +112,8 @@ class Trained:
         return True
 
 
-def _kept(path: Path, classes: int) -> tuple[tuple[str, ...] | None, dict[str, Any], dict[str, Any]]:
-    """Names of the classes, options, and what is known of the samples, as ``train --out`` has written them."""
+def _kept(path: Path, classes: int) -> tuple[tuple[str, ...] | None, dict[str, Any], dict[str, Any], list[str] | None]:
+    """Names of the classes, options, what is known of the samples, and the columns, as ``train --out`` wrote them."""
     try:
         read = json.loads(path.read_text("utf-8"))
         names, settings, arrays = read.get("class_names"), read.get("settings", {}), read.get("arrays", {})
@@ -119,11 +121,13 @@ def _kept(path: Path, classes: int) -> tuple[tuple[str, ...] | None, dict[str, A
         _cli_data.sides(settings.get("size"))
         sound = all(isinstance(size, int) for size in samples.get("shape", ()))
         sound &= isinstance(settings.get("label", ""), str | None) and isinstance(settings.get("seed", 0), int)
-        sound &= names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))
+        columns = read.get("columns")
+        for listed in (names, columns):
+            sound &= listed is None or (isinstance(listed, list) and all(isinstance(name, str) for name in listed))
         if not sound:
             raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError, argparse.ArgumentTypeError):
         raise ModelFileError(f"MODEL: {path} is not what train --out has written") from None
     if names is not None and len(names) != classes:
         raise ModelFileError(f"MODEL: {path} names {len(names)} classes; expected {classes}, as the model has")
-    return None if names is None else tuple(names), settings, samples
+    return None if names is None else tuple(names), settings, samples, columns

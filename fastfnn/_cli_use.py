@@ -106,7 +106,13 @@ def _add_threads(parser: argparse.ArgumentParser) -> None:
 def _evaluate(args: argparse.Namespace) -> None:
     trained = Trained.read(args.model)
     taker = _cli_data.Taker(
-        trained.classes, trained.class_names, trained.fits, trained.settings.get("label"), trained.size, args.part
+        trained.classes,
+        trained.class_names,
+        trained.fits,
+        trained.settings.get("label"),
+        trained.size,
+        args.part,
+        trained.columns,
     )
     source = _cli_data.read(args.data, args.data_root, args.label, args.size, taker)
     seed = trained.settings.get("seed", 0) if args.seed is None else args.seed
@@ -226,7 +232,8 @@ def _inputs(args: argparse.Namespace, trained: Trained) -> tuple[Array, list[str
         x = files.read_images(found, name, _cli_data.sides(args.size or trained.size), trained.fits)
         return x, [file.relative_to(path).as_posix() if path.is_dir() else file.name for file in found]
     if kind == ".csv":
-        return files.read_csv(path, name, lambda columns: _unused_column(columns, args, trained)).x, None
+        table = files.read_csv(path, name, lambda header: _unused_column(header, args, trained), trained.columns)
+        return table.x, None
     if kind == ".npy":
         return _cli_data.inputs(files.read_npy(path, name), f"--data {name}"), None
     if kind == ".npz":

@@ -203,6 +203,24 @@ def test_a_feature_may_be_called_y(tmp_path: Path, capsys: pytest.CaptureFixture
     assert [line[1] for line in rows(said(capsys))[1:]] == [str(k) for k in expected]
 
 
+def test_columns_are_found_by_their_names(
+    named: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    header, *lines = rows(Path(named[1]).read_text())
+    shuffled = [["note", *header[::-1]], *(["text", *line[::-1]] for line in lines)]
+    table = tmp_path / "shuffled.csv"
+    table.write_text("".join(",".join(line) + "\n" for line in shuffled))
+    assert cli.main(["predict", named[0], "--data", str(table)]) == 0
+    assert [line[1] for line in rows(said(capsys))[1:]] == [NAMES[k] for k in Y]
+    assert cli.main(["evaluate", named[0], "--data", str(table), "--json"]) == 0
+    other = json.loads(said(capsys))
+    assert cli.main(["evaluate", named[0], "--data", named[1], "--json"]) == 0
+    assert other["loss"] == json.loads(said(capsys))["loss"]
+    table.write_text(Path(named[1]).read_text().replace(f"{header[0]},", "other,", 1))
+    assert cli.main(["predict", named[0], "--data", str(table)]) == 2
+    assert f"it has no column {header[0]!r}; expected those of the training: " in the_error(capsys)
+
+
 def test_predict_names_images_and_makes_them_what_the_model_takes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -307,7 +325,7 @@ def test_bad_data_for_evaluate(named: tuple[str, str], tmp_path: Path, capsys: p
     path = saved(tmp_path / "m.safetensors", mlp(2))
     for model, data, options, error in [
         (folder, unknown, [], "it has the class 'pink'; expected those of MODEL: blue, green, red"),
-        (folder, other, [], "its samples have shape 4; expected 6, as in training"),
+        (folder, other, [], "it has no column 'e'; expected those of the training: a, b, c, d, e, f"),
         (folder, table, ["--label", "class"], "--label is 'class'; expected one of the columns"),
         (
             folder,
