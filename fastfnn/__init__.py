@@ -12,9 +12,6 @@ Importing it does not import numba; the first computation does.
 """
 
 from fastfnn import data, errors, functional, initializers, models, plot, schedules
-from fastfnn._onnx_export import export_onnx
-from fastfnn._onnx_import import import_onnx
-from fastfnn._torch import from_torch, to_torch
 from fastfnn.callbacks import (
     Checkpoint,
     CSVLogger,
@@ -29,6 +26,9 @@ from fastfnn.callbacks import (
 from fastfnn.checkpoint import load, save
 from fastfnn.gradcheck import gradcheck
 from fastfnn.inference import Evaluation, evaluate, predict, predict_proba, predict_raw
+from fastfnn.interchange.onnx_export import export_onnx
+from fastfnn.interchange.onnx_import import import_onnx
+from fastfnn.interchange.torch import from_torch, to_torch
 from fastfnn.layers import (
     AvgPool2d,
     BatchNorm1d,

@@ -9,7 +9,8 @@ import pytest
 from _cli import WriteNpz, blobs, table, the_error, train
 
 import fastfnn as ff
-from fastfnn import _cli_data, cli
+from fastfnn import cli
+from fastfnn.cli import datasets
 
 # Data
 
@@ -43,7 +44,7 @@ def test_a_tenth_is_held_out_where_there_is_no_test_set(
 
 def test_what_is_held_out_is_not_trained_on_and_keeps_its_labels(npz: WriteNpz) -> None:
     x = np.arange(60, dtype=np.float64).reshape(20, 3)
-    data = _cli_data.load(npz(x_train=x, y_train=np.arange(20), x_test=None, y_test=None), None, 3)
+    data = datasets.load(npz(x_train=x, y_train=np.arange(20), x_test=None, y_test=None), None, 3)
     np.testing.assert_array_equal(np.sort(np.concatenate([data.y_train, data.y_test])), np.arange(20))
     np.testing.assert_array_equal(data.x_train, x[data.y_train])
     np.testing.assert_array_equal(data.x_test, x[data.y_test])
@@ -69,7 +70,7 @@ def test_columns_of_other_numbers_are_standardised_each_for_itself(npz: WriteNpz
 
 def test_images_of_other_numbers_have_one_mean_and_std(npz: WriteNpz) -> None:
     x = blobs(48)[0].reshape(48, 2, 3)
-    data = _cli_data.load(npz(x_train=x, x_test=x[:30]), None, 0)
+    data = datasets.load(npz(x_train=x, x_test=x[:30]), None, 0)
     wide = x.astype(np.float64)
     np.testing.assert_allclose([data.mean, data.std], [wide.mean(), wide.std()], rtol=1e-12)
 
@@ -77,7 +78,7 @@ def test_images_of_other_numbers_have_one_mean_and_std(npz: WriteNpz) -> None:
 def test_a_constant_column_keeps_its_distances(npz: WriteNpz) -> None:
     x = blobs(48)[0].copy()
     x[:, 2] = 0.1
-    data: Any = _cli_data.load(npz(x_train=x, x_test=x[:30]), None, 0)
+    data: Any = datasets.load(npz(x_train=x, x_test=x[:30]), None, 0)
     assert (data.mean[2], data.std[2]) == (float(np.float32(0.1)), 1.0)
 
 
@@ -92,10 +93,10 @@ def test_constant_data_train(npz: WriteNpz, capsys: pytest.CaptureFixture[str], 
 @pytest.mark.parametrize("columns", [1, 2, 9])
 @pytest.mark.parametrize("rows", [2, 6, 7, 8, 50])
 def test_mean_and_std_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch, rows: int, columns: int) -> None:
-    monkeypatch.setattr(_cli_data, "_CHUNK", 7)
+    monkeypatch.setattr(datasets, "_CHUNK", 7)
     x = np.random.default_rng(0).normal(1e4, 1, (rows, columns)).astype(np.float32)
     wide = x.astype(np.float64)
-    np.testing.assert_allclose(_cli_data.mean_and_std(x), [wide.mean(axis=0), wide.std(axis=0)], rtol=1e-9)
+    np.testing.assert_allclose(datasets.mean_and_std(x), [wide.mean(axis=0), wide.std(axis=0)], rtol=1e-9)
 
 
 @pytest.mark.parametrize("columns", [1, 40])
@@ -104,7 +105,7 @@ def test_mean_and_std_need_little_memory(columns: int) -> None:
     x[::2] = 2
     tracemalloc.start()
     try:
-        np.testing.assert_allclose(_cli_data.mean_and_std(x), 1.0)
+        np.testing.assert_allclose(datasets.mean_and_std(x), 1.0)
         assert tracemalloc.get_traced_memory()[1] < 20e6  # in float64 the whole would be 336 MB
     finally:
         tracemalloc.stop()

@@ -9,12 +9,13 @@ import pytest
 from _cli import NAMES, blobs, the_error, train, write_csv, write_image
 
 import fastfnn as ff
-from fastfnn import _cli_data, _cli_files, cli
+from fastfnn import cli
+from fastfnn.cli import datasets, files
 
 X, Y = blobs(48)
 
 
-def whole(data: _cli_data.DataSet) -> tuple[np.ndarray, list[str]]:
+def whole(data: datasets.DataSet) -> tuple[np.ndarray, list[str]]:
     """Samples and names of the classes, training and test data behind each other."""
     y = np.concatenate([data.y_train, data.y_test])
     names = data.class_names or [str(i) for i in range(data.classes)]
@@ -31,7 +32,7 @@ def test_a_table_is_standardised_by_column_and_learnt(tmp_path: Path, capsys: py
     out = capsys.readouterr().out
     assert "data   table.csv: 43 training and 5 held-out test samples, 6 float64, 3 classes\n" in out
     assert out.endswith("test accuracy 100.00 %\n")
-    data, layer = _cli_data.load(path, None, 0), ff.load(tmp_path / "model.safetensors").layers[1]
+    data, layer = datasets.load(path, None, 0), ff.load(tmp_path / "model.safetensors").layers[1]
     assert isinstance(layer, ff.Normalize)
     np.testing.assert_allclose(layer.mean, data.x_train.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(layer.std, data.x_train.std(axis=0), rtol=1e-12)
@@ -53,7 +54,7 @@ def test_a_table_is_standardised_by_column_and_learnt(tmp_path: Path, capsys: py
 )
 def test_classes_are_sorted_and_rows_keep_theirs(tmp_path: Path, labels: list[str], class_names: Any) -> None:
     named = [labels[k] for k in Y]
-    data = _cli_data.load(write_csv(tmp_path / "table.csv", X, named), None, 7)
+    data = datasets.load(write_csv(tmp_path / "table.csv", X, named), None, 7)
     assert data.class_names == class_names
     x, names = whole(data)
     came = {tuple(row): name for row, name in zip(X.astype(float).tolist(), named, strict=True)}
@@ -62,7 +63,7 @@ def test_classes_are_sorted_and_rows_keep_theirs(tmp_path: Path, labels: list[st
 
 @pytest.mark.parametrize(("label", "given"), [("label", None), ("Class", None), ("y", None), ("kind", "kind")])
 def test_the_column_of_the_classes(tmp_path: Path, label: str, given: str | None) -> None:
-    data = _cli_data.load(write_csv(tmp_path / "table.csv", X, Y, label), None, 0, given)
+    data = datasets.load(write_csv(tmp_path / "table.csv", X, Y, label), None, 0, given)
     assert data.classes == 3
     assert data.x_train.shape == (43, 6)
 
@@ -71,7 +72,7 @@ def test_a_spreadsheets_habits_are_understood(tmp_path: Path) -> None:
     path = tmp_path / "TABLE.CSV"
     text = '\ufeffwidth, "the ""height""", label\r\n 1 , "2.5", yes \r\n\r\n-3e2,4,no\r\n5,6,yes\r\n'
     path.write_text(text, encoding="utf-8", newline="")
-    source = _cli_data.read(str(path))
+    source = datasets.read(str(path))
     assert source.columns == ["width", 'the "height"']
     np.testing.assert_array_equal(source.parts["train"].x, [[1, 2.5], [-300, 4], [5, 6]])
     np.testing.assert_array_equal(source.parts["train"].y, [1, 0, 1])
@@ -79,9 +80,9 @@ def test_a_spreadsheets_habits_are_understood(tmp_path: Path) -> None:
 
 def test_both_readers_read_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_csv(tmp_path / "table.csv", X.astype(float) / 3, Y)
-    quick = _cli_data.load(path, None, 0)
-    monkeypatch.setattr(_cli_files, "_quick_numbers", lambda *args: None)
-    np.testing.assert_array_equal(_cli_data.load(path, None, 0).x_train, quick.x_train)
+    quick = datasets.load(path, None, 0)
+    monkeypatch.setattr(files, "_quick_numbers", lambda *args: None)
+    np.testing.assert_array_equal(datasets.load(path, None, 0).x_train, quick.x_train)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ def write_folder(folder: Path, x: np.ndarray, kind: str = "png", mode: str = "L"
 @pytest.mark.parametrize("shape", [(6, 9), (3, 5, 8)], ids=["grey", "colour"])
 def test_images_by_class(tmp_path: Path, shape: tuple[int, ...]) -> None:
     x = pictures(*shape)
-    data = _cli_data.load(write_folder(tmp_path / "set", x, mode="L" if len(shape) == 2 else "RGB"), None, 3)
+    data = datasets.load(write_folder(tmp_path / "set", x, mode="L" if len(shape) == 2 else "RGB"), None, 3)
     assert data.class_names == ("even", "odd")
     assert (data.x_train.dtype, data.x_train.shape[1:], len(data.x_test)) == (np.uint8, shape, 2)
     found, names = whole(data)
@@ -171,7 +172,7 @@ def test_a_test_set_of_its_own(tmp_path: Path) -> None:
     write_folder(tmp_path / "train", x)
     write_image(tmp_path / "test" / "odd" / "z.png", x[3])
     (tmp_path / "README.txt").write_text("not an image")
-    data = _cli_data.load(str(tmp_path), None, 0)
+    data = datasets.load(str(tmp_path), None, 0)
     assert (len(data.x_train), data.held_out, data.y_test.tolist()) == (24, False, [1])
     np.testing.assert_array_equal(data.x_test, x[3:4])
 
@@ -179,19 +180,19 @@ def test_a_test_set_of_its_own(tmp_path: Path) -> None:
 def test_classes_may_be_called_train_and_10(tmp_path: Path) -> None:
     for name in ("train", "car"):
         write_image(tmp_path / "things" / name / "a.png", pictures(4, 4)[0])
-    assert _cli_data.load(str(tmp_path / "things"), None, 0).class_names == ("car", "train")
+    assert datasets.load(str(tmp_path / "things"), None, 0).class_names == ("car", "train")
     for name in ("10", "9", "2"):
         write_image(tmp_path / "numbers" / name / "a.PNG", pictures(4, 4)[0])
-    assert _cli_data.load(str(tmp_path / "numbers"), None, 0).class_names == ("2", "9", "10")
+    assert datasets.load(str(tmp_path / "numbers"), None, 0).class_names == ("2", "9", "10")
     for name in ("0", "1"):
         write_image(tmp_path / "counted" / name / "a.png", pictures(4, 4)[0])
-    assert _cli_data.load(str(tmp_path / "counted"), None, 0).class_names is None
+    assert datasets.load(str(tmp_path / "counted"), None, 0).class_names is None
 
 
 @pytest.mark.parametrize(("mode", "shape"), [("1", (6, 9)), ("LA", (6, 9)), ("P", (3, 6, 9)), ("RGBA", (3, 6, 9))])
 def test_other_modes_become_grey_or_colour(tmp_path: Path, mode: str, shape: tuple[int, ...]) -> None:
     x = np.random.default_rng(0).choice(np.array([0, 255], np.uint8), (4, *shape))
-    data = _cli_data.load(write_folder(tmp_path / "set", x, mode=mode), None, 0)
+    data = datasets.load(write_folder(tmp_path / "set", x, mode=mode), None, 0)
     assert sorted(whole(data)[0].tolist()) == sorted(x.tolist())
 
 
@@ -199,7 +200,7 @@ def test_transparency_lies_over_white(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image").new("RGBA", (5, 4), (10, 20, 30, 0))
     image.putpixel((2, 1), (10, 20, 30, 255))
     image.save(tmp_path / "a.png")
-    pixels = _cli_files.read_images([tmp_path / "a.png"], "a.png")[0]
+    pixels = files.read_images([tmp_path / "a.png"], "a.png")[0]
     assert pixels[:, 1, 2].tolist() == [10, 20, 30]
     assert (pixels == 255).sum() == 3 * (20 - 1)
 
@@ -209,14 +210,14 @@ def test_a_photograph_is_turned_as_its_camera_was(tmp_path: Path) -> None:
     exif = image.getexif()
     exif[0x0112] = 6  # Orientation: its top is at the right
     image.save(tmp_path / "a.png", exif=exif)
-    pixels = _cli_files.read_images([tmp_path / "a.png"], "a.png")[0]
+    pixels = files.read_images([tmp_path / "a.png"], "a.png")[0]
     np.testing.assert_array_equal(pixels, np.rot90(pictures(6, 9)[1], -1))
 
 
 def test_size_resizes(tmp_path: Path) -> None:
     folder = Path(write_folder(tmp_path / "set", pictures(6, 9)))
     write_image(folder / "odd" / "large.png", np.full((40, 50), 77, np.uint8))
-    data = _cli_data.load(str(folder), None, 0, size="4x7")
+    data = datasets.load(str(folder), None, 0, size="4x7")
     assert data.x_train.shape[1:] == (4, 7)
     assert (whole(data)[0] == 77).all(axis=(1, 2)).sum() == 1
 

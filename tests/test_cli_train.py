@@ -16,7 +16,8 @@ import pytest
 from _cli import LAST_LINE, WriteNpz, blobs, interrupted, table, the_error, train
 
 import fastfnn as ff
-from fastfnn import _cli_folder, _cli_models, cli, report
+from fastfnn import cli, report
+from fastfnn.cli import choices, outputs
 
 # What train prints
 
@@ -160,13 +161,13 @@ def test_a_model_learns_and_is_written(
     assert (settings["model"], settings["hidden"], settings["activation"]) == (model, None, None)
 
 
-@pytest.mark.parametrize("model", _cli_models.CHOICES)
-@pytest.mark.parametrize("optimizer", _cli_models.OPTIMIZERS)
+@pytest.mark.parametrize("model", choices.CHOICES)
+@pytest.mark.parametrize("optimizer", choices.OPTIMIZERS)
 def test_what_is_not_given_is_the_models_default(
     npz: WriteNpz, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: str, optimizer: str
 ) -> None:
     monkeypatch.setattr(ff, "fit", interrupted)  # the header is printed before
-    choice = _cli_models.CHOICES[model]
+    choice = choices.CHOICES[model]
     assert cli.main(["train", "--model", model, "--data", npz(**images(8, 28, 28)), "--optimizer", optimizer]) == 130
     expected = f"run    {optimizer}, lr {choice.lr[optimizer]:g}, batch {choice.batch_size}, {choice.epochs} epochs, "
     assert f"\n{expected}" in capsys.readouterr().out
@@ -205,7 +206,7 @@ def test_out_writes_a_model_and_a_history(npz: WriteNpz, tmp_path: Path, capsys:
     out = tmp_path / "made" / "anew"
     assert train(npz(), "--out", str(out), "--batch-size", "full", "--seed", "4") == 0
     files = sorted(path.name for path in out.iterdir())
-    assert files == sorted(_cli_folder.FILES)
+    assert files == sorted(outputs.FILES)
     printed = capsys.readouterr().out
     assert f"\nwritten to {out}: " in printed
     assert all(name in printed for name in files)
@@ -286,7 +287,7 @@ def interrupted_rename(source: str | Path, target: str | Path) -> None:
     [
         (ff, "save", half_written, 2),
         (report, "page", interrupted, 130),
-        (_cli_folder, "as_csv", interrupted, 130),
+        (outputs, "as_csv", interrupted, 130),
         (os, "replace", interrupted_rename, 130),
     ],
     ids=["model", "report", "history", "rename"],
@@ -302,7 +303,7 @@ def test_out_keeps_its_old_results_where_writing_fails(
         if name == "replace":
             patch.setattr(ff, "save", lambda model, path: path.write_bytes(b"whole"))
         assert train(npz(), "--out", str(out), "--seed", "1") == code
-    assert sorted(path.name for path in out.iterdir()) == sorted(_cli_folder.FILES)
+    assert sorted(path.name for path in out.iterdir()) == sorted(outputs.FILES)
     assert {name: (out / name).read_bytes() for name in RESULTS} == before
 
 

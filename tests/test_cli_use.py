@@ -12,7 +12,7 @@ from _cli import NAMES, WriteNpz, blobs, mlp, run, said, saved, the_error, train
 
 import fastfnn as ff
 from fastfnn import cli
-from fastfnn._cli_trained import Trained
+from fastfnn.cli.trained import Trained
 
 X, Y = blobs(48)
 X_TEST, Y_TEST = blobs(30, seed=1)

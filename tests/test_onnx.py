@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import fastfnn as ff
-from fastfnn._onnx_export import WRITERS
 from fastfnn.checkpoint import LAYERS
 from fastfnn.errors import InvalidTypeError, InvalidValueError
+from fastfnn.interchange.onnx_export import WRITERS
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 import fastfnn as ff
-from fastfnn import _cli_common as common
-from fastfnn import _cli_data, _cli_folder, _cli_info, _cli_models, callbacks, report
+from fastfnn import callbacks, report
+from fastfnn.cli import choices, common, datasets, info, outputs
 from fastfnn.errors import InvalidValueError
 from fastfnn.sparsity import LEAST_ROWS
 
@@ -29,30 +29,30 @@ def add_command(commands: Any) -> None:
         "train", help="train a network and say how well it does on test data", allow_abbrev=False
     )
     train.set_defaults(run=lambda args: _train(args, train))
-    add, default, shown = train.add_argument, _cli_models.DEFAULTS, _cli_models.shown
+    add, default, shown = train.add_argument, choices.DEFAULTS, choices.shown
     # No defaults here: beside --resume it matters what was given.
-    _cli_data.add_options(
+    datasets.add_options(
         train,
-        help=f"{', '.join(_cli_data.PIXELS)}; a .npz file that holds x_train and y_train, perhaps x_test and y_test; a "
+        help=f"{', '.join(datasets.PIXELS)}; a .npz file that holds x_train and y_train, perhaps x_test and y_test; a "
         ".csv file; a folder of images, FOLDER/CLASS/*.png and the like, or FOLDER/train/CLASS and FOLDER/test/CLASS "
         f"(default: {default['data']}, 10,000 images that come with fastfnn)",
     )
-    add("--model", choices=_cli_models.CHOICES, help=f"(default: {default['model']})")
+    add("--model", choices=choices.CHOICES, help=f"(default: {default['model']})")
     sizes = "sizes of an mlp's hidden layers (default: 100)"
     add("--hidden", nargs="*", type=common.positive_int, metavar="N", help=sizes)
-    add("--activation", choices=_cli_models.ACTIVATIONS, help="of an mlp's hidden layers (default: relu)")
+    add("--activation", choices=choices.ACTIVATIONS, help="of an mlp's hidden layers (default: relu)")
     rows = f"rows of a step (default: {shown('batch_size')})"
     add("--batch-size", type=common.batch_size, metavar="N|full", help=rows)
     add("--epochs", type=common.positive_int, metavar="N", help=f"(default: {shown('epochs')})")
     add(
         "--optimizer",
-        choices=_cli_models.OPTIMIZERS,
+        choices=choices.OPTIMIZERS,
         help=f"momentum is sgd with 0.9 of it (default: {shown('optimizer')})",
     )
     add("--lr", type=common.rate, metavar="X", help="learning rate (default: what suits the model and the optimizer)")
     add(
         "--schedule",
-        choices=_cli_models.SCHEDULES,
+        choices=choices.SCHEDULES,
         help=f"how the learning rate goes on from there (default: {default['schedule']})",
     )
     draws = f"of the weights and of the order (default: {default['seed']})"
@@ -60,7 +60,7 @@ def add_command(commands: Any) -> None:
     threads = "(default: every core where a step is worth it, else 1)"
     add("--threads", type=common.positive_int, metavar="N", help=threads)
     add("--dtype", choices=("float32", "float64"), help=f"(default: {default['dtype']})")
-    add("--out", metavar="DIR", help=f"folder for {', '.join(_cli_folder.FILES[:-1])} and {_cli_folder.FILES[-1]}")
+    add("--out", metavar="DIR", help=f"folder for {', '.join(outputs.FILES[:-1])} and {outputs.FILES[-1]}")
     add(
         "--resume",
         metavar="DIR",
@@ -96,18 +96,18 @@ class _Outcome:
 def _train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     resumed = args.resume is not None
     before = _take_up(args, parser) if resumed else {}
-    _cli_models.fill_in(args)
-    data = _cli_data.load(args.data, args.data_root, args.seed, args.label, args.size)
-    model = _cli_models.make(data, args)
+    choices.fill_in(args)
+    data = datasets.load(args.data, args.data_root, args.seed, args.label, args.size)
+    model = choices.make(data, args)
     settings = {name: value for name, value in vars(args).items() if name not in NO_SETTINGS}
     kept = {"fastfnn": ff.__version__, "settings": settings, "class_names": data.class_names}
     kept["columns"] = data.columns
     out, done = None, 0
     if args.out is not None:
-        out = _cli_folder.writable("--resume" if resumed else "--out", args.out)
-        kept["arrays"] = _cli_folder.arrays(data)
+        out = outputs.writable("--resume" if resumed else "--out", args.out)
+        kept["arrays"] = outputs.arrays(data)
         if resumed:
-            _cli_folder.check_unchanged(args.resume, before, kept["arrays"])
+            outputs.check_unchanged(args.resume, before, kept["arrays"])
             done = _checked_epochs(out, data, args)
     header = _header(data, model, args, done)
     if not args.quiet:
@@ -115,11 +115,11 @@ def _train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
     preparation = _prepare(data, args)
     if out is not None:
-        _cli_folder.begin(out, kept, resumed)
+        outputs.begin(out, kept, resumed)
     try:
         outcome = _fit(model, data, args, out)
     except KeyboardInterrupt:
-        if out is None or not (out / _cli_folder.CHECKPOINT).is_file():
+        if out is None or not (out / outputs.CHECKPOINT).is_file():
             raise
         raise KeyboardInterrupt(f"to go on: {_resume_command(out)}") from None
     pictures = None
@@ -127,7 +127,7 @@ def _train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         pictures = report.draw(model, outcome.history, data.x_test, data.y_test, class_names=data.class_names)
         page = _page(model, data, outcome, header, settings, pictures)
         figures = {"fastfnn": ff.__version__, "settings": settings, "results": outcome.as_dict()}
-        _cli_folder.write(out, model, outcome.history, kept, figures, page)
+        outputs.write(out, model, outcome.history, kept, figures, page)
 
     if not args.quiet:
         train, test = outcome.train, outcome.test
@@ -138,10 +138,10 @@ def _train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             f"kernels ready in {preparation:.2f} s, training {outcome.seconds:.2f} s, {outcome.rate:,.0f} {data.noun}/s"
         )
         if out is not None:
-            common.say(f"written to {out}: {', '.join(_cli_folder.FILES)}")
+            common.say(f"written to {out}: {', '.join(outputs.FILES)}")
         if out is not None and pictures is None:
             common.say(
-                f'{_cli_folder.REPORT} has no pictures, as matplotlib is not installed: pip install "fastfnn[plot]", '
+                f'{outputs.REPORT} has no pictures, as matplotlib is not installed: pip install "fastfnn[plot]", '
                 f"then {_resume_command(out)}"
             )
     common.say(f"test accuracy {common.percent(outcome.test.accuracy)}")
@@ -151,16 +151,16 @@ def _resume_command(out: Path) -> str:
     return f"fastfnn train --resume {shlex.quote(str(out))}"
 
 
-def _header(data: _cli_data.DataSet, model: ff.Sequential, args: argparse.Namespace, done: int) -> dict[str, str]:
+def _header(data: datasets.DataSet, model: ff.Sequential, args: argparse.Namespace, done: int) -> dict[str, str]:
     """What is about to run; `done` epochs have been."""
     count = common.count
-    schedule = "" if args.schedule == _cli_models.NO_SCHEDULE else f", {args.schedule}"
+    schedule = "" if args.schedule == choices.NO_SCHEDULE else f", {args.schedule}"
     resumed = f" ({done:,} done)" if done else ""
     batch = "full batch" if args.batch_size == "full" else f"batch {args.batch_size}"
     threads = f"up to {_cores()} threads" if args.threads is None else count(args.threads, "thread")
     return {
         "data": str(data),
-        "model": f"{_cli_models.described(data, args)}, {model.n_parameters:,} parameters, {model.dtype}",
+        "model": f"{choices.described(data, args)}, {model.n_parameters:,} parameters, {model.dtype}",
         "run": f"{args.optimizer}, lr {args.lr:g}{schedule}, {batch}, {count(args.epochs, 'epoch')}{resumed}, "
         f"seed {args.seed}, {threads}",
     }
@@ -172,17 +172,17 @@ def _cores() -> int:
     return cores()
 
 
-def _prepare(data: _cli_data.DataSet, args: argparse.Namespace) -> float:
+def _prepare(data: datasets.DataSet, args: argparse.Namespace) -> float:
     """Train a model to throw away for a step, so that compiling is not taken for training; the seconds it took."""
     began = time.perf_counter()
     few = slice(0, LEAST_ROWS)  # with fewer no first layer skips zeros, which the training may
-    spare = _cli_models.make(data, args)
+    spare = choices.make(data, args)
     ff.fit(spare, data.x_train[few], data.y_train[few], progress=False, **_settings_of_fit(args))
     return time.perf_counter() - began
 
 
-def _fit(model: ff.Sequential, data: _cli_data.DataSet, args: argparse.Namespace, out: Path | None) -> _Outcome:
-    checkpoint = None if out is None else out / _cli_folder.CHECKPOINT
+def _fit(model: ff.Sequential, data: datasets.DataSet, args: argparse.Namespace, out: Path | None) -> _Outcome:
+    checkpoint = None if out is None else out / outputs.CHECKPOINT
     settings = _settings_of_fit(args)
     history = ff.fit(
         model,
@@ -205,8 +205,8 @@ def _fit(model: ff.Sequential, data: _cli_data.DataSet, args: argparse.Namespace
 def _settings_of_fit(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "loss": ff.CrossEntropyLoss(),
-        "optimizer": _cli_models.OPTIMIZERS[args.optimizer](args.lr),
-        "schedule": _cli_models.SCHEDULES[args.schedule](),
+        "optimizer": choices.OPTIMIZERS[args.optimizer](args.lr),
+        "schedule": choices.SCHEDULES[args.schedule](),
         "batch_size": None if args.batch_size == "full" else args.batch_size,
         "seed": args.seed,
         "n_threads": args.threads,
@@ -215,7 +215,7 @@ def _settings_of_fit(args: argparse.Namespace) -> dict[str, Any]:
 
 def _page(
     model: ff.Sequential,
-    data: _cli_data.DataSet,
+    data: datasets.DataSet,
     outcome: _Outcome,
     header: dict[str, str],
     settings: dict[str, Any],
@@ -237,7 +237,7 @@ def _page(
         },
         results={"training": outcome.train, "test": outcome.test},
         class_names=data.class_names,
-        facts={"Settings": _shown(settings), "Versions and machine": dict(_cli_info.machine())},
+        facts={"Settings": _shown(settings), "Versions and machine": dict(info.machine())},
         command=shlex.join(["fastfnn", "train", *_as_options(settings)]),
         footer=f"Written by fastfnn {ff.__version__} on {time.strftime('%Y-%m-%d at %H:%M')}.",
         pictures=pictures,
@@ -263,14 +263,14 @@ def _take_up(args: argparse.Namespace, parser: argparse.ArgumentParser) -> dict[
             raise InvalidValueError(
                 f"{option} comes with --resume; expected only --epochs, --threads and --quiet there"
             )
-    read = _cli_folder.read_settings(args.resume)
+    read = outputs.read_settings(args.resume)
     known = vars(parser.parse_args([])).keys() - NO_SETTINGS
     try:
         if unknown := sorted(read["settings"].keys() - known):
             raise InvalidValueError(f"it holds {', '.join(unknown)}, which this version of fastfnn does not know")
         settings = vars(parser.parse_args(_as_options(read["settings"])))
     except InvalidValueError as error:
-        raise _cli_folder.damaged(args.resume, error) from None
+        raise outputs.damaged(args.resume, error) from None
     for name in known:
         if getattr(args, name) is None:
             setattr(args, name, settings[name])
@@ -278,12 +278,12 @@ def _take_up(args: argparse.Namespace, parser: argparse.ArgumentParser) -> dict[
     return read["arrays"]
 
 
-def _checked_epochs(folder: Path, data: _cli_data.DataSet, args: argparse.Namespace) -> int:
+def _checked_epochs(folder: Path, data: datasets.DataSet, args: argparse.Namespace) -> int:
     """Epochs of the checkpoint; one that does not fit or is too far on is refused before anything is changed."""
     settings = _settings_of_fit(args)
     found = callbacks.resume(
-        folder / _cli_folder.CHECKPOINT,
-        model=_cli_models.make(data, args),
+        folder / outputs.CHECKPOINT,
+        model=choices.make(data, args),
         optimizer=settings["optimizer"],
         schedule=settings["schedule"],
         rng=np.random.default_rng(),

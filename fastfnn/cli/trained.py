@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import fastfnn as ff
-from fastfnn import _cli_data, _cli_folder
 from fastfnn._paths import as_path
+from fastfnn.cli import datasets, outputs
 from fastfnn.errors import InvalidValueError, ModelFileError
 from fastfnn.model import KnownShape, made_shape, taken_shape
 
@@ -42,7 +42,7 @@ class Trained:
     def read(cls, name: str) -> Trained:
         """Read a model's file, or the folder of ``train --out``."""
         path = as_path(name, "MODEL")
-        file = path / _cli_folder.MODEL if path.is_dir() else path
+        file = path / outputs.MODEL if path.is_dir() else path
         if not file.is_file():
             lacks = f"it holds no {file.name}" if path.is_dir() else "there is no such file"
             raise ModelFileError(
@@ -57,8 +57,8 @@ class Trained:
             shape = made_shape(layer, shape or taken_shape(layer))
         if shape is None or len(shape) != 1 or shape[0] is None:
             raise ModelFileError(f"MODEL is {name!r}; expected a model that ends with an output for each class")
-        known = path.is_dir() or file.name in (_cli_folder.MODEL, _cli_folder.CHECKPOINT)
-        settings = file.parent / _cli_folder.SETTINGS
+        known = path.is_dir() or file.name in (outputs.MODEL, outputs.CHECKPOINT)
+        settings = file.parent / outputs.SETTINGS
         if not (known and settings.is_file()):
             return cls(model, shape[0])
         return cls(model, shape[0], *_kept(settings, max(2, shape[0])))
@@ -118,7 +118,7 @@ def _kept(path: Path, classes: int) -> tuple[tuple[str, ...] | None, dict[str, A
         read = json.loads(path.read_text("utf-8"))
         names, settings, arrays = read.get("class_names"), read.get("settings", {}), read.get("arrays", {})
         samples = arrays["x_train"] if arrays else {}
-        _cli_data.sides(settings.get("size"))
+        datasets.sides(settings.get("size"))
         sound = all(isinstance(size, int) for size in samples.get("shape", ()))
         sound &= isinstance(settings.get("label", ""), str | None) and isinstance(settings.get("seed", 0), int)
         columns = read.get("columns")

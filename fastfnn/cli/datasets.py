@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfnn import _cli_files as files
 from fastfnn._paths import as_path
+from fastfnn.cli import files
 from fastfnn.data import DataNotFoundError, load_fashion_mnist, load_mnist, load_mnist_sample
 from fastfnn.errors import DataError, InvalidValueError
 

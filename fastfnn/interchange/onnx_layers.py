@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from fastfnn._onnx import shape_after
-from fastfnn._onnx_nodes import Node, naming, shortest
 from fastfnn.errors import InvalidValueError, ModelFileError
+from fastfnn.interchange.onnx_common import shape_after
+from fastfnn.interchange.onnx_nodes import Node, naming, shortest
 from fastfnn.layers import (
     AvgPool2d,
     BatchNorm1d,

@@ -16,12 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastfnn as ff
-from fastfnn import _cli_common as common
-from fastfnn import _cli_data
-from fastfnn import _cli_files as files
-from fastfnn._cli_trained import Trained
 from fastfnn._paths import as_path
 from fastfnn.checkpoint import write_in_one_step
+from fastfnn.cli import common, datasets, files
+from fastfnn.cli.trained import Trained
 from fastfnn.errors import DataError, InvalidValueError
 from fastfnn.model import taken_shape
 
@@ -36,8 +34,8 @@ _BLOCK = 1000
 def add_commands(commands: Any) -> None:
     """Add ``evaluate``, ``predict`` and ``export`` to the parser's commands."""
     evaluate = _command(commands, "evaluate", _evaluate, "say how well a model does on data with known classes")
-    known = ", ".join(_cli_data.PIXELS)
-    _cli_data.add_options(
+    known = ", ".join(datasets.PIXELS)
+    datasets.add_options(
         evaluate,
         required=True,
         help=f"{known}, a .npz file of x_test and y_test or x_train and y_train, a .csv file, or a folder of images by "
@@ -63,7 +61,7 @@ def add_commands(commands: Any) -> None:
         help="a .npy file, a .npz file (its x, x_test or only array), a .csv file, an image, or a folder of them",
     )
     add("--label", metavar="COLUMN", help="a .csv file's column of classes, which is left out")
-    add("--size", type=_cli_data.size, metavar="HxW", help="resize images, such as 28x28 (default: as in training)")
+    add("--size", type=datasets.size, metavar="HxW", help="resize images, such as 28x28 (default: as in training)")
     add("--proba", action="store_true", help="give the probabilities of all classes, too")
     add(
         "--out",
@@ -78,7 +76,7 @@ def add_commands(commands: Any) -> None:
     add("--onnx", metavar="FILE", required=True, help="the ONNX file to write")
     add(
         "--input-shape",
-        type=_cli_data.shape,
+        type=datasets.shape,
         metavar="HxW",
         help="of one sample, such as 28x28, 3x32x32 or 4 (default: what the model tells)",
     )
@@ -105,7 +103,7 @@ def _add_threads(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(args: argparse.Namespace) -> None:
     trained = Trained.read(args.model)
-    taker = _cli_data.Taker(
+    taker = datasets.Taker(
         trained.classes,
         trained.class_names,
         trained.fits,
@@ -114,7 +112,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         args.part,
         trained.columns,
     )
-    source = _cli_data.read(args.data, args.data_root, args.label, args.size, taker)
+    source = datasets.read(args.data, args.data_root, args.label, args.size, taker)
     seed = trained.settings.get("seed", 0) if args.seed is None else args.seed
     (x, y), part = _part(source, args.part, seed)
     _check_fit(trained, x, args.data)
@@ -153,13 +151,13 @@ def _evaluate(args: argparse.Namespace) -> None:
         common.say("\n" + "\n".join(lines))
 
 
-def _part(source: _cli_data.Source, asked: str | None, seed: int) -> tuple[_cli_data.Part, str]:
+def _part(source: datasets.Source, asked: str | None, seed: int) -> tuple[datasets.Part, str]:
     """The part that is asked for, and what it is called."""
     if source.has_test:
         return (source.parts["train"], "training set") if asked == "train" else (source.parts["test"], "test set")
     if asked is None:
         return source.parts["train"], "everything"
-    train, test = _cli_data.hold_out(source, seed)
+    train, test = datasets.hold_out(source, seed)
     if asked == "test":
         return test, f"the tenth that seed {seed} holds out"
     return train, f"all but the tenth that seed {seed} holds out"
@@ -225,21 +223,21 @@ def _inputs(args: argparse.Namespace, trained: Trained) -> tuple[Array, list[str
     name, path = args.data, as_path(args.data, "--data")
     if not path.exists():
         raise DataError(f"--data is {name!r}; there is no such file or folder")
-    _cli_data.check_options(path, args.label, args.size)
+    datasets.check_options(path, args.label, args.size)
     kind = path.suffix.lower()
     if path.is_dir() or files.is_image(path):
         found = files.images_below(path, name) if path.is_dir() else [path]
-        x = files.read_images(found, name, _cli_data.sides(args.size or trained.size), trained.fits)
+        x = files.read_images(found, name, datasets.sides(args.size or trained.size), trained.fits)
         return x, [file.relative_to(path).as_posix() if path.is_dir() else file.name for file in found]
     if kind == ".csv":
         table = files.read_csv(path, name, lambda header: _unused_column(header, args, trained), trained.columns)
         return table.x, None
     if kind == ".npy":
-        return _cli_data.inputs(files.read_npy(path, name), f"--data {name}"), None
+        return datasets.inputs(files.read_npy(path, name), f"--data {name}"), None
     if kind == ".npz":
         arrays = files.read_npz(path, name, lambda held: [_only(held, name)])
         key, array = next(iter(arrays.items()))
-        return _cli_data.inputs(array, key), None
+        return datasets.inputs(array, key), None
     raise DataError(f"--data is {name!r}; expected a .npy, .npz or .csv file, an image, or a folder of images")
 
 

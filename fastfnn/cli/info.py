@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator
 
 import fastfnn as ff
-from fastfnn import _cli_models, _paths
+from fastfnn import _paths
+from fastfnn.cli import choices
 from fastfnn.errors import FastFNNError
 
 
@@ -38,7 +39,7 @@ def facts() -> Iterator[tuple[str, str]]:
     from fastfnn_kernels import _config
 
     yield from machine()
-    yield "models", ", ".join(_cli_models.CHOICES)
+    yield "models", ", ".join(choices.CHOICES)
     yield "interpreter", sys.executable
     try:
         cache = _config.cache_folder()

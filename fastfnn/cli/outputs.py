@@ -14,9 +14,9 @@ import numpy as np
 
 import fastfnn as ff
 from fastfnn import _paths
-from fastfnn._cli_data import DataSet
 from fastfnn.callbacks.logs import as_csv
 from fastfnn.checkpoint import write_in_one_step
+from fastfnn.cli.datasets import DataSet
 from fastfnn.errors import InvalidValueError, ModelFileError
 from fastfnn.history import History
 

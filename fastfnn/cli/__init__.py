@@ -9,8 +9,7 @@ import sys
 from typing import NoReturn
 
 import fastfnn as ff
-from fastfnn import _cli_common as common
-from fastfnn import _cli_info, _cli_models, _cli_train, _cli_use
+from fastfnn.cli import choices, common, info, train, use
 from fastfnn.errors import FastFNNError, InvalidValueError, NonFiniteLossError
 
 
@@ -87,8 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastfnn {ff.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    _cli_train.add_command(commands)
-    _cli_use.add_commands(commands)
+    train.add_command(commands)
+    use.add_commands(commands)
 
     info = commands.add_parser("info", help="show versions, processor and folders", allow_abbrev=False)
     info.set_defaults(run=_info)
@@ -96,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     warmup = commands.add_parser("warmup", help="compile the kernels now", allow_abbrev=False)
     warmup.set_defaults(run=_warmup)
     warmup.add_argument(
-        "--model", choices=_cli_models.CHOICES, help="compile only what training and running it needs (default: all)"
+        "--model", choices=choices.CHOICES, help="compile only what training and running it needs (default: all)"
     )
     warmup.add_argument(
         "--dtype", nargs="+", choices=("float32", "float64"), default=["float32"], help="(default: float32)"
@@ -108,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _info(args: argparse.Namespace) -> None:
-    common.say("\n".join(f"{name:<14} {value}" for name, value in _cli_info.facts()))
+    common.say("\n".join(f"{name:<14} {value}" for name, value in info.facts()))
 
 
 def _warmup(args: argparse.Namespace) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from fastfnn import _checks as check
-from fastfnn._onnx import onnx_package, shape_after
 from fastfnn._paths import StrPath, as_path
 from fastfnn.checkpoint import write_in_one_step
 from fastfnn.errors import InvalidTypeError, InvalidValueError
+from fastfnn.interchange.onnx_common import onnx_package, shape_after
 from fastfnn.layers import (
     AvgPool2d,
     BatchNorm1d,

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from fastfnn import _checks as check
-from fastfnn._onnx import onnx_package
-from fastfnn._onnx_layers import Reader
-from fastfnn._onnx_nodes import chain_of
 from fastfnn._paths import StrPath, as_path
 from fastfnn.errors import ModelFileError
+from fastfnn.interchange.onnx_common import onnx_package
+from fastfnn.interchange.onnx_layers import Reader
+from fastfnn.interchange.onnx_nodes import chain_of
 from fastfnn.model import Sequential
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import fastfnn as ff
-from fastfnn._cli_data import SAMPLE, DataSet
+from fastfnn.cli.datasets import SAMPLE, DataSet
 from fastfnn.errors import DataError, InvalidValueError
 
 ACTIVATIONS = tuple(name.replace("_", "-") for name in ff.models.ACTIVATIONS)
