@@ -1,0 +1,256 @@
+"""The estimators of `fastfnn.sklearn` beside scikit-learn's own: time to fit and to predict, scores, overhead.
+
+    python bench/estimators.py [--data-root DIR] [--quick] [--only PART …] [--out DIR]
+
+Contenders take turns in one process, and ratios are medians of those of the rounds. Written are ``estimators.json``
+and ``estimators.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from _machine import ROOT, cores, describe
+from _timing import interleave, repeat
+from session import Figure
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import fastfnn as ff
+from fastfnn.sklearn import FNNClassifier, FNNRegressor
+
+Array = Any
+SEEDS = 5
+#: What of the rows is for the test, in sets that come in one piece.
+TEST_SHARE = 0.25
+SETS = {
+    "iris": load_iris,
+    "wine": load_wine,
+    "breast cancer": load_breast_cancer,
+    "digits": load_digits,
+    "diabetes": load_diabetes,
+}
+
+
+class Settings(NamedTuple):
+    """How long everything takes."""
+
+    epochs: int
+    rounds: int  # of fits
+    overhead_rounds: int
+    predict_rounds: int
+    seeds: int
+
+
+FULL = Settings(epochs=10, rounds=3, overhead_rounds=9, predict_rounds=30, seeds=SEEDS)
+QUICK = Settings(epochs=1, rounds=1, overhead_rounds=3, predict_rounds=3, seeds=1)
+
+
+def mnist(root: Path | None) -> tuple[Array, Array, Array, Array]:
+    """Pixels in [0, 1] as float32 (n, 784), and labels; for training and test."""
+    sets = ff.data.load_mnist_sample() if root is None else ff.data.load_mnist(root=root, download=False)
+    (x, y), (x_test, y_test) = sets
+    rows, test = (images.reshape(len(images), -1) / np.float32(255) for images in (x, x_test))
+    return rows, test, y, y_test
+
+
+def seconds(function: Callable[..., Any], *arguments: Any) -> float:
+    began = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - began
+
+
+class Estimators:
+    """The measurements. Each gives figures; what they come from is kept in `answers`."""
+
+    def __init__(self, root: Path | None, settings: Settings) -> None:
+        self.root, self.settings = root, settings
+        self.answers: dict[str, Any] = {}
+
+    def fit(self) -> list[Figure]:
+        """784-100-10 with ReLU and Adam, both with the same settings; and how well the two then do."""
+        x, x_test, y, y_test = mnist(self.root)
+        figures = []
+        for dtype, batch in (("float32", 200), ("float32", 64), ("float64", 200)):
+            rows, test = x.astype(dtype), x_test.astype(dtype)
+            shared = {"batch_size": batch, "max_iter": self.settings.epochs, "tol": 0.0, "n_iter_no_change": 1000}
+            FNNClassifier(**{**shared, "max_iter": 1}).fit(rows, y)  # compiles
+            times: dict[str, list[float]] = {"ours": [], "theirs": []}
+            scores: dict[str, list[float]] = {"ours": [], "theirs": []}
+            for seed in range(self.settings.rounds):
+                pair = {
+                    "ours": FNNClassifier(**shared, random_state=seed),
+                    "theirs": MLPClassifier(**shared, random_state=seed),
+                }
+                for name in list(pair)[:: -1 if seed % 2 else 1]:
+                    times[name].append(seconds(pair[name].fit, rows, y))
+                    scores[name].append(pair[name].score(test, y_test))
+            ratio = statistics.median(b / a for a, b in zip(times["ours"], times["theirs"], strict=True))
+            ours, theirs = (statistics.median(times[name]) for name in times)
+            what = f"{dtype}, batches of {batch}"
+            self.answers[f"fit, {what}"] = {"seconds": times, "accuracy": scores}
+            remark = f"{ours:.2f} s for {theirs:.2f} s, {self.settings.epochs} epochs of {len(x):,} images"
+            figures.append(Figure(f"fit against MLPClassifier, {what}", ratio, "×", 8, True, remark))
+            ours, theirs = (100 * statistics.mean(scores[name]) for name in scores)
+            remark = f"{ours:.2f} % for {theirs:.2f} %, means of {self.settings.rounds} seeds"
+            figures.append(Figure(f"test accuracy against it, {what}", ours - theirs, " points", -0.3, True, remark))
+        return figures
+
+    def overhead(self) -> list[Figure]:
+        """The estimator against the call of `ff.fit` that it makes."""
+        x, _, y, _ = mnist(self.root)
+        epochs, batch = self.settings.epochs, 200
+        shared = {"batch_size": batch, "max_iter": epochs, "tol": 0.0, "n_iter_no_change": 1000, "random_state": 0}
+
+        def plain() -> None:
+            model = ff.Sequential(ff.Linear(784, 100), ff.ReLU(), ff.Linear(100, 10), seed=0)
+            optimizer = ff.Adam(1e-3, weight_decay=1e-4 / batch, decay_biases=False)
+            options: dict[str, Any] = {"epochs": epochs, "batch_size": batch, "seed": 0, "progress": False}
+            ff.fit(model, x, y, loss=ff.CrossEntropyLoss(), optimizer=optimizer, **options)
+
+        def estimator() -> None:
+            FNNClassifier(**shared).fit(x, y)
+
+        pairs = []
+        plain()
+        estimator()
+        for turn in range(self.settings.overhead_rounds):
+            both = (plain, estimator)[:: -1 if turn % 2 else 1]
+            taken = {function: seconds(function) for function in both}
+            pairs.append((taken[plain], taken[estimator]))
+        self.answers["overhead"] = {"fit_s": [a for a, _ in pairs], "estimator_s": [b for _, b in pairs]}
+        percent = 100 * (statistics.median(b / a for a, b in pairs) - 1)
+        remark = f"{epochs} epochs of {len(x):,} images in {statistics.median(a for a, _ in pairs):.2f} s by `ff.fit`"
+        return [Figure("overhead of the estimator over `ff.fit`", percent, " %", 5, remark=remark)]
+
+    def predict(self) -> list[Figure]:
+        """One row, and many."""
+        x, x_test, y, _ = mnist(self.root)
+        models: dict[str, Any] = {"ours": FNNClassifier(max_iter=1), "theirs": MLPClassifier(max_iter=1)}
+        for model in models.values():
+            model.fit(x[:2000], y[:2000])
+        figures = []
+        for rows, aim in ((1, 2.0), (len(x_test), 1.0)):
+            some = x_test[:rows]
+            samplers = {name: repeat(partial(model.predict, some)) for name, model in models.items()}
+            timings = interleave(samplers, self.settings.predict_rounds, 5e-3)
+            ratio = statistics.median(
+                b / a for a, b in zip(timings["ours"].samples, timings["theirs"].samples, strict=True)
+            )
+            ours, theirs = (1e6 * timings[name].median for name in samplers)
+            self.answers[f"predict, {rows} rows"] = {name: timing.to_dict() for name, timing in timings.items()}
+            what = "one row" if rows == 1 else f"{rows:,} rows"
+            figures.append(
+                Figure(f"predict against it, {what}", ratio, "×", aim, True, f"{ours:.0f} µs for {theirs:.0f} µs")
+            )
+        return figures
+
+    def scores(self) -> list[Figure]:
+        """Accuracy or R² with default settings; the same splits and seeds for both."""
+        figures = []
+        for name in ("MNIST sample", *SETS):
+            pairs = [self._pair(name, seed) for seed in range(self.settings.seeds)]
+            self.answers[f"scores, {name}"] = pairs
+            ours, theirs = (statistics.mean(column) for column in zip(*pairs, strict=True))
+            differences = [a - b for a, b in pairs]
+            error = statistics.stdev(differences) / len(pairs) ** 0.5 if len(pairs) > 1 else float("nan")
+            remark = f"{ours:.4f} and {theirs:.4f}; standard error of the difference {error:.4f}"
+            metric = "R²" if name == "diabetes" else "accuracy"
+            figures.append(Figure(f"{metric} less scikit-learn's, {name}", ours - theirs, "", 0, True, remark))
+        return figures
+
+    def _pair(self, name: str, seed: int) -> tuple[float, float]:
+        kinds: tuple[Any, Any] = (FNNClassifier, MLPClassifier)
+        if name == "MNIST sample":
+            x, x_test, y, y_test = mnist(None)
+            models = [kind(random_state=seed) for kind in kinds]
+        else:
+            data: Any = SETS[name](return_X_y=True)
+            kinds = (FNNRegressor, MLPRegressor) if name == "diabetes" else kinds
+            strata = None if name == "diabetes" else data[1]
+            x, x_test, y, y_test = train_test_split(*data, test_size=TEST_SHARE, random_state=seed, stratify=strata)
+            models = [make_pipeline(StandardScaler(), kind(random_state=seed)) for kind in kinds]
+        ours, theirs = (float(model.fit(x, y).score(x_test, y_test)) for model in models)
+        return ours, theirs
+
+
+def markdown(figures: list[Figure], about: dict[str, Any]) -> str:
+    """The whole report."""
+    machine, settings = about["machine"], about["settings"]
+    load = machine["load_before"]
+    lines = [
+        "# Estimators beside scikit-learn's",
+        "",
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}; Python {machine['versions']['python']}, "
+        f"scikit-learn {machine['versions'].get('scikit-learn')}; commit {machine['commit']}; load before the run "
+        f"{'unknown' if load is None else f'{load:.2f}'}. {about['data']}. Ratios are medians of {settings['rounds']} "
+        f"fits, {settings['overhead_rounds']} rounds of overhead and {settings['predict_rounds']} of predictions, in "
+        f"turn; scores are means of {settings['seeds']} seeds.",
+        "",
+        *(["**A quick run: it shows that everything works; its figures mean little.**", ""] if about["quick"] else []),
+        "| figure | measured | aim | met | how |",
+        "|---|---|---|---|---|",
+        *(figure.line() for figure in figures),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+PARTS = ("fit", "overhead", "predict", "scores")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--data-root", type=Path, help="folder with MNIST's four files (default: ../shared/data/mnist)")
+    parser.add_argument("--quick", action="store_true", help="a minute, to see that it works")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="some parts")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "bench" / "results", help="folder for estimators.json and .md"
+    )
+    args = parser.parse_args()
+    if args.data_root is not None and not args.data_root.is_dir():
+        parser.error(f"--data-root {args.data_root} is not a folder")
+    return args
+
+
+def main() -> int:
+    args, machine = arguments(), describe()
+    settings, root = (QUICK if args.quick else FULL), args.data_root or ROOT.parent / "shared" / "data" / "mnist"
+    if args.quick or not root.is_dir():
+        root = None
+    data = "MNIST, 60,000 training images" if root else "No full MNIST: the embedded sample of 10,000 images"
+    print(f"{machine['cpu']}, {cores()} cores; {data}", flush=True)
+    warnings.simplefilter("ignore", ConvergenceWarning)
+
+    estimators, figures = Estimators(root, settings), []
+    for part in args.only:
+        for figure in getattr(estimators, part)():
+            figures.append(figure)
+            print(figure.line(), flush=True)
+
+    about = {"machine": machine, "data": data, "quick": args.quick, "settings": settings._asdict()}
+    listed = [{**figure._asdict(), "met": figure.met} for figure in figures]
+    args.out.mkdir(parents=True, exist_ok=True)
+    result = {**about, "figures": listed, "answers": estimators.answers}
+    (args.out / "estimators.json").write_text(json.dumps(result, indent=1) + "\n")
+    report = markdown(figures, about)
+    (args.out / "estimators.md").write_text(report)
+    print(f"\n{report}\nwritten to {args.out}: estimators.md, estimators.json")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""What an estimator minimises, and how fastfnn's losses compare with scikit-learn's."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from fastfnn.errors import InvalidValueError
+from fastfnn.losses import BCEWithLogitsLoss, CrossEntropyLoss, Loss, MSELoss
+
+Array = NDArray[Any]
+
+
+class Objective(NamedTuple):
+    """A loss, for one kind of target.
+
+    Attributes
+    ----------
+    loss : Loss
+    outputs : int
+        Of the network.
+    value, gradient : float
+        scikit-learn's loss is `value` times fastfnn's; fastfnn's gradient is `gradient` times scikit-learn's. There the
+        loss of several labels is their sum, and the squared error is halved. The gradient of several outputs is that of
+        their sum, although their mean is what is shown as the loss.
+    out_activation : str
+        scikit-learn's name for what makes predictions of the outputs.
+    smoothing : float
+        Of labels that stand in the target as 0 and 1.
+    """
+
+    loss: Loss
+    outputs: int
+    value: float
+    gradient: float
+    out_activation: str
+    smoothing: float = 0.0
+
+    def target(self, codes: Array) -> Array:
+        """What the loss takes: `codes` are classes (n,) from 0, labels (n, labels) of 0 and 1, or numbers."""
+        if isinstance(self.loss, BCEWithLogitsLoss):
+            labels = codes.reshape(len(codes), -1)
+            return labels * (1 - self.smoothing) + self.smoothing / 2 if self.smoothing else labels
+        return codes
+
+
+def classification(classes: int, multilabel: bool, label_smoothing: float, outputs: int | None) -> Objective:
+    """For so many classes, or labels. A network of `outputs` is given, or (None) is to have as many as are needed.
+
+    Two classes need one logit; a network may as well have one for each.
+    """
+    if multilabel:
+        _check_outputs(outputs, (classes,), f"{classes} labels")
+        loss = BCEWithLogitsLoss()
+        return Objective(loss, classes, classes, 1 / classes, "logistic", label_smoothing)
+    if classes > 2 or (classes == 2 and outputs == 2):
+        _check_outputs(outputs, (classes,), f"{classes} classes")
+        return Objective(CrossEntropyLoss(label_smoothing=label_smoothing), classes, 1, 1, "softmax")
+    _check_outputs(outputs, (1, 2) if classes == 2 else (1,), f"{classes} class{'es' if classes > 1 else ''}")
+    return Objective(BCEWithLogitsLoss(), 1, 1, 1, "logistic", label_smoothing)
+
+
+def regression(targets: int, out_activation: str, outputs: int | None) -> Objective:
+    """For so many numbers a row."""
+    _check_outputs(outputs, (targets,), f"{targets} target{'s' if targets > 1 else ''}")
+    return Objective(MSELoss(), targets, 0.5, 2 / targets, out_activation)
+
+
+def _check_outputs(outputs: int | None, fitting: tuple[int, ...], what: str) -> None:
+    if outputs is not None and outputs not in fitting:
+        raise InvalidValueError(
+            f"network makes {outputs} number{'s' if outputs > 1 else ''} of a sample; expected "
+            f"{' or '.join(map(str, fitting))} for {what}"
+        )

@@ -1,0 +1,166 @@
+"""`FNNRegressor`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
+
+from fastfnn.model import Sequential
+from fastfnn.schedules import Schedule
+from fastfnn.sklearn._base import FNN, Array
+from fastfnn.sklearn._network import architecture
+from fastfnn.sklearn._objective import Objective, regression
+from fastfnn.sklearn._parameters import check_parameters
+
+
+class FNNRegressor(RegressorMixin, FNN):
+    """A neural network that predicts numbers, for one target or several.
+
+    It minimises the squared error. What `MLPRegressor` of scikit-learn has under the same name means the same here.
+
+    Parameters
+    ----------
+    hidden_layer_sizes, activation
+        As `FNNClassifier`'s.
+    out_activation : str, optional
+        What the outputs go through, a name as for `activation`: "logistic" for targets in (0, 1), "relu" for such as
+        are not negative. None is "identity".
+    dropout, batch_norm, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter, shuffle
+        As `FNNClassifier`'s.
+    random_state, tol, verbose, warm_start, momentum, nesterovs_momentum
+        As `FNNClassifier`'s.
+    early_stopping : bool
+        As `FNNClassifier`'s; the score is R².
+    validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, clip_norm, dtype, n_threads, network, input_shape
+        As `FNNClassifier`'s.
+
+    Attributes
+    ----------
+    loss_, best_loss_, loss_curve_, validation_scores_, best_validation_score_
+        As `FNNClassifier`'s; losses are half the mean squared error (`history_` has it whole), and the L2 term.
+    model_, history_, n_iter_, t_, coefs_, intercepts_, n_layers_, n_outputs_, out_activation_, n_features_in_
+        As `FNNClassifier`'s.
+    feature_names_in_
+        As `FNNClassifier`'s.
+
+    Examples
+    --------
+    >>> from fastfnn.sklearn import FNNRegressor
+    >>> model = make_pipeline(StandardScaler(), FNNRegressor((50,), random_state=0)).fit(X, y)
+    """
+
+    def __init__(
+        self,
+        hidden_layer_sizes: int | Sequence[int] = (100,),
+        activation: str | Sequence[str] = "relu",
+        *,
+        out_activation: str | None = None,
+        dropout: float | Sequence[float] = 0.0,
+        batch_norm: bool = False,
+        solver: str = "adam",
+        alpha: float = 1e-4,
+        batch_size: int | str = "auto",
+        learning_rate: str | Schedule = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        tol: float = 1e-4,
+        verbose: bool = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        clip_norm: float | None = None,
+        dtype: Any = "auto",
+        n_threads: int | None = None,
+        network: Sequential | None = None,
+        input_shape: tuple[int, ...] | None = None,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes=hidden_layer_sizes,
+            activation=activation,
+            dropout=dropout,
+            batch_norm=batch_norm,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change,
+            clip_norm=clip_norm,
+            dtype=dtype,
+            n_threads=n_threads,
+            network=network,
+            input_shape=input_shape,
+        )
+        self.out_activation = out_activation
+
+    def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> FNNRegressor:
+        """Train for one epoch, from where the last call or `fit` ended; the optimizer goes on, too.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+
+        Returns
+        -------
+        self
+        """
+        check_parameters(self)
+        return self._partial_fit(X, y, sample_weight)
+
+    def predict(self, X: ArrayLike) -> Array:
+        """The predicted numbers.
+
+        Parameters
+        ----------
+        X : (n, features) array or sparse matrix
+
+        Returns
+        -------
+        (n,) array, or (n, targets) for several, of the network's dtype
+        """
+        outputs = self._outputs(X)
+        return outputs.ravel() if outputs.shape[1] == 1 else outputs
+
+    def _read_targets(self, y: Array, goes_on: bool, once: bool) -> Array:
+        return y.reshape(len(y), -1)
+
+    def _objective(self, codes: Array, outputs: int | None) -> Objective:
+        form = architecture(self)
+        return regression(codes.shape[1], "identity" if form is None else form.out_activation, outputs)
+
+    def _score(self, outputs: Array, codes: Array, weights: Array | None) -> float:
+        return float(r2_score(codes, outputs, sample_weight=weights))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
