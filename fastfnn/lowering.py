@@ -11,6 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+import fastfnn_kernels as kernels
 from fastfnn.layers import (
     AvgPool2d,
     BatchNorm1d,
@@ -186,4 +187,8 @@ def chunk_rows(steps: list[Step], sample_shape: tuple[int, ...], dtype: Any, bat
     fitting = CHUNK_BYTES // (widest * dtype.itemsize)
     patient = int(CHUNK_NANOSECONDS / max(1.0, nanoseconds(steps, training)))
     rows = min(fitting, patient) // LEAST_CHUNK_ROWS * LEAST_CHUNK_ROWS
-    return max(1, min(CHUNK_ROWS, max(LEAST_CHUNK_ROWS, rows), batch_rows))
+    rows = max(1, min(CHUNK_ROWS, max(LEAST_CHUNK_ROWS, rows), batch_rows))
+    # A last chunk of few rows would cost nearly as much as a whole one: the gradients are gone through for each.
+    even = -(-batch_rows // -(-batch_rows // rows))
+    grain = kernels.program.ROW_GRAIN
+    return min(rows, -(-even // grain) * grain)
