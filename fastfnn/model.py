@@ -257,6 +257,20 @@ class Sequential:
         total = f"{self.n_parameters:,} parameters, {self.dtype}, {megabytes:.2f} MB"
         return "\n".join([lines[0], rule, *lines[1:], rule, total])
 
+    def __copy__(self) -> Sequential:
+        twin = object.__new__(type(self))  # of the same layers, so of the same parameters
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The layers hold all of it; views of one array become arrays of their own in a pickle or a deep copy.
+        return {name: value for name, value in self.__dict__.items() if name not in ("parameters", "gradients")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.parameters, self.gradients = np.empty(0, self.dtype), np.empty(0, self.dtype)
+        self.gather_parameters()
+
     def __len__(self) -> int:
         return len(self.layers)
 

@@ -135,6 +135,30 @@ def test_copies_train_apart(how):
     assert (other.named_parameters()["0.weight"] != model.named_parameters()["0.weight"]).any()
 
 
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copys_layers_are_views_of_its_own_parameters(how):
+    model = small_model()
+    other = how(model)
+    for layer in other.layers:
+        for name, array in layer.params.items():
+            assert array.base is other.parameters and layer.grads[name].base is other.gradients
+    np.testing.assert_array_equal(other.parameters, model.parameters)
+    other.parameters[...] = 1.0
+    assert (other[0].params["weight"] == 1.0).all() and not (model[0].params["weight"] == 1.0).any()
+
+
+def test_a_pickle_holds_the_parameters_once():
+    model = ff.Sequential(ff.Linear(100, 50), seed=0)
+    model.forward(np.ones((300, 100)))
+    assert len(pickle.dumps(model)) < 1.2 * model.parameters.nbytes
+
+
+def test_a_shallow_copy_has_the_same_parameters():
+    model = small_model()
+    twin = copy.copy(model)
+    assert twin.parameters is model.parameters and twin.layers is model.layers
+
+
 def test_summary_shows_shapes_and_counts():
     model = ff.Sequential(ff.Flatten(), ff.Linear(784, 100), ff.ReLU(), ff.Linear(100, 10), seed=0)
     text = model.summary((28, 28))

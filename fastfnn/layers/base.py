@@ -130,4 +130,8 @@ class Layer:
         return f"{type(self).__name__}({arguments})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_saved": None}  # a pickle or a copy does not drag the last batch along
+        return {**self.__dict__, "_saved": None, "_grads": {}}  # a pickle or a copy does not drag the last batch along
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._grads = {name: np.zeros_like(array) for name, array in (self._params or {}).items()}
