@@ -8,8 +8,6 @@ and ``estimators.md``.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
 import time
@@ -19,10 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import _figures
 import numpy as np
-from _machine import ROOT, cores, describe
+from _figures import Figure
 from _timing import interleave, repeat
-from session import Figure
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
@@ -188,67 +186,23 @@ class Estimators:
         return ours, theirs
 
 
-def markdown(figures: list[Figure], about: dict[str, Any]) -> str:
-    """The whole report."""
-    machine, settings = about["machine"], about["settings"]
-    load = machine["load_before"]
-    lines = [
-        "# Estimators beside scikit-learn's",
-        "",
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}; Python {machine['versions']['python']}, "
-        f"scikit-learn {machine['versions'].get('scikit-learn')}; commit {machine['commit']}; load before the run "
-        f"{'unknown' if load is None else f'{load:.2f}'}. {about['data']}. Ratios are medians of {settings['rounds']} "
-        f"fits, {settings['overhead_rounds']} rounds of overhead and {settings['predict_rounds']} of predictions, in "
-        f"turn; scores are means of {settings['seeds']} seeds.",
-        "",
-        *(["**A quick run: it shows that everything works; its figures mean little.**", ""] if about["quick"] else []),
-        "| figure | measured | aim | met | how |",
-        "|---|---|---|---|---|",
-        *(figure.line() for figure in figures),
-    ]
-    return "\n".join(lines) + "\n"
-
-
 PARTS = ("fit", "overhead", "predict", "scores")
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data-root", type=Path, help="folder with MNIST's four files (default: ../shared/data/mnist)")
-    parser.add_argument("--quick", action="store_true", help="a minute, to see that it works")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="some parts")
-    parser.add_argument(
-        "--out", type=Path, default=ROOT / "bench" / "results", help="folder for estimators.json and .md"
-    )
-    args = parser.parse_args()
-    if args.data_root is not None and not args.data_root.is_dir():
-        parser.error(f"--data-root {args.data_root} is not a folder")
-    return args
-
-
 def main() -> int:
-    args, machine = arguments(), describe()
-    settings, root = (QUICK if args.quick else FULL), args.data_root or ROOT.parent / "shared" / "data" / "mnist"
-    if args.quick or not root.is_dir():
-        root = None
+    parser = _figures.options(__doc__ or "", "estimators", "a minute")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="some parts")
+    args = parser.parse_args()
+    settings, root = (QUICK if args.quick else FULL), _figures.mnist_root(args)
     data = "MNIST, 60,000 training images" if root else "No full MNIST: the embedded sample of 10,000 images"
-    print(f"{machine['cpu']}, {cores()} cores; {data}", flush=True)
     warnings.simplefilter("ignore", ConvergenceWarning)
-
-    estimators, figures = Estimators(root, settings), []
-    for part in args.only:
-        for figure in getattr(estimators, part)():
-            figures.append(figure)
-            print(figure.line(), flush=True)
-
-    about = {"machine": machine, "data": data, "quick": args.quick, "settings": settings._asdict()}
-    listed = [{**figure._asdict(), "met": figure.met} for figure in figures]
-    args.out.mkdir(parents=True, exist_ok=True)
-    result = {**about, "figures": listed, "answers": estimators.answers}
-    (args.out / "estimators.json").write_text(json.dumps(result, indent=1) + "\n")
-    report = markdown(figures, about)
-    (args.out / "estimators.md").write_text(report)
-    print(f"\n{report}\nwritten to {args.out}: estimators.md, estimators.json")
+    estimators = Estimators(root, settings)
+    parts = [getattr(estimators, part) for part in args.only]
+    how = (
+        f"Ratios are medians of {settings.rounds} fits, {settings.overhead_rounds} rounds of overhead and "
+        f"{settings.predict_rounds} of predictions, in turn; scores are means of {settings.seeds} seeds."
+    )
+    _figures.run("estimators", "Estimators beside scikit-learn's", how, parts, estimators.answers, args, settings, data)
     return 0
 
 

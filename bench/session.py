@@ -8,7 +8,6 @@ first training ever, with no compiled kernel in the cache. Written are ``session
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -16,11 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from _machine import ROOT, cores, describe
+import _figures
+from _figures import Figure
 from _session_runs import GOAL, GOAL_BATCH, GOAL_LR
 
 RUNS = Path(__file__).resolve().with_name("_session_runs.py")
@@ -38,30 +37,6 @@ class Settings(NamedTuple):
 
 FULL = Settings(processes=5, rounds=9, rows=60_000, barriers=20_000, tiles=6)
 QUICK = Settings(processes=1, rounds=3, rows=10_000, barriers=2_000, tiles=1)
-
-
-class Figure(NamedTuple):
-    """One line of the table; an aim is a most, or where `at_least` says so a least."""
-
-    what: str
-    value: float | None
-    unit: str
-    aim: float
-    at_least: bool = False
-    remark: str = ""
-
-    @property
-    def met(self) -> bool | None:
-        if self.value is None:
-            return None
-        return self.value >= self.aim if self.at_least else self.value <= self.aim
-
-    def line(self) -> str:
-        """A row of the Markdown table."""
-        value = "not measured" if self.value is None else f"{self.value:.3g}{self.unit}"
-        aim = f"{'≥' if self.at_least else '≤'} {self.aim:g}{self.unit}"
-        met = {True: "yes", False: "no", None: ""}[self.met]
-        return f"| {self.what} | {value} | {aim} | {met} | {self.remark} |"
 
 
 def child(run: str, cache: str | None = None, **arguments: Any) -> tuple[float, dict[str, Any]]:
@@ -139,63 +114,18 @@ class Session:
         return self.answers[name]
 
 
-def markdown(figures: list[Figure], about: dict[str, Any]) -> str:
-    """The whole report."""
-    machine, settings = about["machine"], about["settings"]
-    load = machine["load_before"]
-    lines = [
-        "# Figures of a session",
-        "",
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}; Python {machine['versions']['python']}; "
-        f"commit {machine['commit']}; load before the run {'unknown' if load is None else f'{load:.2f}'}. "
-        f"{about['data']}. Medians of {settings['processes']} processes or {settings['rounds']} rounds.",
-        "",
-        *(["**A quick run: it shows that everything works; its figures mean little.**", ""] if about["quick"] else []),
-        "| figure | measured | aim | met | how |",
-        "|---|---|---|---|---|",
-        *(figure.line() for figure in figures),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data-root", type=Path, help="folder with MNIST's four files (default: ../shared/data/mnist)")
-    parser.add_argument("--quick", action="store_true", help="half a minute, to see that it works")
-    parser.add_argument("--cold", action="store_true", help="also compile everything anew: a minute more")
-    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results", help="folder for session.json and .md")
-    args = parser.parse_args()
-    if args.data_root is not None and not args.data_root.is_dir():
-        parser.error(f"--data-root {args.data_root} is not a folder")
-    return args
-
-
 def main() -> int:
-    args, machine = arguments(), describe()
-    settings, root = (QUICK if args.quick else FULL), args.data_root or ROOT.parent / "shared" / "data" / "mnist"
-    if args.quick or not root.is_dir():
-        root = None
+    parser = _figures.options(__doc__ or "", "session", "half a minute")
+    parser.add_argument("--cold", action="store_true", help="also compile everything anew: a minute more")
+    args = parser.parse_args()
+    settings, root = (QUICK if args.quick else FULL), _figures.mnist_root(args)
     times = f", {settings.tiles} times" if settings.tiles > 1 else ""
     data = "MNIST, 60,000 training images" if root else f"No full MNIST: the embedded sample of 10,000 images{times}"
-    print(f"{machine['cpu']}, {cores()} cores; {data}", flush=True)
-
-    session, figures = Session(root, settings), []
-    parts: list[Callable[[], list[Figure]]] = [
-        session.whole, session.linearity, session.threads, session.busy, session.memory, session.barrier
-    ]  # fmt: skip
-    for part in [*parts, session.cold] if args.cold else parts:
-        for figure in part():
-            figures.append(figure)
-            print(figure.line(), flush=True)
-
-    about = {"machine": machine, "data": data, "quick": args.quick, "settings": settings._asdict()}
-    listed = [{**figure._asdict(), "met": figure.met} for figure in figures]
-    args.out.mkdir(parents=True, exist_ok=True)
-    result = {**about, "figures": listed, "answers": session.answers}
-    (args.out / "session.json").write_text(json.dumps(result, indent=1) + "\n")
-    report = markdown(figures, about)
-    (args.out / "session.md").write_text(report)
-    print(f"\n{report}\nwritten to {args.out}: session.md, session.json")
+    session = Session(root, settings)
+    parts = [session.whole, session.linearity, session.threads, session.busy, session.memory, session.barrier]
+    parts += [session.cold] if args.cold else []
+    how = f"Medians of {settings.processes} processes or {settings.rounds} rounds."
+    _figures.run("session", "Figures of a session", how, parts, session.answers, args, settings, data)
     return 0
 
 
