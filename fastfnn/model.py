@@ -253,9 +253,13 @@ class Sequential:
             f"{a:>{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in rows
         ]
         rule = "-" * (sum(widths) + 6)
-        megabytes = self.n_parameters * self.dtype.itemsize / 1e6
-        total = f"{self.n_parameters:,} parameters, {self.dtype}, {megabytes:.2f} MB"
-        return "\n".join([lines[0], rule, *lines[1:], rule, total])
+        return "\n".join([lines[0], rule, *lines[1:], rule, self.described_size()])
+
+    def described_size(self) -> str:
+        """The last line of `summary`: how many parameters of what dtype, and their memory."""
+        nbytes = self.n_parameters * self.dtype.itemsize
+        size = f"{nbytes / 1e6:.2f} MB" if nbytes >= 1e5 else f"{nbytes / 1e3:.2f} kB"
+        return f"{self.n_parameters:,} parameters, {self.dtype}, {size}"
 
     def __copy__(self) -> Sequential:
         twin = object.__new__(type(self))  # of the same layers, so of the same parameters

@@ -143,10 +143,8 @@ def _layers(model: Sequential, shape: tuple[int, ...]) -> Html:
         count = sum(array.size for array in layer.params.values())
         output = " × ".join(map(str, shape))
         rows.append((str(i), markup.tag("code", _short(repr(layer))), output, f"{count:,}" if count else ""))
-    size = model.n_parameters * model.dtype.itemsize / 1e6
-    total = f"{model.n_parameters:,} parameters, {model.dtype}, {size:.2f} MB"
     table = markup.table(("", "layer", "output", "parameters"), rows, words=(1,))
-    return markup.join([table, markup.tag("p", total, class_="soft")])
+    return markup.join([table, markup.tag("p", model.described_size(), class_="soft")])
 
 
 def _short(text: str) -> str:

@@ -64,67 +64,40 @@ class FNN(BaseEstimator):
     #: Whether targets are classes or labels.
     _classifies = False
 
-    def __init__(
-        self,
-        hidden_layer_sizes: int | Sequence[int],
-        activation: str | Sequence[str],
-        dropout: float | Sequence[float],
-        batch_norm: bool,
-        solver: str,
-        alpha: float,
-        batch_size: int | str,
-        learning_rate: str | Schedule,
-        learning_rate_init: float,
-        power_t: float,
-        max_iter: int,
-        shuffle: bool,
-        random_state: int | np.random.RandomState | None,
-        tol: float,
-        verbose: bool,
-        warm_start: bool,
-        momentum: float,
-        nesterovs_momentum: bool,
-        early_stopping: bool,
-        validation_fraction: float,
-        beta_1: float,
-        beta_2: float,
-        epsilon: float,
-        n_iter_no_change: float,
-        clip_norm: float | None,
-        dtype: Any,
-        n_threads: int | None,
-        network: Sequential | None,
-        input_shape: tuple[int, ...] | None,
-    ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.dropout = dropout
-        self.batch_norm = batch_norm
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.clip_norm = clip_norm
-        self.dtype = dtype
-        self.n_threads = n_threads
-        self.network = network
-        self.input_shape = input_shape
+    # The parameters: each subclass's `__init__` names them, with their defaults, for scikit-learn reads its signature.
+    hidden_layer_sizes: int | Sequence[int]
+    activation: str | Sequence[str]
+    dropout: float | Sequence[float]
+    batch_norm: bool
+    solver: str
+    alpha: float
+    batch_size: int | str
+    learning_rate: str | Schedule
+    learning_rate_init: float
+    power_t: float
+    max_iter: int
+    shuffle: bool
+    random_state: int | np.random.RandomState | None
+    tol: float
+    verbose: bool
+    warm_start: bool
+    momentum: float
+    nesterovs_momentum: bool
+    early_stopping: bool
+    validation_fraction: float
+    beta_1: float
+    beta_2: float
+    epsilon: float
+    n_iter_no_change: float
+    clip_norm: float | None
+    dtype: Any
+    n_threads: int | None
+    network: Sequential | None
+    input_shape: tuple[int, ...] | None
+
+    def _keep(self, arguments: dict[str, Any]) -> None:
+        """Keep the arguments of `__init__` as they came: its `locals()`."""
+        self.__dict__.update((name, value) for name, value in arguments.items() if name != "self")
 
     # What subclasses say
 

@@ -127,6 +127,8 @@ class FNNClassifier(ClassifierMixin, FNN):
     """
 
     classes_: NDArray[Any]
+    class_weight: ClassWeight | None
+    label_smoothing: float
     _classifies = True
     _multilabel = False
 
@@ -165,39 +167,7 @@ class FNNClassifier(ClassifierMixin, FNN):
         network: Sequential | None = None,
         input_shape: tuple[int, ...] | None = None,
     ) -> None:
-        super().__init__(
-            hidden_layer_sizes=hidden_layer_sizes,
-            activation=activation,
-            dropout=dropout,
-            batch_norm=batch_norm,
-            solver=solver,
-            alpha=alpha,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            learning_rate_init=learning_rate_init,
-            power_t=power_t,
-            max_iter=max_iter,
-            shuffle=shuffle,
-            random_state=random_state,
-            tol=tol,
-            verbose=verbose,
-            warm_start=warm_start,
-            momentum=momentum,
-            nesterovs_momentum=nesterovs_momentum,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            n_iter_no_change=n_iter_no_change,
-            clip_norm=clip_norm,
-            dtype=dtype,
-            n_threads=n_threads,
-            network=network,
-            input_shape=input_shape,
-        )
-        self.class_weight = class_weight
-        self.label_smoothing = label_smoothing
+        self._keep(locals())
 
     def partial_fit(
         self,
