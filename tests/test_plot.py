@@ -286,6 +286,14 @@ def test_a_model_that_diverged_is_drawn_white():
     assert picture(figure)
 
 
+def test_the_boundarys_classes_may_have_names():
+    (ax,) = plot.decision_boundary(passing(2), np.eye(2), [0, 1], resolution=5, labels=["cat", "$5 dog$"]).axes
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["cat", r"\$5 dog\$"]
+    assert picture(ax.figure)
+    with pytest.raises(InvalidValueError, match="labels has 1 names; expected 2"):
+        plot.decision_boundary(passing(2), np.eye(2), [0, 1], labels=["cat"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

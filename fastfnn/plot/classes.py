@@ -137,7 +137,14 @@ def mistakes(
     return figure
 
 
-def decision_boundary(model: Sequential, x: ArrayLike, y: ArrayLike, resolution: int = 200, ax: Any = None) -> Figure:
+def decision_boundary(
+    model: Sequential,
+    x: ArrayLike,
+    y: ArrayLike,
+    resolution: int = 200,
+    ax: Any = None,
+    labels: Sequence[Any] | None = None,
+) -> Figure:
     """Where the model sees which class, for samples of two features: the paler, the less sure it is.
 
     Parameters
@@ -149,6 +156,8 @@ def decision_boundary(model: Sequential, x: ArrayLike, y: ArrayLike, resolution:
     resolution : int
         Points of the model's inputs along each axis.
     ax : Axes, optional
+    labels : sequence of str, optional
+        Names of the classes.
 
     Returns
     -------
@@ -162,6 +171,7 @@ def decision_boundary(model: Sequential, x: ArrayLike, y: ArrayLike, resolution:
     resolution = check.positive_int("resolution", resolution, least=2)
     own = _probabilities(model, points)
     classes = own.shape[1]
+    names = [f"class {i}" for i in range(classes)] if labels is None else _names(labels, classes)
     truth = _labels(y, *own.shape)
     guess = own.argmax(axis=1)
 
@@ -189,7 +199,7 @@ def decision_boundary(model: Sequential, x: ArrayLike, y: ArrayLike, resolution:
         look = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
         mine = points[truth == i]
         if len(mine):
-            ax.scatter(*mine.T, s=26, edgecolors="white", linewidths=0.6, label=f"class {i}", **look)
+            ax.scatter(*mine.T, s=26, edgecolors="white", linewidths=0.6, label=names[i], **look)
     ax.set(xlabel="x[:, 0]", ylabel="x[:, 1]", xlim=(left, right), ylim=(bottom, top))
     accuracy = f": accuracy {np.mean(guess == truth):.1%}" if len(truth) else ""
     ax.set_title(f"Decision boundary{accuracy}")
@@ -228,7 +238,7 @@ def _names(labels: Any, classes: int) -> list[str]:
         raise InvalidTypeError(f"labels is {labels!r}; expected a sequence of names")
     if len(labels) != classes:
         raise InvalidValueError(f"labels has {len(labels)} names; expected {classes}, one for each class")
-    return [str(label) for label in labels]
+    return [str(label).replace("$", r"\$") for label in labels]  # names are no formulas
 
 
 def _matrix(model_or_matrix: Any, x: Any, y: Any) -> Array:

@@ -109,7 +109,7 @@ def _figures(
         yield MISTAKEN, caption, plot.mistakes(model, x, y, count=MISTAKES, labels=names)
     if shape == (2,):
         caption = "What the network takes each point of the plane for; the paler, the less sure it is."
-        yield LEARNED, caption, plot.decision_boundary(model, x, y)
+        yield LEARNED, caption, plot.decision_boundary(model, x, y, labels=names)
     if len(shape) > 1 and _reads_inputs(model):
         caption = "What each unit of the first layer adds up: red counts for it, blue against it."
         yield LEARNED, caption, plot.weights(model, image_shape=shape)
@@ -124,7 +124,6 @@ def _reads_inputs(model: Sequential) -> bool:
 
 
 def _name(name: str) -> str:
-    """A class's name as a picture can show it: on one line, not too long, and no formula."""
+    """A class's name as a picture can show it: on one line, and not too long."""
     line = " ".join(str(name).split())
-    short = line if len(line) <= LONGEST_NAME else line[: LONGEST_NAME - 1] + "…"
-    return short.replace("$", r"\$")
+    return line if len(line) <= LONGEST_NAME else line[: LONGEST_NAME - 1] + "…"
