@@ -158,8 +158,9 @@ def fit(
         return ends the training. `EarlyStopping`, `Checkpoint`, `CSVLogger` and `TensorBoard` are such.
     resume : str or path, optional
         A file that a `Checkpoint` wrote: go on after its last epoch, as if the training had never stopped. Model,
-        optimizer, schedule and callbacks must be of the kinds that they were; settings such as the learning rate are
-        those given here. The history returned has all epochs.
+        optimizer, schedule and callbacks must be of the kinds that they were; settings are those given here, but that
+        a learning rate which callbacks have changed stays changed, unless another is given. The history returned has
+        all epochs.
     progress : bool
         Show a bar (in a log, a line an epoch) on stderr.
 
@@ -201,6 +202,7 @@ def fit(
     if own and kernels.team.JIT:
         names = ", ".join(dict.fromkeys(type(part).__name__ for part in own))
         warnings.warn(f"{names}: no compiled form, so training goes layer by layer and is slower", stacklevel=2)
+    first_lr = optimizer.lr
     history, stops = _begin(model, optimizer, schedule, rng, after_epochs, validation is not None, resume)
     done = history.epochs
     bar = Progress(epochs, rows, progress, done)
@@ -208,7 +210,7 @@ def fit(
     batches: dict[str, Any] = {"batch_size": batch_size, "pause": math.gcd(*(each.steps for each in after_steps))}
 
     def end(epoch: int) -> EpochEnd:
-        return EpochEnd(epoch, model, optimizer, history, schedule, rng, after_epochs, stops)
+        return EpochEnd(epoch, model, optimizer, history, schedule, rng, after_epochs, stops, first_lr)
 
     try:
         with arguments.team_for(model, x, batch_size, n_threads, training=True, lasts=True) as team:

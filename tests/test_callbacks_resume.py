@@ -70,6 +70,23 @@ def test_more_epochs_than_before_can_follow(tmp_path):
     assert model.parameters.tobytes() == whole.parameters.tobytes()
 
 
+def test_a_learning_rate_that_callbacks_change_stays_changed(tmp_path):
+    def halve(end):
+        if end.epoch in (2, 5):
+            end.optimizer.lr /= 2
+
+    def train(seed, resume=None):
+        model, path = network(seed), tmp_path / ("other" if resume else "first")
+        every = [halve, ff.Checkpoint(path), lambda end: ff.Checkpoint(tmp_path / f"{path.name}{end.epoch}")(end)]
+        history = fit(model, ff.SGD(0.1, momentum=0.9), callbacks=every, resume=resume)
+        return model.parameters.tobytes(), history.lr
+
+    whole = train(seed=0)
+    assert whole[1] == [0.1, 0.1, 0.05, 0.05, 0.05, 0.025]
+    assert train(seed=1, resume=tmp_path / "first3") == whole
+    assert train(seed=2, resume=tmp_path / "other4") == whole  # of a training that was itself resumed
+
+
 def test_the_learning_rate_is_the_one_that_is_given(tmp_path):
     saved(tmp_path / "c")
     history = fit(network(), ff.SGD(0.025, momentum=0.9), epochs=4, resume=tmp_path / "c")

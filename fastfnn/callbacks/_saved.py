@@ -37,6 +37,9 @@ class Saved:
     stopped: bool
     history: History
     steps: int
+    #: The optimizer's learning rate, and the one that the training began with.
+    lr: float
+    first_lr: float | None
     #: The optimizer's state, by slot and parameter.
     slots: dict[str, dict[str, Array]]
     dropout_steps: list[int]
@@ -81,12 +84,17 @@ def to_bytes(end: EpochEnd) -> bytes:
         "stopped": bool(end.stops),
         "history": end.history.to_dict(),
         "dropout_steps": [layer.step for layer in dropouts(end.model)],
-        "optimizer": _part(optimizer, {"steps": optimizer.steps, "slots": [*optimizer.state]}),
+        "optimizer": _part(optimizer, _of_optimizer(end)),
         "schedule": _part(end.schedule, {} if end.schedule is None else end.schedule.state()),
         "generator": _part(bits, {} if bits is None else _encoded(bits.state)),
         "callbacks": callbacks,
     }
     return checkpoint.to_bytes(end.model, json.dumps(training), tensors)
+
+
+def _of_optimizer(end: EpochEnd) -> dict[str, Any]:
+    optimizer = end.optimizer
+    return {"steps": optimizer.steps, "slots": [*optimizer.state], "lr": optimizer.lr, "first_lr": end.first_lr}
 
 
 def _part(thing: Any, values: dict[str, Any]) -> dict[str, Any]:
@@ -147,6 +155,7 @@ def _understood(training: dict[str, Any], model: Sequential, tensors: dict[str, 
             arrays[name] = optimizer.arrays[f"{slot}.{name}"]
             if arrays[name].shape != like.shape or arrays[name].dtype != like.dtype:
                 raise InvalidValueError(f"the optimizer's {slot}.{name} does not have the parameter's shape and dtype")
+    lr, first_lr = optimizer.values["lr"], optimizer.values["first_lr"]
     steps = [check.counter("dropout_steps", step) for step in training["dropout_steps"]]
     if len(steps) != len(dropouts(model)):
         raise InvalidValueError(f"dropout_steps is {steps}; expected one for each Dropout")
@@ -156,6 +165,8 @@ def _understood(training: dict[str, Any], model: Sequential, tensors: dict[str, 
         stopped=bool(training["stopped"]),
         history=history,
         steps=check.counter("steps", optimizer.values["steps"]),
+        lr=check.real("lr", lr, least=0),
+        first_lr=None if first_lr is None else check.real("first_lr", first_lr, least=0),
         slots=slots,
         dropout_steps=steps,
         optimizer=optimizer,

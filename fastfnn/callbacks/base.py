@@ -36,6 +36,8 @@ class EpochEnd:
         All that the training has.
     stops : bool
         Whether one before this one, or one within the epoch, has asked to end the training.
+    first_lr : float or None
+        The optimizer's `lr` when the training began; callbacks may have changed it since.
     """
 
     epoch: int
@@ -46,6 +48,7 @@ class EpochEnd:
     rng: np.random.Generator | None = None
     callbacks: Sequence[Callback] = ()
     stops: bool = False
+    first_lr: float | None = None
 
 
 class EpochCallback:

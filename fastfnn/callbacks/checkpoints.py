@@ -92,8 +92,9 @@ def resume(
     """Take a training back to where `Checkpoint` wrote a file.
 
     Restored are the model's parameters and buffers, the seeds and counters of its dropouts, the optimizer's state and
-    `steps`, and the states of the schedule, of the generator and of the callbacks that have one. Settings, the
-    optimizer's `lr` among them, are as they come. A callback without a state is told that a training begins.
+    `steps`, and the states of the schedule, of the generator and of the callbacks that have one. Settings are as they
+    come; but where the optimizer's `lr` is the one that the training began with, it goes on with what callbacks have
+    made of it. A callback without a state is told that a training begins.
 
     Parameters
     ----------
@@ -136,6 +137,8 @@ def resume(
         mine.seed, mine.step = theirs.seed, step
     optimizer.prepare(model.parameters)
     optimizer.restore(({}, saved.steps))
+    if optimizer.lr == saved.first_lr:
+        optimizer.lr = saved.lr
     for slot, arrays in saved.slots.items():
         for name, view in _saved.by_name(model, optimizer.state[slot]).items():
             view[...] = arrays[name]
