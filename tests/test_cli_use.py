@@ -318,6 +318,25 @@ def test_class_names_are_found_beside_the_file_too(named: tuple[str, str], tmp_p
     assert Trained.read(str(folder / "other.safetensors")).class_names is None
 
 
+def test_the_model_of_an_older_training_is_not_taken_for_that_of_one_that_did_not_end(
+    named: tuple[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, table = named
+
+    def interrupted(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fastfnn.cli.train.report.draw", interrupted)
+        assert train(table, "--label", "kind", "--epochs", "2", "--seed", "6", "--out", folder) == 130
+    capsys.readouterr()
+    assert cli.main(["evaluate", folder, "--data", table]) == 2
+    assert "a later training did not end" in the_error(capsys)
+    assert cli.main(["evaluate", f"{folder}/checkpoint.safetensors", "--data", table]) == 0
+    assert cli.main(["train", "--resume", folder, "--quiet"]) == 0
+    assert cli.main(["evaluate", folder, "--data", table]) == 0
+
+
 def test_bad_data_for_evaluate(named: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, table = named
     unknown = write_csv(tmp_path / "unknown.csv", X[:2], ["red", "pink"], "kind")

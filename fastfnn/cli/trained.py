@@ -61,7 +61,13 @@ class Trained:
         settings = file.parent / outputs.SETTINGS
         if not (known and settings.is_file()):
             return cls(model, shape[0])
-        return cls(model, shape[0], *_kept(settings, max(2, shape[0])))
+        trained = cls(model, shape[0], *_kept(settings, max(2, shape[0])))
+        if file.name == outputs.MODEL and not _is_of(file.parent / outputs.FIGURES, trained.settings):
+            raise ModelFileError(
+                f"MODEL is {name!r}, whose {outputs.MODEL} is older than its {outputs.SETTINGS}: a later training did "
+                f"not end; expected one that did, see fastfnn train --resume, or its {outputs.CHECKPOINT}"
+            )
+        return trained
 
     @property
     def is_binary(self) -> bool:
@@ -110,6 +116,15 @@ class Trained:
         except InvalidValueError:
             return False
         return True
+
+
+def _is_of(figures: Path, settings: dict[str, Any]) -> bool:
+    """Whether a model's figures are those of a training with these settings; how long it was does not matter."""
+    try:
+        came = json.loads(figures.read_text("utf-8"))["settings"]
+        return all(came.get(name) == value for name, value in settings.items() if name not in ("epochs", "threads"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return True  # nothing is known
 
 
 def _kept(path: Path, classes: int) -> tuple[tuple[str, ...] | None, dict[str, Any], dict[str, Any], list[str] | None]:
