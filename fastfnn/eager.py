@@ -67,6 +67,8 @@ def run(
     batch_size = batch_size or len(x)
     model.gather_parameters()
     total, correct = 0.0, 0
+    # Said only where it matters: a user's own optimizer may know of parameters and gradients alone.
+    apart: dict[str, Any] = {} if optimizer.decay_biases else {"n_weights": model.n_weights}
     with mode(model, training=True):
         for start in range(0, len(x), batch_size):
             stop = min(start + batch_size, len(x))
@@ -82,7 +84,7 @@ def run(
                 grad = grad * weights[rows].reshape(-1, *[1] * (grad.ndim - 1)).astype(grad.dtype)
             model.backward(grad)
             with _rate(optimizer, rates, start // batch_size):
-                optimizer.step(model.parameters, model.gradients, n_weights=model.n_weights)
+                optimizer.step(model.parameters, model.gradients, **apart)
             total += _sum(loss, value, stop - start)
             correct += n_correct(prediction, target) if loss.classifies else 0
             yield total, correct, stop, 0

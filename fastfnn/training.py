@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 import warnings
@@ -196,7 +197,9 @@ def fit(
     after_epochs, after_steps = _sorted_callbacks(callbacks)
     rng, steps = np.random.default_rng(seed), math.ceil(rows / batch_size)
     if schedule is not None and epochs:
-        schedule.factors(1, epochs, steps)  # does it fit the epochs?
+        asked = copy.deepcopy(schedule)  # does it fit the epochs?
+        asked.begin()
+        asked.factors(1, epochs, steps)
 
     own = compiled.uncompiled(model, loss, optimizer)
     if own and kernels.team.JIT:

@@ -198,3 +198,32 @@ def test_without_gradient_decay_moves_weights_and_leaves_biases():
     optimizer.step(params, grads, n_weights=4)
     np.testing.assert_allclose(params, [0.9] * 4 + [1, 1])
     assert "decay_biases=False" in repr(optimizer)
+
+
+@pytest.mark.filterwarnings("ignore:Drift")
+def test_an_optimizer_of_ones_own_needs_to_know_of_parameters_and_gradients_alone():
+    class Drift(ff.Optimizer):
+        def __init__(self):
+            super().__init__(0.1, 0.0)
+
+        def step(self, params, grads):
+            params -= self.lr * grads
+
+    one, other = network(), network()
+    fit(one, optimizer=Drift(), batch_size=7)
+    fit(other, optimizer=ff.SGD(0.1), batch_size=7)
+    np.testing.assert_allclose(one.parameters, other.parameters, rtol=1e-9)
+
+
+@pytest.mark.parametrize("optimizer", [ff.SGD(0.1, momentum=0.9), ff.Adam(clip_norm=1.0)], ids=["sgd", "adam"])
+def test_without_biases_there_is_nothing_to_leave_alone(optimizer, monkeypatch):
+    def trained(**changes):
+        made = type(optimizer)(**{**optimizer.config(), "weight_decay": 0.1, **changes})
+        model = ff.Sequential(ff.Linear(6, 4, bias=False), seed=0, dtype="float64")
+        fit(model, optimizer=made, batch_size=10)
+        return model.parameters
+
+    expected = trained()
+    np.testing.assert_array_equal(trained(decay_biases=False), expected)
+    monkeypatch.setattr(compiled, "is_compiled", lambda *args: False)
+    np.testing.assert_allclose(trained(decay_biases=False), expected, rtol=1e-9)
