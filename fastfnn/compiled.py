@@ -69,8 +69,6 @@ class Program:
     model : Sequential
     x, y : ndarray, or CSR for x
         Data of the shapes and dtypes that it is for; `y` is None where there is no loss.
-    weighted : bool
-        Whether rows have weights.
     loss : Loss or None
     optimizer : Optimizer or None
         Prepared for the model's parameters.
@@ -82,6 +80,8 @@ class Program:
         Rows come in the order of the data.
     sparsity : Sparsity or None
         How to find the nonzeros of `x`, where the first layer is to walk only these.
+    weighted : bool
+        Whether rows have weights.
     """
 
     def __init__(
@@ -90,7 +90,6 @@ class Program:
         model: Sequential,
         x: Array | CSR,
         y: Array | None,
-        weighted: bool,
         loss: Loss | None,
         optimizer: Optimizer | None,
         rows: int,
@@ -98,6 +97,7 @@ class Program:
         keep_gradients: bool,
         in_order: bool,
         sparsity: Sparsity | None,
+        weighted: bool,
     ) -> None:
         self.key, shape, training = key, x.shape[1:], optimizer is not None
         steps = lowering.lower(model, shape, training=training, sparsity=sparsity)
@@ -284,14 +284,13 @@ def run(
     if optimizer is not None:
         optimizer.prepare(model.parameters)
     sparse = lowering.sparsity(model, x, min(rows, len(x)))
-    options = (rows, team.size, keep_gradients, order is None, sparse)
-    weighted = weights is not None
-    key = (*options, weighted, *_key(model, x, y, loss, optimizer))
+    options = (rows, team.size, keep_gradients, order is None, sparse, weights is not None)
+    key = (*options, *_key(model, x, y, loss, optimizer))
     waiting = _waiting.get(model)
     if waiting is None:
         waiting = _waiting.setdefault(model, [])
     kept = _taken(waiting, key)
-    program = kept or Program(key, model, x, y, weighted, loss, optimizer, *options)
+    program = kept or Program(key, model, x, y, loss, optimizer, *options)
     yield from program.run(team, x, y, weights, out, optimizer, order, batch_size, pause, rates)
     # Not after an error or an interrupt: threads may still be at work on it.
     waiting.append(program)

@@ -81,13 +81,14 @@ class Optimizer:
             raise InvalidValueError(f"grads has shape {grads.shape}; expected {params.shape}, the shape of params")
         self.prepare(params)
         self.steps += 1
-        scalar, squares = params.dtype.type, np.empty(kernels.optim.norm_blocks(grads.size))
-        if self.limits is not None:
+        scalar, limits = params.dtype.type, self.limits
+        squares = np.empty(0 if limits is None else kernels.optim.norm_blocks(grads.size))
+        if limits is not None:
             kernels.optim.square_sums(squares, grads, team=team)
         for part, decays in self.parts(params.size, n_weights):
             mine, grad = params[part], grads[part]
-            if self.limits is not None:
-                norm, value = self.limits
+            if limits is not None:
+                norm, value = limits
                 l1 = self.l1 if decays else 0.0
                 kernels.optim.clip_step(grad, squares, mine, norm, scalar(value), scalar(l1), team=team)
             state = {name: array[part] for name, array in self.state.items()}

@@ -56,7 +56,6 @@ class _Course:
     model: Sequential
     loss: Loss
     optimizer: Optimizer
-    rows: int
     batch_size: int
     every: list[EverySteps]
     bar: Progress
@@ -209,7 +208,7 @@ def fit(
     history, stops = _begin(model, optimizer, schedule, rng, after_epochs, validation is not None, resume)
     done = history.epochs
     bar = Progress(epochs, rows, progress, done)
-    course = _Course(model, loss, optimizer, rows, batch_size, after_steps, bar, history)
+    course = _Course(model, loss, optimizer, batch_size, after_steps, bar, history)
     batches: dict[str, Any] = {"batch_size": batch_size, "pause": math.gcd(*(each.steps for each in after_steps))}
 
     def end(epoch: int) -> EpochEnd:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import math
 import sys
+from collections.abc import Sequence
 
 # Printing
 
@@ -22,6 +23,11 @@ def percent(share: float) -> str:
 
 def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def few(names: Sequence[str]) -> str:
+    """The first names, for a message: a file may have thousands."""
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 
 # Arguments

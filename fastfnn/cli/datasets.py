@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fastfnn._paths import as_path
 from fastfnn.cli import files
+from fastfnn.cli.common import few
 from fastfnn.data import DataNotFoundError, load_fashion_mnist, load_mnist, load_mnist_sample
 from fastfnn.errors import DataError, InvalidValueError
 
@@ -309,19 +310,15 @@ def _numbered(names: list[str], name: str, taker: Taker | None) -> tuple[NDArray
         ordered = [str(i) for i in range(taker.classes)]
     elif taker is not None and len(names) != taker.classes:
         raise DataError(
-            f"--data is {name!r}; it has {len(names)} classes ({_few(ordered)}); expected the "
+            f"--data is {name!r}; it has {len(names)} classes ({few(ordered)}); expected the "
             f"{taker.classes} of MODEL, whose names are known where it is the folder of train --out"
         )
     places = {text: i for i, text in enumerate(ordered)}
     for text in names:
         if text not in places:
-            raise DataError(f"--data is {name!r}; it has the class {text!r}; expected those of MODEL: {_few(ordered)}")
+            raise DataError(f"--data is {name!r}; it has the class {text!r}; expected those of MODEL: {few(ordered)}")
     counted = ordered == [str(i) for i in range(len(ordered))]
     return np.array([places[text] for text in names], np.int64), None if counted else tuple(ordered)
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 
 def inputs(x: Array, key: str) -> Array:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fastfnn.cli.common import few
 from fastfnn.errors import DataError
 
 Array = NDArray[Any]
@@ -38,7 +39,7 @@ def read_npz(path: Path, name: str, choose: Callable[[list[str]], Sequence[str]]
     if archive is None or isinstance(archive, np.ndarray):  # an array: a .npy file
         raise DataError(f"--data is {name!r}; expected a .npz file, as numpy.savez writes it")
     with archive:
-        held = ", ".join(archive.files[:8]) + (", ..." if len(archive.files) > 8 else "")
+        held = few(archive.files)
         arrays = {}
         for key in choose(archive.files):
             if key not in archive.files:
@@ -125,12 +126,8 @@ def read_csv(
 def _places(header: list[str], wanted: Sequence[str], where: str) -> list[int]:
     lacking = [column for column in wanted if column not in header]
     if lacking:
-        raise DataError(f"{where} it has no column {lacking[0]!r}; expected those of the training: {_brief(wanted)}")
+        raise DataError(f"{where} it has no column {lacking[0]!r}; expected those of the training: {few(wanted)}")
     return [header.index(column) for column in wanted]
-
-
-def _brief(columns: Sequence[str]) -> str:
-    return ", ".join(columns[:8]) + (", ..." if len(columns) > 8 else "")
 
 
 def label_place(columns: list[str], name: str, label: str | None) -> int:
@@ -140,7 +137,7 @@ def label_place(columns: list[str], name: str, label: str | None) -> int:
     for want in wanted:
         if want in called:
             return called.index(want)
-    shown = _brief(columns)
+    shown = few(columns)
     if label is None:
         raise DataError(
             f"--data is {name!r}; expected --label COLUMN, the one of its columns that is the class: {shown}"

@@ -103,11 +103,11 @@ class FNN(BaseEstimator):
 
     def _read_targets(self, y: Any, goes_on: bool, once: bool) -> Array:
         """`y` as the objective takes it: (n,) classes from 0, or (n, …) labels or numbers."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has no targets")
 
     def _objective(self, codes: Array, outputs: int | None) -> Objective:
         """What to minimise; where there is a network already, it makes so many `outputs`."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has no objective")
 
     def _weights(self, y: Any, sample_weight: Array | None) -> Array | None:
         """The weights of the rows."""
@@ -119,7 +119,7 @@ class FNN(BaseEstimator):
 
     def _score(self, outputs: Array, codes: Array, weights: Array | None) -> float:
         """How good a network's outputs are; larger is better."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has no score")
 
     # Training
 
