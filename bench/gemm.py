@@ -31,7 +31,7 @@ import numpy as np
 from _machine import ROOT, describe, peak_flops, peak_seconds
 from _timing import interleave, ratio, repeat
 
-from fastfnn_kernels.gemm import NO_EPILOGUE, gemm, scratch_for
+from fastfnn_kernels.products.gemm import NO_EPILOGUE, gemm, scratch_for
 
 BATCHES, DEPTH, COLUMNS = (64, 128, 256), 784, (96, 100, 112)
 FORMS = ("nn", "tn", "nt", "tn*", "nt*")

@@ -12,22 +12,10 @@ Importing it does not import numba; the first computation does.
 """
 
 from fastfnn import data, errors, functional, initializers, models, plot, schedules
-from fastfnn.callbacks import (
-    Checkpoint,
-    CSVLogger,
-    EarlyStopping,
-    EpochCallback,
-    EpochEnd,
-    EverySteps,
-    History,
-    StepEnd,
-    TensorBoard,
-)
-from fastfnn.checkpoint import load, save
 from fastfnn.gradcheck import gradcheck
-from fastfnn.inference import Evaluation, evaluate, predict, predict_proba, predict_raw
 from fastfnn.interchange.onnx_export import export_onnx
 from fastfnn.interchange.onnx_import import import_onnx
+from fastfnn.interchange.safetensors import load, save
 from fastfnn.interchange.torch import from_torch, to_torch
 from fastfnn.layers import (
     AvgPool2d,
@@ -51,11 +39,32 @@ from fastfnn.layers import (
     Tanh,
 )
 from fastfnn.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, Loss, MSELoss, NLLLoss
-from fastfnn.lr_find import LRSweep, lr_find
 from fastfnn.metrics import accuracy, confusion_matrix
 from fastfnn.model import Sequential
 from fastfnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
-from fastfnn.training import fit, train_step
+from fastfnn.training import (
+    Evaluation,
+    LRSweep,
+    callbacks,
+    evaluate,
+    fit,
+    lr_find,
+    predict,
+    predict_proba,
+    predict_raw,
+    train_step,
+)
+from fastfnn.training.callbacks import (
+    Checkpoint,
+    CSVLogger,
+    EarlyStopping,
+    EpochCallback,
+    EpochEnd,
+    EverySteps,
+    History,
+    StepEnd,
+    TensorBoard,
+)
 from fastfnn.warmup import warmup
 
 __version__ = "0.1.0"
@@ -105,6 +114,7 @@ __all__ = [
     "Tanh",
     "TensorBoard",
     "accuracy",
+    "callbacks",
     "confusion_matrix",
     "data",
     "errors",

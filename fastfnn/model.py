@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastfnn import _checks as check
-from fastfnn import _state_dict
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.layers import (
     AvgPool2d,
@@ -25,6 +24,7 @@ from fastfnn.layers import (
     MaxPool2d,
     Normalize,
 )
+from fastfnn.layers import state_dict as state_dicts
 from fastfnn.layers.base import Shape
 
 Array = NDArray[Any]
@@ -159,7 +159,7 @@ class Sequential:
         counts in the numbering, also a `Normalize`, which PyTorch lacks.
         """
         self.gather_parameters()
-        return _state_dict.state_dict(self._layers_by_place())
+        return state_dicts.state_dict(self._layers_by_place())
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Take parameters and buffers in PyTorch's names and layouts, as `state_dict` gives them.
@@ -179,7 +179,7 @@ class Sequential:
             them are named, and nothing is loaded.
         """
         self.gather_parameters()
-        _state_dict.load_state_dict(self._layers_by_place(), state, strict=strict)
+        state_dicts.load_state_dict(self._layers_by_place(), state, strict=strict)
 
     def _layers_by_place(self) -> dict[str, Layer]:
         return {str(i): layer for i, layer in enumerate(self.layers)}

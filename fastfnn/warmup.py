@@ -9,11 +9,11 @@ import numpy as np
 import fastfnn_kernels as kernels
 from fastfnn import _checks as check
 from fastfnn import models
-from fastfnn.inference import evaluate, predict_proba
+from fastfnn.engine.sparsity import LEAST_ROWS
 from fastfnn.losses import CrossEntropyLoss
 from fastfnn.optim import SGD, Adam
-from fastfnn.sparsity import LEAST_ROWS
-from fastfnn.training import fit, train_step
+from fastfnn.training.fit import fit, train_step
+from fastfnn.training.inference import evaluate, predict_proba
 
 
 def warmup(dtypes: tuple[str, ...] = ("float32",), model: str | None = None) -> float:

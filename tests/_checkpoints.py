@@ -6,7 +6,7 @@ import numpy as np
 from safetensors import safe_open
 
 import fastfnn as ff
-from fastfnn.checkpoint import TRAINING
+from fastfnn.interchange.safetensors import TRAINING
 from fastfnn.schedules import Cosine, ReduceOnPlateau, Step
 
 RNG = np.random.default_rng(37)

@@ -8,8 +8,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import fastfnn as ff
-from fastfnn.checkpoint import KEY, LAYERS
 from fastfnn.errors import InvalidTypeError, InvalidValueError, ModelFileError
+from fastfnn.interchange.safetensors import KEY, LAYERS
 
 RNG = np.random.default_rng(23)
 #: What layers cannot be made without.

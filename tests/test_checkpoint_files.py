@@ -12,10 +12,10 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import fastfnn as ff
-from fastfnn.callbacks import resume
-from fastfnn.checkpoint import TRAINING
 from fastfnn.errors import InvalidValueError, ModelFileError
+from fastfnn.interchange.safetensors import TRAINING
 from fastfnn.schedules import Cosine, ReduceOnPlateau
+from fastfnn.training.callbacks import resume
 
 
 @pytest.mark.parametrize("place", ["fsync", "chmod", "replace"])

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from _helpers import run_python
 
-from fastfnn_kernels import _compile_ahead, _config
+from fastfnn_kernels import _config
+from fastfnn_kernels.operations import _ahead
 
 pytestmark = pytest.mark.skipif(not _config.JIT, reason="nothing is compiled")
 
@@ -18,8 +19,8 @@ ANNOUNCEMENT = "fastfnn: compiling kernels for this machine; later runs load the
 # Small operations, so that it takes seconds. Two signatures of one function are one task.
 PREPARE = """
 import json, os, sys
-from fastfnn_kernels import _compile_ahead, _config, operations
-from fastfnn_kernels.operations import _record
+from fastfnn_kernels import _config, operations
+from fastfnn_kernels.operations import _ahead, _record
 
 if hasattr(os, "sched_getaffinity"):
     os.sched_getaffinity = lambda pid: {0, 1}
@@ -53,7 +54,7 @@ def test_each_process_compiles_a_part_and_the_next_run_loads_all(tmp_path: Path)
     before = """
 import time
 from collections import deque
-next_task = _compile_ahead._next
+next_task = _ahead._next
 taken = []
 def next_in_turn(waiting):
     import threading
@@ -64,7 +65,7 @@ def next_in_turn(waiting):
     elif task:
         taken.append(task)
     return task
-_compile_ahead._next = next_in_turn
+_ahead._next = next_in_turn
 """
     here, loaded, errors = prepare(tmp_path, before)
     assert errors == ANNOUNCEMENT
@@ -77,9 +78,9 @@ FAILURES: dict[str, Any] = {
     "cannot start": "sys.executable = '/nowhere/python'",
     "no interpreter": "sys.executable = None",
     "another program": "sys.executable = '/bin/echo'",
-    "fails at once": "_compile_ahead.HELPER = 'raise SystemExit(1)'",
-    "says that it is ready and dies": "_compile_ahead.HELPER = 'print()'",
-    "talks nonsense": "_compile_ahead.HELPER = 'while True: print()'",
+    "fails at once": "_ahead.HELPER = 'raise SystemExit(1)'",
+    "says that it is ready and dies": "_ahead.HELPER = 'print()'",
+    "talks nonsense": "_ahead.HELPER = 'while True: print()'",
     "one core": "os.sched_getaffinity = lambda pid: {0}; os.cpu_count = lambda: 1",
 }
 
@@ -96,7 +97,7 @@ def test_without_a_helper_the_caller_compiles_all(tmp_path: Path, before: str) -
 
 def test_a_helper_ends_with_an_error_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
-    popen = _compile_ahead.subprocess.Popen
+    popen = _ahead.subprocess.Popen
 
     def start(*args: Any, **options: Any) -> Any:
         started.append(popen(*args, **options))
@@ -105,10 +106,10 @@ def test_a_helper_ends_with_an_error_of_the_caller(monkeypatch: pytest.MonkeyPat
     def interrupted(key: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_compile_ahead.subprocess, "Popen", start)
-    monkeypatch.setattr(_compile_ahead, "HELPER", "import sys; sys.stdin.read()")
-    monkeypatch.setattr(_compile_ahead, "_cores", lambda: 2)
+    monkeypatch.setattr(_ahead.subprocess, "Popen", start)
+    monkeypatch.setattr(_ahead, "HELPER", "import sys; sys.stdin.read()")
+    monkeypatch.setattr(_ahead, "_cores", lambda: 2)
     with pytest.raises(KeyboardInterrupt):
-        _compile_ahead.compile_ahead([("store", "float32"), ("relu", "float32")], interrupted, lambda: None)
+        _ahead.compile_ahead([("store", "float32"), ("relu", "float32")], interrupted, lambda: None)
     assert len(started) == 1
     assert started[0].returncode is not None, "neither running nor a zombie"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastfnn as ff
-from fastfnn import compiled, eager, lowering
+from fastfnn.engine import eager, lowering, program
 from fastfnn_kernels import _config
 
 RNG = np.random.default_rng(47)
@@ -53,7 +53,7 @@ FIRSTS = {"linear": lambda: [], "normalize": lambda: [ff.Flatten(), ff.Normalize
 
 @pytest.fixture(autouse=True)
 def split_is_a_step(monkeypatch):
-    from fastfnn.steps import ReshapeStep
+    from fastfnn.engine.steps import ReshapeStep
 
     monkeypatch.setitem(lowering.FUSIONS, (Split,), ReshapeStep)
 
@@ -75,7 +75,7 @@ def use(model, x, y, loss, optimizer, batch_size, n_threads=1):
 
 def layer_by_layer(*args):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "is_compiled", lambda *args: False)
+        patch.setattr(program, "is_compiled", lambda *args: False)
         return use(*args)
 
 
@@ -161,13 +161,13 @@ def test_predictions_in_chunks_do_not_race(rows, n_threads, monkeypatch):
 
 
 def count_programs(monkeypatch):
-    made, init = [], compiled.Program.__init__
+    made, init = [], program.Program.__init__
 
     def counting(self, *args, **rest):
         made.append(1)
         init(self, *args, **rest)
 
-    monkeypatch.setattr(compiled.Program, "__init__", counting)
+    monkeypatch.setattr(program.Program, "__init__", counting)
     return made
 
 
@@ -228,8 +228,8 @@ def test_kept_programs_are_few_and_go_with_their_model():
     model = network()
     for rows in range(1, 30):
         ff.train_step(model, X[:rows], Y[:rows], loss=ff.CrossEntropyLoss(), optimizer=ff.SGD(0.1))
-    kept = compiled._waiting[model]
-    assert len(kept) == compiled.PROGRAMS_KEPT
+    kept = program._waiting[model]
+    assert len(kept) == program.PROGRAMS_KEPT
     programs = [weakref.ref(program) for program in kept]
     del model, kept
     gc.collect()
@@ -238,10 +238,10 @@ def test_kept_programs_are_few_and_go_with_their_model():
 
 @needs_jit
 def test_large_programs_are_not_kept(monkeypatch):
-    monkeypatch.setattr(compiled, "BYTES_KEPT", 1000)
+    monkeypatch.setattr(program, "BYTES_KEPT", 1000)
     model = network()
     ff.predict(model, X)
-    assert compiled._waiting[model] == []
+    assert program._waiting[model] == []
 
 
 @pytest.mark.parametrize("clone", [copy.copy, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import fastfnn as ff
-from fastfnn import compiled, lowering
+from fastfnn.engine import lowering, program
+from fastfnn.engine.steps import BatchNormStep, ConvStep, DropoutStep, LinearStep, NormalizeStep, PoolStep, ReshapeStep
 from fastfnn.errors import InvalidValueError
-from fastfnn.steps import BatchNormStep, ConvStep, DropoutStep, LinearStep, NormalizeStep, PoolStep, ReshapeStep
 from fastfnn_kernels import _config
 
 RNG = np.random.default_rng(7)
@@ -71,7 +71,7 @@ def use(name, dtype, optimizer, batch_size, n_threads=1, x=X):
 
 def layer_by_layer(*args, **options):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "is_compiled", lambda *args: False)
+        patch.setattr(program, "is_compiled", lambda *args: False)
         return use(*args, **options)
 
 

@@ -9,6 +9,7 @@ import fastfnn_kernels as kernels
 from fastfnn import functional as F
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn_kernels import reference
+from fastfnn_kernels.convolution import PLAIN, POOL, RELU, RELU_POOL
 
 DTYPES = ("float32", "float64")
 CASES = every_convolution()
@@ -67,27 +68,27 @@ def test_threads_do_not_change_a_bit(dtype, rng):
 def test_large_images_go_through_the_backward_a_few_at_a_time(size, padding, images_a_pass, rng):
     """As many as fit the cache; their number changes nothing but the order of sums."""
     case = Convolution(11, size, 2, 5, (3, 2), 1, padding, 1, 1)
-    geometry = kernels.conv_geometry.geometry(2, size, 5, (3, 2), (1, 1), (padding, padding), (1, 1), 1)
-    assert geometry.words[kernels.conv_geometry.PASS] == images_a_pass
+    geometry = kernels.convolution.geometry.geometry(2, size, 5, (3, 2), (1, 1), (padding, padding), (1, 1), 1)
+    assert geometry.words[kernels.convolution.geometry.PASS] == images_a_pass
     x, weight, _, grad_out = case.draw(rng, "float64")
     grads = F.conv2d_backward(grad_out, x, weight, *case.settings)
     assert_all_close(grads, reference.conv2d_backward(grad_out, x, weight, *case.settings), grad_out[:, 0].size, case)
 
 
-@pytest.mark.parametrize("after", [kernels.conv.PLAIN, kernels.conv.RELU, kernels.conv.POOL, kernels.conv.RELU_POOL])
+@pytest.mark.parametrize("after", [PLAIN, RELU, POOL, RELU_POOL])
 @pytest.mark.parametrize("pairs", [((1, 1), (0, 0), (1, 1)), ((1, 1), (1, 2), (1, 1)), ((2, 3), (1, 0), (1, 1))])
 def test_working_memory_may_be_used_again_even_after_nans(pairs, after, rng):
     """Programs keep it from batch to batch: its borders must stay zero."""
-    geometry = kernels.conv_geometry.geometry(2, (7, 8), 3, (3, 2), *pairs, groups=1)
+    geometry = kernels.convolution.geometry.geometry(2, (7, 8), 3, (3, 2), *pairs, groups=1)
     rows, columns = geometry.out_size
-    out_shape = (9, 3, rows // 2, columns // 2) if after >= kernels.conv.POOL else (9, 3, rows, columns)
+    out_shape = (9, 3, rows // 2, columns // 2) if after >= POOL else (9, 3, rows, columns)
     weight, bias = rng.normal(size=(3, 2, 3, 2)), rng.normal(size=3)
 
     def run(x, grad_out, forward_memory, backward_memory):
-        out, index = np.empty(out_shape), np.empty(out_shape if after >= kernels.conv.POOL else 0, np.int32)
-        kernels.conv.conv2d(out, index, forward_memory, x, weight, bias, *pairs, 1, after)
+        out, index = np.empty(out_shape), np.empty(out_shape if after >= POOL else 0, np.int32)
+        kernels.convolution.conv2d(out, index, forward_memory, x, weight, bias, *pairs, 1, after)
         grads = [np.full_like(array, np.nan) for array in (x, weight, bias)]
-        kernels.conv.conv2d_backward(*grads, *backward_memory, grad_out, x, weight, out, index, *pairs, 1, after)
+        kernels.convolution.conv2d_backward(*grads, *backward_memory, grad_out, x, weight, out, index, *pairs, 1, after)
         return out, *grads
 
     def memory():
@@ -116,13 +117,13 @@ def test_pooling_in_the_same_pass_has_the_gradients_of_the_layers(channels, filt
         grad_out = rng.normal(size=want.shape).astype(dtype)
         want_grads = F.conv2d_backward(relu.backward(pool.backward(grad_out)), x, weight, *case.settings)
 
-        geometry = kernels.conv_geometry.geometry(channels, size, filters, (3, 2), *case.settings)
+        geometry = kernels.convolution.geometry.geometry(channels, size, filters, (3, 2), *case.settings)
         forward, backward = (geometry.scratch(9, is_backward, dtype, 1) for is_backward in (False, True))
-        out, index, after = np.empty_like(want), np.empty(want.shape, np.int32), kernels.conv.RELU_POOL
-        kernels.conv.conv2d(out, index, forward, x, weight, bias, *case.settings, after)
+        out, index, after = np.empty_like(want), np.empty(want.shape, np.int32), RELU_POOL
+        kernels.convolution.conv2d(out, index, forward, x, weight, bias, *case.settings, after)
         grads = [np.full_like(array, np.nan) for array in (x, weight, bias)]
         saved = (grad_out, x, weight, out, index, *case.settings, after)
-        kernels.conv.conv2d_backward(*grads, backward, geometry.partials(9, dtype), *saved)
+        kernels.convolution.conv2d_backward(*grads, backward, geometry.partials(9, dtype), *saved)
         assert_all_close([out, *grads], [want, *want_grads], max(weight[:, 0].size, grad_out[:, 0].size), case)
 
 

@@ -15,11 +15,13 @@ if not _config.JIT:
 
 from _tiles import COUNTS, DTYPES, UNTOUCHED, blank, guarded, lanes_of
 
-from fastfnn_kernels import _conv_sparse, _conv_wide, conv_geometry, simd
-from fastfnn_kernels.conv_geometry import PIECE_TILES, geometry
+from fastfnn_kernels import simd
+from fastfnn_kernels.convolution import geometry as geo
+from fastfnn_kernels.convolution import sparse, wide
+from fastfnn_kernels.convolution.geometry import PIECE_TILES, geometry
 
-HEIGHTS = (_conv_wide.TALL, _conv_wide.MIDDLE, _conv_wide.LOW, 1)
-TAP_ROWS = (_conv_wide.TAP_ROWS, _conv_wide.FEW_TAP_ROWS, 1)
+HEIGHTS = (wide.TALL, wide.MIDDLE, wide.LOW, 1)
+TAP_ROWS = (wide.TAP_ROWS, wide.FEW_TAP_ROWS, 1)
 
 
 def make_convolve(pixels):
@@ -66,17 +68,17 @@ def make_list(masked):
 
 @_config.driver
 def turn(out, o0, ldo, x, x0, pixels, channels, lanes):
-    _conv_wide.turn(out, o0, ldo, x, x0, pixels, channels, lanes)
+    wide.turn(out, o0, ldo, x, x0, pixels, channels, lanes)
 
 
 @_config.driver
 def to_pixels(pixels, x, x0, words):
-    _conv_sparse.to_pixels(pixels, x, x0, words)
+    sparse.to_pixels(pixels, x, x0, words)
 
 
 @_config.driver
 def from_pixels(x, x0, pixels, words):
-    _conv_sparse.from_pixels(x, x0, pixels, words)
+    sparse.from_pixels(x, x0, pixels, words)
 
 
 def integers(rng, size, dtype):
@@ -238,7 +240,7 @@ def test_an_image_becomes_padded_rows_of_pixels_and_comes_back(channels, dtype, 
         words = geometry(channels, size, 1, (1, 1), (1, 1), padding, (1, 1), 1).words
         (height, width), (above, left), x0 = size, padding, 3
         x = integers(rng, x0 + channels * height * width, dtype)
-        pixels = blank((height + 2 * above) * words[conv_geometry.PIXEL_LINE], dtype)
+        pixels = blank((height + 2 * above) * words[geo.PIXEL_LINE], dtype)
         to_pixels(pixels.array, guarded(x), x0, words)
         expected = np.full((height + 2 * above, width + 2 * left, channels), UNTOUCHED, dtype)
         inside = expected[above : above + height, left : left + width]

@@ -13,7 +13,7 @@ if not _config.JIT:
 from _tiles import COUNTS, DTYPES, UNTOUCHED, blank, guarded, lanes_of
 
 from fastfnn_kernels import simd
-from fastfnn_kernels.conv_geometry import FEW_TAPS, TAPS, TILES
+from fastfnn_kernels.convolution.geometry import FEW_TAPS, TAPS, TILES
 
 
 def make_convolve(rows, vectors):

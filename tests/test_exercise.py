@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 import fastfnn as ff
 from fastfnn import functional
-from fastfnn.lowering import lower
+from fastfnn.engine.lowering import lower
 
 Array = NDArray[Any]
 LABELS = np.array([1, 0, 3, 5, 0])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastfnn as ff
-from fastfnn import lowering
+from fastfnn.engine import lowering
 
 RNG = np.random.default_rng(31)
 N, FEATURES, CLASSES = 53, 12, 4

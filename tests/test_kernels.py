@@ -17,7 +17,8 @@ if not _config.JIT:
 
 from _helpers import assert_close, assert_matches, float_inputs, run_guarded
 
-from fastfnn_kernels import activations, gemm, losses, reference, softmax
+from fastfnn_kernels import activations, losses, reference, softmax
+from fastfnn_kernels.products import gemm
 from fastfnn_kernels.registry import SPECS, gemm_arguments
 from fastfnn_kernels.team import Team
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import fastfnn as ff
-from fastfnn.checkpoint import LAYERS
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.interchange.onnx_export import WRITERS
+from fastfnn.interchange.safetensors import LAYERS
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

@@ -10,8 +10,9 @@ import pytest
 from _helpers import run_python
 
 import fastfnn as ff
-from fastfnn import _arguments, compiled, lowering, pace
-from fastfnn.steps import LinearStep
+from fastfnn.engine import lowering, pace, program
+from fastfnn.engine.steps import LinearStep
+from fastfnn.training import arguments
 from fastfnn_kernels import _config
 
 pytestmark = pytest.mark.skipif(not _config.JIT, reason="without the JIT training runs step by step")
@@ -60,15 +61,15 @@ def test_a_batch_in_pieces_is_still_one_step(monkeypatch, n_threads):
 @pytest.mark.parametrize("seconds", [1e-9, 10.0])
 def test_where_an_epoch_is_sliced_makes_no_difference(monkeypatch, seconds):
     expected = train(network())
-    monkeypatch.setattr(compiled, "SLICE_SECONDS", seconds)
+    monkeypatch.setattr(program, "SLICE_SECONDS", seconds)
     assert train(network()) == expected
 
 
 def test_the_number_of_threads_may_change_from_slice_to_slice(monkeypatch):
-    monkeypatch.setattr(compiled, "SLICE_SECONDS", 1e-9)
-    monkeypatch.setattr(_arguments, "cores", lambda: 3)
-    monkeypatch.setattr(_arguments, "WORK_WORTH_STEP", 0.0)
-    monkeypatch.setattr(_arguments, "WORK_WORTH_BYTE", 0.0)
+    monkeypatch.setattr(program, "SLICE_SECONDS", 1e-9)
+    monkeypatch.setattr(arguments, "cores", lambda: 3)
+    monkeypatch.setattr(arguments, "WORK_WORTH_STEP", 0.0)
+    monkeypatch.setattr(arguments, "WORK_WORTH_BYTE", 0.0)
     chosen = []
 
     def choose(self):
@@ -107,7 +108,7 @@ def test_the_faster_number_of_threads_is_chosen_and_the_other_tried_again():
 
 def test_the_compiled_path_is_taken_for_all_that_is_ours(monkeypatch):
     taken = []
-    monkeypatch.setattr(compiled, "run", lambda *args, **rest: taken.append(args) or iter([(1.0, 1, len(X), 0)]))
+    monkeypatch.setattr(program, "run", lambda *args, **rest: taken.append(args) or iter([(1.0, 1, len(X), 0)]))
     for optimizer in (ff.SGD(0.1), ff.SGD(0.1, momentum=0.9), ff.Adam()):
         train(network(), optimizer=optimizer, epochs=1)
     assert len(taken) == 3

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastfnn as ff
-from fastfnn import compiled
+from fastfnn.engine import program
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.schedules import Cosine, Exponential, OneCycle, ReduceOnPlateau, Step
 
@@ -91,7 +91,7 @@ def test_the_compiled_run_follows_a_schedule_as_the_loop_by_hand_does(make, sche
     fast, slow, optimizer = network(), network(), make()
     history = train(fast, schedule, optimizer=optimizer)
     assert optimizer.lr == make().lr
-    monkeypatch.setattr(compiled, "is_compiled", lambda *args: False)
+    monkeypatch.setattr(program, "is_compiled", lambda *args: False)
     expected = train(slow, schedule, optimizer=make())
     np.testing.assert_allclose(fast.parameters, slow.parameters, rtol=1e-9, atol=1e-12)
     assert history.lr == expected.lr
@@ -103,7 +103,7 @@ def test_slices_and_threads_make_no_difference(schedule, monkeypatch):
     models = [network() for _ in range(3)]
     train(models[0], schedule, n_threads=1)
     train(models[1], schedule, n_threads=2)
-    monkeypatch.setattr(compiled, "SLICE_SECONDS", 1e-9)
+    monkeypatch.setattr(program, "SLICE_SECONDS", 1e-9)
     train(models[2], schedule, n_threads=1)
     assert len({model.parameters.tobytes() for model in models}) == 1
 

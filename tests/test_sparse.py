@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import fastfnn as ff
-from fastfnn import compiled, lowering, sparsity
+from fastfnn.engine import lowering, program, sparsity
+from fastfnn.engine.sparsity import CSR, Sparsity, look
 from fastfnn.errors import InvalidTypeError, InvalidValueError
-from fastfnn.sparsity import CSR, Sparsity, look
 from fastfnn_kernels import _config
 
 needs_jit = pytest.mark.skipif(not _config.JIT, reason="without the JIT nothing is compiled")
@@ -65,7 +65,7 @@ def assert_same(one, other, dtype="float64"):
 
 def layer_by_layer(*args):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "is_compiled", lambda *args: False)
+        patch.setattr(program, "is_compiled", lambda *args: False)
         return use(*args)
 
 
@@ -159,7 +159,7 @@ def test_a_program_is_for_dense_or_for_sparse_data():
     zeros, dense = np.zeros((128, 400), np.float32), RNG.normal(size=(128, 400)).astype(np.float32)
     for x in (zeros, dense, zeros, dense):
         np.testing.assert_allclose(ff.predict_raw(model, x), model.forward(x), atol=1e-4)
-    assert len(compiled._waiting[model]) == 2
+    assert len(program._waiting[model]) == 2
 
 
 # CSR matrices

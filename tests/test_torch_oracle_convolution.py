@@ -53,15 +53,15 @@ def block_by_layers(x, weight, bias, grad_out, settings):
 def block_by_one_kernel(x, weight, bias, grad_out, settings):
     """The same from the kernels that do all three at once."""
     pairs = tuple((n, n) for n in settings[:3])
-    geometry = kernels.conv_geometry.geometry(
+    geometry = kernels.convolution.geometry.geometry(
         x.shape[1], x.shape[2:], len(weight), weight.shape[2:], *pairs, groups=settings[3]
     )
-    settings = (*pairs, settings[3], kernels.conv.RELU_POOL)
+    settings = (*pairs, settings[3], kernels.convolution.RELU_POOL)
     out, index = np.empty_like(grad_out), np.empty(grad_out.shape, np.int32)
-    kernels.conv.conv2d(out, index, geometry.scratch(len(x), False, x.dtype, 1), x, weight, bias, *settings)
+    kernels.convolution.conv2d(out, index, geometry.scratch(len(x), False, x.dtype, 1), x, weight, bias, *settings)
     grads = np.empty_like(x), np.empty_like(weight), np.empty_like(bias)
     memory = geometry.scratch(len(x), True, x.dtype, 1), geometry.partials(len(x), x.dtype)
-    kernels.conv.conv2d_backward(*grads, *memory, grad_out, x, weight, out, index, *settings)
+    kernels.convolution.conv2d_backward(*grads, *memory, grad_out, x, weight, out, index, *settings)
     return out, *grads
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastfnn as ff
-from fastfnn import compiled, lowering
+from fastfnn.engine import lowering, program
 from fastfnn.errors import InvalidTypeError, InvalidValueError, NonFiniteLossError
 from fastfnn_kernels import _config
 
@@ -240,7 +240,7 @@ def test_callbacks_see_each_epoch_and_may_stop():
 @pytest.mark.parametrize("is_compiled", [True, False])
 def test_callbacks_within_epochs_see_every_nth_step_and_change_nothing(is_compiled, monkeypatch):
     if not is_compiled:
-        monkeypatch.setattr(compiled, "is_compiled", lambda *args: False)
+        monkeypatch.setattr(program, "is_compiled", lambda *args: False)
     plain, watched, seen, more = network(ff.ReLU()), network(ff.ReLU()), [], []
     steps = 6  # of which the last is short
     options = {"epochs": 2, "batch_size": 10}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastfnn as ff
-from fastfnn import compiled
+from fastfnn.engine import program
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 
 RNG = np.random.default_rng(12)
@@ -53,7 +53,7 @@ LOSSES = {
 def test_compiled_equals_eager_with_weights_for_every_loss(name, dtype, monkeypatch):
     runs = [everything(*LOSSES[name], dtype, n_threads=n) for n in (1, 2, 3)]
     assert runs[0].tobytes() == runs[1].tobytes() == runs[2].tobytes()
-    monkeypatch.setattr(compiled, "is_compiled", lambda *args: False)
+    monkeypatch.setattr(program, "is_compiled", lambda *args: False)
     tolerance = {"float32": 3e-4, "float64": 1e-9}[dtype]
     np.testing.assert_allclose(runs[0], everything(*LOSSES[name], dtype), rtol=tolerance, atol=tolerance)
 
@@ -186,7 +186,7 @@ def test_decay_may_leave_biases_alone(name, monkeypatch):
     (alone, n_weights), (all_held, _) = trained(decay_biases=False), trained()
     assert n_weights == 6 * 9 + 2 + 9 * 4 + 4  # each a multiple of the alignment, 8 numbers
     assert not np.allclose(alone[n_weights:], all_held[n_weights:], rtol=1e-4)
-    monkeypatch.setattr(compiled, "is_compiled", lambda *args: False)
+    monkeypatch.setattr(program, "is_compiled", lambda *args: False)
     np.testing.assert_allclose(trained(decay_biases=False)[0], alone, rtol=1e-9, atol=1e-12)
 
 
@@ -225,5 +225,5 @@ def test_without_biases_there_is_nothing_to_leave_alone(optimizer, monkeypatch):
 
     expected = trained()
     np.testing.assert_array_equal(trained(decay_biases=False), expected)
-    monkeypatch.setattr(compiled, "is_compiled", lambda *args: False)
+    monkeypatch.setattr(program, "is_compiled", lambda *args: False)
     np.testing.assert_allclose(trained(decay_biases=False), expected, rtol=1e-9)

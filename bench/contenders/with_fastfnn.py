@@ -9,7 +9,7 @@ import numpy as np
 import fastfnn as ff
 from contenders import common
 from contenders.networks import FLATTEN, POOL, RELU, TANH, Conv, Linear
-from fastfnn_kernels import conv
+from fastfnn_kernels import convolution
 from fastfnn_kernels.softmax import softmax_cross_entropy
 from fastfnn_kernels.team import Team
 
@@ -160,7 +160,7 @@ class _BlockKernels:
         self.gradients = [np.empty_like(self.weight), np.empty_like(self.bias)]
 
     def run(self, count: int) -> None:
-        x, weight, out, index, after = self.x, self.weight, self.out, self.index, conv.RELU_POOL
+        x, weight, out, index, after = self.x, self.weight, self.out, self.index, convolution.RELU_POOL
         stride, padding, dilation, groups = self.settings
         options: dict[str, Any] = {
             "stride": stride,
@@ -174,8 +174,8 @@ class _BlockKernels:
         with Team(self.n_threads) as team:
             options["team"] = team
             for _ in range(count):
-                conv.conv2d(out, index, forward, x, weight, self.bias, **options)
-                conv.conv2d_backward(
+                convolution.conv2d(out, index, forward, x, weight, self.bias, **options)
+                convolution.conv2d_backward(
                     self.grad_x, grad_weight, grad_bias, backward, self.partials, self.grad, x, weight, out, index,
                     **options,
                 )  # fmt: skip

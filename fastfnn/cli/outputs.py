@@ -14,11 +14,11 @@ import numpy as np
 
 import fastfnn as ff
 from fastfnn import _paths
-from fastfnn.callbacks.logs import as_csv
-from fastfnn.checkpoint import write_in_one_step
 from fastfnn.cli.datasets import DataSet
 from fastfnn.errors import InvalidValueError, ModelFileError
 from fastfnn.history import History
+from fastfnn.interchange.safetensors import write_in_one_step
+from fastfnn.training.callbacks.logs import as_csv
 
 MODEL, FIGURES, CURVES, REPORT = "model.safetensors", "history.json", "history.csv", "report.html"
 #: These two are there from the beginning.

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 import fastfnn as ff
-from fastfnn import callbacks, report
+from fastfnn import report
 from fastfnn.cli import choices, common, datasets, info, outputs
+from fastfnn.engine.sparsity import LEAST_ROWS
 from fastfnn.errors import InvalidValueError
-from fastfnn.sparsity import LEAST_ROWS
+from fastfnn.training import callbacks
 
 #: What the command line holds that is no setting of a training.
 NO_SETTINGS = ("command", "run", "out", "resume", "quiet")

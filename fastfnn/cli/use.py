@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 import fastfnn as ff
 from fastfnn._paths import as_path
-from fastfnn.checkpoint import write_in_one_step
 from fastfnn.cli import common, datasets, files
 from fastfnn.cli.trained import Trained
 from fastfnn.errors import DataError, InvalidValueError
+from fastfnn.interchange.safetensors import write_in_one_step
 from fastfnn.model import taken_shape
 
 Array = NDArray[Any]

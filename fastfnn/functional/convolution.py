@@ -44,7 +44,7 @@ class Filters:
         """(stride, padding, dilation, groups)."""
         return self.stride, self.padding, self.dilation, self.groups
 
-    def geometry(self, x_shape: tuple[int, ...]) -> kernels.conv_geometry.Geometry:
+    def geometry(self, x_shape: tuple[int, ...]) -> kernels.convolution.geometry.Geometry:
         """How images of a shape ending with (channels, height, width) are convolved."""
         channels, height, width = x_shape[-3:]
         if channels != self.group_channels * self.groups:
@@ -52,7 +52,9 @@ class Filters:
                 f"x has shape {x_shape}, with {channels} channels; expected {self.group_channels * self.groups}, "
                 f"{self.groups} group{'s' if self.groups > 1 else ''} of {self.group_channels}"
             )
-        return kernels.conv_geometry.geometry(channels, (height, width), self.filters, self.kernel_size, *self.settings)
+        return kernels.convolution.geometry.geometry(
+            channels, (height, width), self.filters, self.kernel_size, *self.settings
+        )
 
     def out_size(self, x_shape: tuple[int, ...]) -> tuple[int, int]:
         """Height and width of the output."""
@@ -82,8 +84,8 @@ def convolve(x: Array, weight: Array, bias: Array | None, filters: Filters, n_th
     none, start = np.empty(0, np.int32), np.zeros(filters.filters, x.dtype) if bias is None else bias
     with team_for(n_threads, _nanoseconds(weight, out)) as team:
         scratch = filters.geometry(x.shape).scratch(len(x), False, x.dtype, team.size)
-        after = kernels.conv.PLAIN
-        kernels.conv.conv2d(out, none, scratch, x, weight, start, *filters.settings, after, team=team)
+        after = kernels.convolution.PLAIN
+        kernels.convolution.conv2d(out, none, scratch, x, weight, start, *filters.settings, after, team=team)
     return out
 
 
@@ -96,7 +98,7 @@ def convolve_backward(
         return grad_x, grad_weight, grad_bias
     none, geometry = np.empty(0, np.int32), filters.geometry(x.shape)
     with team_for(n_threads, 2 * _nanoseconds(weight, grad_out)) as team:
-        kernels.conv.conv2d_backward(
+        kernels.convolution.conv2d_backward(
             grad_x,
             grad_weight,
             grad_bias,
@@ -108,7 +110,7 @@ def convolve_backward(
             grad_out,
             none,
             *filters.settings,
-            kernels.conv.PLAIN,
+            kernels.convolution.PLAIN,
             team=team,
         )
     return grad_x, grad_weight, grad_bias

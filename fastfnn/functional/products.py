@@ -18,9 +18,9 @@ def _product(
     n = b.shape[0] if transpose_b else b.shape[1]
     out = np.empty((m, n), a.dtype)
     with team_for(n_threads, 2.0 * m * n * k / FLOPS_PER_NANOSECOND) as team:
-        scratch = kernels.gemm.scratch_for(a.dtype, team.size)
+        scratch = kernels.products.gemm.scratch_for(a.dtype, team.size)
         nothing, one = np.empty(0, a.dtype), a.dtype.type(1)
-        kernels.gemm.gemm(out, scratch, a, b, nothing, transpose_a, transpose_b, one, False, 0, team=team)
+        kernels.products.gemm.gemm(out, scratch, a, b, nothing, transpose_a, transpose_b, one, False, 0, team=team)
     return out
 
 
@@ -65,7 +65,9 @@ def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None, *, n_
             raise InvalidValueError(f"bias has shape {bias.shape}; expected {weight.shape[1:]}")
     out = np.empty((x.shape[0], weight.shape[1]), x.dtype)
     with team_for(n_threads, 2.0 * out.size * x.shape[1] / FLOPS_PER_NANOSECOND) as team:
-        kernels.linear.linear(out, kernels.gemm.scratch_for(x.dtype, team.size), x, weight, bias, team=team)
+        kernels.products.linear.linear(
+            out, kernels.products.gemm.scratch_for(x.dtype, team.size), x, weight, bias, team=team
+        )
     return out
 
 
@@ -76,5 +78,5 @@ def linear_backward(
     grad_x, grad_weight = matmul_backward(grad_out, x, weight, n_threads=n_threads)
     grad = check.float_array("grad_out", grad_out, dtype=grad_x.dtype)
     grad_bias = np.empty(grad.shape[1], grad.dtype)
-    run_on_team(kernels.linear.column_sum, grad_bias, grad, False, n_threads=1)
+    run_on_team(kernels.products.linear.column_sum, grad_bias, grad, False, n_threads=1)
     return grad_x, grad_weight, grad_bias

@@ -10,9 +10,9 @@ import numpy as np
 
 from fastfnn import _checks as check
 from fastfnn._paths import StrPath, as_path
-from fastfnn.checkpoint import write_in_one_step
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.interchange.onnx_common import onnx_package, shape_after
+from fastfnn.interchange.safetensors import write_in_one_step
 from fastfnn.layers import (
     AvgPool2d,
     BatchNorm1d,

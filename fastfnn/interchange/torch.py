@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from fastfnn import _state_dict
 from fastfnn.errors import FastFNNError, InvalidTypeError, InvalidValueError
 from fastfnn.layers import (
     AvgPool2d,
@@ -29,6 +28,7 @@ from fastfnn.layers import (
     Softmax,
     Tanh,
 )
+from fastfnn.layers import state_dict as state_dicts
 from fastfnn.model import Sequential
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def from_torch(module: nn.Module, dtype: Any = None) -> Sequential:
         dtype = "float64" if any(tensor.dtype == torch.float64 for tensor in tensors) else "float32"
     model = Sequential(*layers.values(), seed=0, dtype=dtype)
     state = {f"{place}.{name}": tensor for place, leaf in leaves for name, tensor in leaf.state_dict().items()}
-    _state_dict.load_state_dict(layers, state, strict=True)
+    state_dicts.load_state_dict(layers, state, strict=True)
     return model
 
 

@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from fastfnn import _checks as check
 from fastfnn import metrics
 from fastfnn.errors import InvalidTypeError, InvalidValueError
-from fastfnn.inference import predict_proba
 from fastfnn.model import Sequential
 from fastfnn.plot._figure import COLOURS, MARKERS, MUTED, Array, axes_or_new, columns_for, new_figure, say_instead
+from fastfnn.training.inference import predict_proba
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

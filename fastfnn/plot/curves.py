@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastfnn.callbacks import History
 from fastfnn.errors import InvalidTypeError, InvalidValueError
-from fastfnn.lr_find import LRSweep
 from fastfnn.plot._figure import COLOURS, MARKERS, Array, checked_axes, new_figure, say_instead
+from fastfnn.training.callbacks import History
+from fastfnn.training.lr_find import LRSweep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,7 +57,7 @@ def lr_find(sweep: LRSweep, ax: Any = None) -> Figure:
     Parameters
     ----------
     sweep : LRSweep
-        From `fastfnn.lr_find`.
+        From `fastfnn.training.lr_find`.
     ax : Axes, optional
 
     Returns

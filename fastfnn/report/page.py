@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastfnn.history import History
-from fastfnn.inference import Evaluation, predict
 from fastfnn.model import Sequential
 from fastfnn.report import markup
 from fastfnn.report.markup import Html
 from fastfnn.report.pictures import CLASSES, LEARNED, MISTAKEN, TRAINING, Picture
+from fastfnn.training.inference import Evaluation, predict
 
 #: Rows of the tables of epochs and classes at most.
 MOST_ROWS = 100

@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastfnn import metrics, plot
 from fastfnn.history import History
-from fastfnn.inference import predict
 from fastfnn.layers import Conv2d, Flatten, Linear, Normalize
 from fastfnn.model import Sequential
+from fastfnn.training.inference import predict
 
 Array = NDArray[Any]
 

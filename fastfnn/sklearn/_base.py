@@ -16,10 +16,9 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastfnn import training
+from fastfnn.engine.lowering import skips_zeros
 from fastfnn.errors import InvalidValueError, NonFiniteLossError
 from fastfnn.history import History
-from fastfnn.inference import predict_raw
-from fastfnn.lowering import skips_zeros
 from fastfnn.model import Sequential
 from fastfnn.optim import Optimizer
 from fastfnn.schedules import Schedule
@@ -36,6 +35,7 @@ from fastfnn.sklearn._network import (
 )
 from fastfnn.sklearn._objective import Objective
 from fastfnn.sklearn._parameters import batch_rows, check_parameters, new_optimizer, weight_decay
+from fastfnn.training.inference import predict_raw
 
 Array = NDArray[Any]
 #: Numbers of an X up to which checking it the long way costs more than predicting it.

@@ -12,6 +12,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 
+from fastfnn.engine.sparsity import is_sparse_matrix
 from fastfnn.errors import InvalidValueError
 from fastfnn.functional import log_softmax, sigmoid, softmax
 from fastfnn.model import Sequential
@@ -19,7 +20,6 @@ from fastfnn.schedules import Schedule
 from fastfnn.sklearn._base import FNN, Array
 from fastfnn.sklearn._objective import Objective, classification
 from fastfnn.sklearn._parameters import check_parameters
-from fastfnn.sparsity import is_sparse_matrix
 
 ClassWeight = str | Mapping[Any, float] | Sequence[Any]
 

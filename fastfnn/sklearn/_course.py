@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fastfnn.callbacks import EpochCallback, EpochEnd
 from fastfnn.model import Sequential
+from fastfnn.training.callbacks import EpochCallback, EpochEnd
 
 #: "adaptive" divides the learning rate by this, until it is so small.
 DIVISOR, LEAST_RATE = 5.0, 1e-6

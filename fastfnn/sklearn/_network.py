@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfnn import _checks as check
+from fastfnn.engine.sparsity import is_sparse_matrix
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.layers import BatchNorm1d, Conv2d, Dropout, Layer, Linear, LogSoftmax, Sigmoid, Softmax
 from fastfnn.model import Sequential
 from fastfnn.models import ACTIVATIONS as LAYERS
-from fastfnn.sparsity import is_sparse_matrix
 
 Array = NDArray[Any]
 #: Seeds are drawn below this.

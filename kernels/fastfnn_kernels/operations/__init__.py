@@ -11,7 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from fastfnn_kernels.operations import activations, convolution, dense, losses, normalization, pooling, sparse, updates
+from fastfnn_kernels.operations import (
+    _ahead,
+    activations,
+    convolution,
+    dense,
+    losses,
+    normalization,
+    pooling,
+    sparse,
+    updates,
+)
 from fastfnn_kernels.operations._record import MAKERS, address, prepare
 
 __all__ = [
@@ -25,6 +35,7 @@ __all__ = [
     "normalization",
     "pooling",
     "prepare",
+    "serve",
     "sparse",
     "updates",
 ]
@@ -51,3 +62,8 @@ def compile_all(dtype: Any) -> None:
     prepare(wanted)
     for operation in wanted:
         address(*operation)
+
+
+def serve() -> None:
+    """Compile into the cache what another process asks for: see `_ahead`."""
+    _ahead.serve(lambda key: address(*key))

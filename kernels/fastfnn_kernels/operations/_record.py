@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastfnn_kernels import _config
-from fastfnn_kernels._compile_ahead import Key, compile_ahead
 from fastfnn_kernels._config import helper
+from fastfnn_kernels.operations._ahead import Key, compile_ahead
 from fastfnn_kernels.program import BATCH_ROWS, FIRST, LAST, ORDER, START, run_nothing
 from fastfnn_kernels.simd import array_at, float_of, prefetch, word
 

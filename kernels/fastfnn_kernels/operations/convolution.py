@@ -10,23 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from fastfnn_kernels import conv
-from fastfnn_kernels import conv_geometry as geo
 from fastfnn_kernels._config import helper
-from fastfnn_kernels.conv_geometry import BLOCK_ROWS
+from fastfnn_kernels.convolution import geometry as geo
+from fastfnn_kernels.convolution import images
+from fastfnn_kernels.convolution.geometry import BLOCK_ROWS
 from fastfnn_kernels.operations._record import my_flat, operation, real
 from fastfnn_kernels.program import ADDS, FIRST, LAST, N_THREADS, ROWS, TID
 from fastfnn_kernels.simd import array_at, word
 
 # Names of the module, not of a closure: numba's cache cannot tell closures over compiled functions apart.
-_forward, _backward, _sum_blocks = conv.forward_images, conv.backward_images, conv.sum_blocks.jitted
+_forward, _backward, _sum_blocks = images.forward_images, images.backward_images, images.sum_blocks.jitted
 
 
 @helper
 def _out_width(w: Any, after: int) -> int:
     """Elements of an image's output."""
     height, width = w[geo.OUT_HEIGHT], w[geo.OUT_WIDTH]
-    return w[geo.FILTERS] * (height // 2 * (width // 2) if after >= conv.POOL else height * width)
+    return w[geo.FILTERS] * (height // 2 * (width // 2) if after >= images.POOL else height * width)
 
 
 @helper
@@ -45,7 +45,7 @@ def convolution(dtype: Any) -> Callable[[int, int], None]:
         w = array_at(word(record, 7), word(record, 8), np.int64)
         after, elements, own = word(record, 9), word(record, 10), word(at, TID) * word(record, 11)
         out = my_flat(record, 1, at, _out_width(w, after), dtype)
-        index = my_flat(record, 2, at, _out_width(w, after) if after >= conv.POOL else 0, np.int32)
+        index = my_flat(record, 2, at, _out_width(w, after) if after >= images.POOL else 0, np.int32)
         scratch = array_at(word(record, 3) + word(at, TID) * elements * out.itemsize, elements, dtype)
         x = my_flat(record, 4, at, w[geo.CHANNELS] * w[geo.HEIGHT] * w[geo.WIDTH], dtype)
         weight, bias = (
@@ -77,7 +77,7 @@ def convolution_backward(dtype: Any) -> Callable[[int, int], None]:
         grad_out, x = my_flat(record, 4, at, _out_width(w, after), dtype), my_flat(record, 5, at, image, dtype)
         weight = array_at(word(record, 6), _weights(w), dtype)
         out = my_flat(record, 7, at, _out_width(w, after), dtype)
-        index = my_flat(record, 8, at, _out_width(w, after) if after >= conv.POOL else 0, np.int32)
+        index = my_flat(record, 8, at, _out_width(w, after) if after >= images.POOL else 0, np.int32)
         # fmt: off
         _backward(grad_x, partials, scratch.reshape(1, elements), grad_out, x, weight, out, index, w, after, 0, 1)
         # fmt: on

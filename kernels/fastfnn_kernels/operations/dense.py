@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fastfnn_kernels import gemm, linear, normalization, optim
+from fastfnn_kernels import normalization, optim
 from fastfnn_kernels.operations._record import data_row, my_flat, my_rows, operation, prefetch_row, setting
+from fastfnn_kernels.products import gemm, linear
 from fastfnn_kernels.program import ADDS, FIRST, LAST, N_THREADS, RESULT, ROWS, START, TID
 from fastfnn_kernels.simd import array_at, word
 from fastfnn_kernels.team import share

@@ -1,8 +1,7 @@
 """Products that skip zeros: a first layer whose input is mostly zeros.
 
-Marked rows (`fastfnn_kernels.marked`) are a row array of numbers, the marks of a chunk and working memory; lists of
-nonzeros (`fastfnn_kernels.sparse`) three row arrays: values and columns, with room for `capacity` nonzeros in a row,
-and counts.
+Marked rows (`products.marked`) are a row array of numbers, the marks of a chunk and working memory; lists of nonzeros
+(`products.sparse`) three row arrays: values and columns, with room for `capacity` nonzeros in a row, and counts.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from fastfnn_kernels import marked, sparse
 from fastfnn_kernels._config import helper
 from fastfnn_kernels.operations._record import (
     data_row,
@@ -23,6 +21,7 @@ from fastfnn_kernels.operations._record import (
     real,
     setting,
 )
+from fastfnn_kernels.products import marked, sparse
 from fastfnn_kernels.program import ADDS, FIRST, LAST, N_THREADS, ROWS, TID
 from fastfnn_kernels.simd import WORD_BITS, array_at, word
 

@@ -1,4 +1,4 @@
-"""The matrix product that `fastfnn_kernels.gemm` must equal, in one line of NumPy, and the epilogues' codes."""
+"""The matrix product that `products.gemm` must equal, in one line of NumPy, and the epilogues' codes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def gemm(
     accumulate: bool = False,
     epilogue: int = NO_EPILOGUE,
 ) -> NDArray[np.float64]:
-    """``out (+)= alpha * op(a) @ op(b)``, then the epilogue; see `fastfnn_kernels.gemm.gemm`."""
+    """``out (+)= alpha * op(a) @ op(b)``, then the epilogue; see `fastfnn_kernels.products.gemm.gemm`."""
     left = np.asarray(a, np.float64).T if transpose_a else np.asarray(a, np.float64)
     right = np.asarray(b, np.float64).T if transpose_b else np.asarray(b, np.float64)
     product = float(alpha) * (left @ right)

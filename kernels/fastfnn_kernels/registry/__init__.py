@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -22,7 +23,7 @@ from fastfnn_kernels.registry.dense import gemm_arguments
 __all__ = ["SPECS", "Draw", "Spec", "compile_all", "gemm_arguments", "public_kernels"]
 
 #: What kernels are made of, and this package: modules without kernels.
-NOT_KERNEL_MODULES = {"conv_geometry", "operations", "program", "reference", "registry", "simd", "team", "vecmath"}
+NOT_KERNEL_MODULES = {"geometry", "operations", "program", "reference", "registry", "simd", "team", "vecmath"}
 #: Public functions in kernel modules that are no kernels.
 NOT_KERNELS = {"gemm.scratch_for", "marked.marks_for", "marked.scratch_for", "optim.norm_blocks", "sparse.scratch_for"}
 
@@ -31,12 +32,19 @@ SPECS: dict[str, Spec] = {
 }
 
 
+def _kernel_modules(package: ModuleType) -> Iterator[tuple[str, ModuleType]]:
+    for info in pkgutil.iter_modules(package.__path__):
+        if info.name not in NOT_KERNEL_MODULES and not info.name.startswith("_"):
+            module = importlib.import_module(f"{package.__name__}.{info.name}")
+            yield info.name, module
+            if info.ispkg:
+                yield from _kernel_modules(module)
+
+
 def public_kernels() -> dict[str, Callable[..., None]]:
     """Every public function of every kernel module, as "module.function"."""
-    names = [m.name for m in pkgutil.iter_modules(fastfnn_kernels.__path__)]
     found = {}
-    for module_name in (n for n in names if n not in NOT_KERNEL_MODULES and not n.startswith("_")):
-        module = importlib.import_module(f"fastfnn_kernels.{module_name}")
+    for module_name, module in _kernel_modules(fastfnn_kernels):
         for name, value in vars(module).items():
             own = inspect.isfunction(value) and value.__module__ == module.__name__
             if own and not name.startswith("_") and f"{module_name}.{name}" not in NOT_KERNELS:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fastfnn_kernels import gemm
+from fastfnn_kernels.products import gemm
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]

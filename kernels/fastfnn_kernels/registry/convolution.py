@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfnn_kernels import conv, reference
-from fastfnn_kernels.conv import PLAIN, POOL, RELU, RELU_POOL
-from fastfnn_kernels.conv_geometry import Geometry, geometry
+from fastfnn_kernels import reference
+from fastfnn_kernels.convolution import PLAIN, POOL, RELU, RELU_POOL, conv2d, conv2d_backward, sum_blocks
+from fastfnn_kernels.convolution.geometry import Geometry, geometry
 from fastfnn_kernels.registry._spec import Draw, Shape, round_robin, spec_of
 
 Array = NDArray[Any]
@@ -126,30 +126,30 @@ _ODD: dict[str, Any] = {"stride": (3, 1), "padding": (2, 0), "dilation": (1, 2)}
 
 # fmt: off
 SPECS = [
-    spec_of("conv2d", conv.conv2d, _Convolution().forward, 2, **_FORWARD, **_ALL),
-    spec_of("conv2d_relu", conv.conv2d, _Convolution(RELU, **_PADDED).forward, 2, **_FORWARD, **_ALL),
-    spec_of("conv2d_pool", conv.conv2d, _Convolution(POOL).forward, 2, **_FORWARD, **_SOME),
-    spec_of("conv2d_relu_pool", conv.conv2d, _Convolution(RELU_POOL, **_PADDED).forward, 2, **_FORWARD, **_ALL),
-    spec_of("conv2d_strided", conv.conv2d, _Convolution(**_STRIDED).forward, 2, **_FORWARD, **_SOME),
-    spec_of("conv2d_dilated", conv.conv2d, _Convolution(RELU_POOL, **_ODD).forward, 2, **_FORWARD, **_SOME),
-    spec_of("conv2d_groups", conv.conv2d, _Convolution(RELU, groups=3, **_PADDED).forward, 2, **_FORWARD, **_SOME),
-    spec_of("conv2d_backward", conv.conv2d_backward, _Convolution().backward, 4,
+    spec_of("conv2d", conv2d, _Convolution().forward, 2, **_FORWARD, **_ALL),
+    spec_of("conv2d_relu", conv2d, _Convolution(RELU, **_PADDED).forward, 2, **_FORWARD, **_ALL),
+    spec_of("conv2d_pool", conv2d, _Convolution(POOL).forward, 2, **_FORWARD, **_SOME),
+    spec_of("conv2d_relu_pool", conv2d, _Convolution(RELU_POOL, **_PADDED).forward, 2, **_FORWARD, **_ALL),
+    spec_of("conv2d_strided", conv2d, _Convolution(**_STRIDED).forward, 2, **_FORWARD, **_SOME),
+    spec_of("conv2d_dilated", conv2d, _Convolution(RELU_POOL, **_ODD).forward, 2, **_FORWARD, **_SOME),
+    spec_of("conv2d_groups", conv2d, _Convolution(RELU, groups=3, **_PADDED).forward, 2, **_FORWARD, **_SOME),
+    spec_of("conv2d_backward", conv2d_backward, _Convolution().backward, 4,
             twin=reference.conv2d_fused_backward, **_BACKWARD, **_ALL),
-    spec_of("conv2d_relu_backward", conv.conv2d_backward, _Convolution(RELU, **_PADDED).backward, 4,
+    spec_of("conv2d_relu_backward", conv2d_backward, _Convolution(RELU, **_PADDED).backward, 4,
             twin=reference.conv2d_fused_backward, **_BACKWARD, **_ALL),
-    spec_of("conv2d_pool_backward", conv.conv2d_backward, _Convolution(POOL).backward, 4,
+    spec_of("conv2d_pool_backward", conv2d_backward, _Convolution(POOL).backward, 4,
             twin=reference.conv2d_fused_backward, **_BACKWARD, **_SOME),
-    spec_of("conv2d_relu_pool_backward", conv.conv2d_backward, _Convolution(RELU_POOL, **_PADDED).backward, 4,
+    spec_of("conv2d_relu_pool_backward", conv2d_backward, _Convolution(RELU_POOL, **_PADDED).backward, 4,
             twin=reference.conv2d_fused_backward, **_BACKWARD, **_ALL),
-    spec_of("conv2d_backward_weight", conv.conv2d_backward, _Convolution(**_PADDED, wants_grad_x=False).backward, 2,
+    spec_of("conv2d_backward_weight", conv2d_backward, _Convolution(**_PADDED, wants_grad_x=False).backward, 2,
             twin=reference.conv2d_fused_backward_weight, **_BACKWARD, **_ALL),
-    spec_of("conv2d_strided_backward", conv.conv2d_backward, _Convolution(**_STRIDED).backward, 4,
+    spec_of("conv2d_strided_backward", conv2d_backward, _Convolution(**_STRIDED).backward, 4,
             twin=reference.conv2d_fused_backward, **_BACKWARD, **_SOME),
-    spec_of("conv2d_dilated_backward", conv.conv2d_backward, _Convolution(RELU_POOL, **_ODD).backward, 4,
+    spec_of("conv2d_dilated_backward", conv2d_backward, _Convolution(RELU_POOL, **_ODD).backward, 4,
             twin=reference.conv2d_fused_backward, **_BACKWARD, **_SOME),
-    spec_of("conv2d_groups_backward", conv.conv2d_backward, _Convolution(RELU, groups=3, **_PADDED).backward, 4,
+    spec_of("conv2d_groups_backward", conv2d_backward, _Convolution(RELU, groups=3, **_PADDED).backward, 4,
             twin=reference.conv2d_fused_backward, **_BACKWARD, **_SOME),
-    spec_of("sum_blocks", conv.sum_blocks, _sum_blocks(False), 1, **_BLOCKS),
-    spec_of("sum_blocks_accumulate", conv.sum_blocks, _sum_blocks(True), 1, **_BLOCKS),
+    spec_of("sum_blocks", sum_blocks, _sum_blocks(False), 1, **_BLOCKS),
+    spec_of("sum_blocks_accumulate", sum_blocks, _sum_blocks(True), 1, **_BLOCKS),
 ]
 # fmt: on

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfnn_kernels import activations, gemm, linear, losses, normalization, optim, reference, softmax
+from fastfnn_kernels import activations, losses, normalization, optim, reference, softmax
+from fastfnn_kernels.products import gemm, linear
 from fastfnn_kernels.registry._spec import (
     EDGES,
     FLAT,

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfnn_kernels import marked, reference, sparse
+from fastfnn_kernels import reference
+from fastfnn_kernels.products import marked, sparse
 from fastfnn_kernels.registry._spec import EDGES, Draw, round_robin, spec_of
 
 Array = NDArray[Any]

@@ -1,0 +1,141 @@
+"""Training and inference layer by layer: the slow way, for a user's own layers and losses and without the JIT.
+
+It runs what one would write by hand: `Sequential.forward`, the loss's `forward` and `backward`, `Sequential.backward`,
+the optimizer's `step`. A batch goes through as a whole in training, and in chunks in inference.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastfnn.engine import lowering
+from fastfnn.engine.program import Sums
+from fastfnn.engine.sparsity import CSR
+from fastfnn.layers import Flatten, Normalize
+from fastfnn.losses import Loss
+from fastfnn.model import Sequential
+from fastfnn.optim import Optimizer
+
+Array = NDArray[Any]
+
+
+@contextlib.contextmanager
+def mode(model: Sequential, training: bool) -> Iterator[None]:
+    """The layers' `training` within a `with` block."""
+    before = [(layer, layer.training) for layer in model.layers]
+    try:
+        for layer, _ in before:
+            layer.training = training
+        yield
+    finally:
+        for layer, value in before:
+            layer.training = value
+
+
+@contextlib.contextmanager
+def _rate(optimizer: Optimizer, rates: Array | None, step: int) -> Iterator[None]:
+    """The optimizer's learning rate is that of a step, where there are any, within a `with` block."""
+    before = optimizer.lr
+    try:
+        optimizer.lr = before if rates is None else float(rates[step])
+        yield
+    finally:
+        optimizer.lr = before
+
+
+def run(
+    model: Sequential,
+    x: Array | CSR,
+    y: Array,
+    *,
+    weights: Array | None = None,
+    loss: Loss,
+    optimizer: Optimizer,
+    order: Array | None = None,
+    batch_size: int | None = None,
+    pause: int = 0,
+    rates: Array | None = None,
+    keep_gradients: bool = True,
+) -> Iterator[Sums]:
+    """Train on all rows once: arguments and what it yields as `compiled.run` has them, but it does after each step."""
+    batch_size = batch_size or len(x)
+    model.gather_parameters()
+    total, correct = 0.0, 0
+    # Said only where it matters: a user's own optimizer may know of parameters and gradients alone.
+    apart: dict[str, Any] = {} if optimizer.decay_biases else {"n_weights": model.n_weights}
+    with mode(model, training=True):
+        for start in range(0, len(x), batch_size):
+            stop = min(start + batch_size, len(x))
+            rows = slice(start, stop) if order is None else order[start:stop]
+            target = y[rows]
+            prediction = _forward(model, x[rows])
+            value = _value(loss, prediction, target, None if weights is None else weights[rows])
+            if not math.isfinite(value):
+                yield total, correct, start, start // batch_size + 1
+                return
+            grad = loss.backward()
+            if weights is not None:
+                grad = grad * weights[rows].reshape(-1, *[1] * (grad.ndim - 1)).astype(grad.dtype)
+            model.backward(grad)
+            with _rate(optimizer, rates, start // batch_size):
+                optimizer.step(model.parameters, model.gradients, **apart)
+            total += _sum(loss, value, stop - start)
+            correct += n_correct(prediction, target) if loss.classifies else 0
+            yield total, correct, stop, 0
+
+
+def evaluate(model: Sequential, loss: Loss, x: Array | CSR, y: Array, weights: Array | None = None) -> Sums:
+    """Loss, of weighted rows where there are weights, and hits of all rows."""
+    total, correct = 0.0, 0
+    for rows, prediction in _chunks(model, x):
+        value = _value(loss, prediction, y[rows], None if weights is None else weights[rows])
+        total += _sum(loss, value, len(prediction))
+        correct += n_correct(prediction, y[rows]) if loss.classifies else 0
+    return total, correct, len(x), 0
+
+
+def predict(model: Sequential, x: Array | CSR, out: Array) -> None:
+    """Write the model's outputs for all rows."""
+    for rows, prediction in _chunks(model, x):
+        out[rows] = prediction
+
+
+def n_correct(prediction: Array, target: Array) -> int:
+    """How many rows have their largest output where the target says."""
+    expected = target if target.ndim == 1 else target.argmax(axis=1)
+    return int(np.count_nonzero(prediction.argmax(axis=1) == expected))
+
+
+def _chunks(model: Sequential, x: Array | CSR) -> Iterator[tuple[slice, Array]]:
+    model.gather_parameters()
+    with mode(model, training=False):
+        for start in range(0, len(x), lowering.CHUNK_ROWS):
+            rows = slice(start, min(start + lowering.CHUNK_ROWS, len(x)))
+            yield rows, _forward(model, x[rows])
+
+
+def _forward(model: Sequential, x: Array) -> Array:
+    """The outputs in the model's dtype; a first `Normalize` gets the inputs as they come."""
+    first = next((layer for layer in model.layers if not isinstance(layer, Flatten)), None)
+    if not isinstance(first, Normalize):
+        x = np.ascontiguousarray(x, model.dtype)
+    return np.ascontiguousarray(model.forward(x), model.dtype)
+
+
+def _value(loss: Loss, prediction: Array, target: Array, weights: Array | None) -> float:
+    """The loss of rows, each times its weight. `loss.backward` gives the gradient without weights afterwards."""
+    value = float(loss.forward(prediction, target))
+    if weights is None:
+        return value
+    losses = loss.row_losses(prediction, target) * weights
+    return float(losses.mean() if loss.reduction == "mean" else losses.sum())
+
+
+def _sum(loss: Loss, value: float, rows: int) -> float:
+    return value * rows if loss.reduction == "mean" else value

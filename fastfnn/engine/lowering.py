@@ -1,0 +1,194 @@
+"""From a `Sequential` to steps: which layers become which step, and how many rows go through them together.
+
+What is fused is looked up in a table, never asked of the user. A new kind of layer is a line in it, and a `Step`.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from typing import Any
+
+from numpy.typing import NDArray
+
+import fastfnn_kernels as kernels
+from fastfnn.engine.sparsity import CSR, Sparsity, look
+from fastfnn.engine.steps import (
+    BatchNormStep,
+    ConvStep,
+    DropoutStep,
+    ElementwiseStep,
+    LinearStep,
+    ListedLinearStep,
+    MarkedLinearStep,
+    NormalizeStep,
+    PoolStep,
+    ReshapeStep,
+    Step,
+)
+from fastfnn.engine.steps.elementwise import ACTIVATIONS
+from fastfnn.layers import (
+    AvgPool2d,
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    Layer,
+    Linear,
+    MaxPool2d,
+    Normalize,
+    ReLU,
+)
+from fastfnn.model import Sequential
+
+#: Neighbours and the step that they become; the longest entry that fits counts. A single layer's must always fit.
+FUSIONS: dict[tuple[type[Layer], ...], type[Step]] = {
+    (Flatten,): ReshapeStep,
+    (Normalize,): NormalizeStep,
+    # Bias, ReLU and 2×2 pooling while the lines are in the first-level cache.
+    (Conv2d, ReLU, MaxPool2d): ConvStep,
+    (Conv2d, MaxPool2d, ReLU): ConvStep,
+    (Conv2d, MaxPool2d): ConvStep,
+    (Conv2d, ReLU): ConvStep,
+    (Conv2d,): ConvStep,
+    (BatchNorm1d, ReLU): BatchNormStep,
+    (BatchNorm1d,): BatchNormStep,
+    (BatchNorm2d, ReLU): BatchNormStep,
+    (BatchNorm2d,): BatchNormStep,
+    (MaxPool2d,): PoolStep,
+    (AvgPool2d,): PoolStep,
+    (GlobalAvgPool2d,): PoolStep,
+    (Dropout,): DropoutStep,
+    (Linear, ReLU): LinearStep,  # bias and ReLU while the product is in cache
+    (Linear,): LinearStep,
+    **{(activation,): ElementwiseStep for activation in ACTIVATIONS},
+}
+#: For inference, where batch normalisation scales and shifts by constants, which may as well be the convolution's.
+INFERENCE_FUSIONS: dict[tuple[type[Layer], ...], type[Step]] = {
+    (Conv2d, BatchNorm2d, ReLU, MaxPool2d): ConvStep,
+    (Conv2d, BatchNorm2d, MaxPool2d, ReLU): ConvStep,
+    (Conv2d, BatchNorm2d, MaxPool2d): ConvStep,
+    (Conv2d, BatchNorm2d, ReLU): ConvStep,
+    (Conv2d, BatchNorm2d): ConvStep,
+}
+Array = NDArray[Any]
+LONGEST = max(map(len, INFERENCE_FUSIONS))
+
+#: Rows of a batch that go through the network together: as many as keep the widest layer in a second-level cache,
+#: and take a tenth of a second at most, for an interrupt waits for them; within bounds.
+CHUNK_BYTES, CHUNK_NANOSECONDS, LEAST_CHUNK_ROWS, CHUNK_ROWS = 3 << 19, 1e8, 64, 2048
+#: What share of the inputs may be nonzeros, in one row or its neighbour, for these alone to be walked faster than all;
+#: for rows of the weight of at least so many bytes, for each costs as much as some multiplications.
+MOST_NONZEROS, LEAST_ROW_BYTES = 0.5, 256
+#: Rows of a chunk from which on skipping zeros makes up for a shift of all numbers: the whole weight is read for it.
+ROWS_WORTH_SHIFT = 8
+#: A training step's work, where that of the forward is 1.
+TRAINING_WORK = 3.0
+
+
+def uncompiled(model: Sequential) -> list[Layer]:
+    """The layers that no table knows: a user's own."""
+    return [layer for layer in model.layers if (type(layer),) not in FUSIONS]
+
+
+def skips_zeros(layers: list[Layer]) -> bool:
+    """Whether a model's first layer with parameters can walk the nonzeros of the model's input alone.
+
+    That is a `Linear`. A `Flatten` before it changes no number, and one value that all are shifted by can be made up
+    for: a `Normalize` of one channel.
+    """
+    numbers = [layer for layer in layers if type(layer) is not Flatten]
+    if numbers and type(numbers[0]) is Normalize and numbers[0].factor_and_shift()[0].size == 1:
+        del numbers[0]
+    return bool(numbers) and type(numbers[0]) is Linear
+
+
+def sparsity(model: Sequential, x: Array | CSR, rows: int) -> Sparsity | None:
+    """How to find the nonzeros of `x`, or None where the first layer does not walk them, or where that does not pay.
+
+    `rows` go through together.
+    """
+    if not skips_zeros(model.layers):
+        return None
+    if isinstance(x, CSR):
+        return x.sparsity
+    layer: Any = next(layer for layer in model.layers if isinstance(layer, Linear))
+    shifted = any(type(layer) is Normalize and layer.factor_and_shift()[1].any() for layer in model.layers)
+    row_bytes = layer.out_features * model.dtype.itemsize
+    if row_bytes < LEAST_ROW_BYTES or (shifted and rows < ROWS_WORTH_SHIFT):
+        return None
+    found = look(x, MOST_NONZEROS)
+    return None if found is not None and found.zero and rows < ROWS_WORTH_SHIFT else found
+
+
+def lower(
+    model: Sequential, sample_shape: tuple[int, ...], *, training: bool = True, sparsity: Sparsity | None = None
+) -> list[Step]:
+    """The model's steps. Backwards stop at the first with parameters: nobody asks for the gradient of its input.
+
+    With a `sparsity` the first `Linear` of a model that `skips_zeros` does.
+    """
+    steps: list[Step] = []
+    layers, shape = tuple(model.layers), tuple(sample_shape)
+    fusions = FUSIONS if training else {**FUSIONS, **INFERENCE_FUSIONS}
+    while layers:
+        length, kind = _longest_fusion(layers, shape, fusions)
+        here, layers = layers[:length], layers[length:]
+        out_shape = shape
+        for layer in here:
+            out_shape = layer.output_shape(out_shape)
+        if sparsity is not None and kind is LinearStep:
+            kind, sparsity = ListedLinearStep if sparsity.capacity else MarkedLinearStep, None
+        step = kind(here, shape, out_shape)
+        if steps:
+            step.follow(steps[-1])
+        step.needs_grad_x = any(before.has_parameters for before in steps)
+        steps.append(step)
+        shape = out_shape
+    return steps
+
+
+def _longest_fusion(
+    layers: tuple[Layer, ...], shape: tuple[int, ...], fusions: dict[tuple[type[Layer], ...], type[Step]]
+) -> tuple[int, type[Step]]:
+    types = tuple(type(layer) for layer in layers[:LONGEST])
+    for length in range(len(types), 1, -1):
+        kind = fusions.get(types[:length])
+        if kind is not None and kind.fits(layers[:length], shape):
+            return length, kind
+    return 1, fusions[types[:1]]
+
+
+_row_work: weakref.WeakKeyDictionary[Sequential, tuple[Any, float]] = weakref.WeakKeyDictionary()
+
+
+def row_nanoseconds(model: Sequential, sample_shape: tuple[int, ...]) -> float:
+    """One thread's work for the forward of a row, roughly; a user's own layers count nothing."""
+    key = sample_shape, *map(id, model.layers)
+    known = _row_work.get(model)
+    if known is None or known[0] != key:
+        steps = [] if uncompiled(model) else lower(model, sample_shape)
+        known = _row_work[model] = key, nanoseconds(steps, training=False)
+    return known[1]
+
+
+def nanoseconds(steps: list[Step], training: bool) -> float:
+    """One thread's work for a row, roughly."""
+    return sum(step.nanoseconds for step in steps) * (TRAINING_WORK if training else 1.0)
+
+
+def chunk_rows(steps: list[Step], sample_shape: tuple[int, ...], dtype: Any, batch_rows: int, training: bool) -> int:
+    """Rows that go through the steps together; it does not depend on the number of threads, so results do not."""
+    if training and any(step.whole_batch for step in steps):
+        return batch_rows
+    widest = max(1, *(math.prod(shape) for shape in (sample_shape, *(step.out_shape for step in steps))))
+    fitting = CHUNK_BYTES // (widest * dtype.itemsize)
+    patient = int(CHUNK_NANOSECONDS / max(1.0, nanoseconds(steps, training)))
+    rows = min(fitting, patient) // LEAST_CHUNK_ROWS * LEAST_CHUNK_ROWS
+    rows = max(1, min(CHUNK_ROWS, max(LEAST_CHUNK_ROWS, rows), batch_rows))
+    # A last chunk of few rows would cost nearly as much as a whole one: the gradients are gone through for each.
+    even = -(-batch_rows // -(-batch_rows // rows))
+    grain = kernels.program.ROW_GRAIN
+    return min(rows, -(-even // grain) * grain)

@@ -1,0 +1,39 @@
+"""Steps: what layers become in a program.
+
+A step stands for a layer, or for neighbours that one operation does together (`lowering` has the table). It computes
+nothing: it writes records, addresses and sizes, into a `Table`, which `fastfnn_kernels.program` runs.
+"""
+
+from __future__ import annotations
+
+from fastfnn.engine.steps.base import Step
+from fastfnn.engine.steps.convolution import ConvStep
+from fastfnn.engine.steps.dense import LinearStep, NormalizeStep, ReshapeStep
+from fastfnn.engine.steps.elementwise import ElementwiseStep
+from fastfnn.engine.steps.losses import LOSSES, write_loss
+from fastfnn.engine.steps.normalization import BatchNormStep, DropoutStep
+from fastfnn.engine.steps.pooling import PoolStep
+from fastfnn.engine.steps.sparse import ListedLinearStep, MarkedLinearStep
+from fastfnn.engine.steps.table import Data, Table
+from fastfnn.engine.steps.updates import OPTIMIZERS, settings_of, write_update
+
+__all__ = [
+    "LOSSES",
+    "OPTIMIZERS",
+    "BatchNormStep",
+    "ConvStep",
+    "Data",
+    "DropoutStep",
+    "ElementwiseStep",
+    "LinearStep",
+    "ListedLinearStep",
+    "MarkedLinearStep",
+    "NormalizeStep",
+    "PoolStep",
+    "ReshapeStep",
+    "Step",
+    "Table",
+    "settings_of",
+    "write_loss",
+    "write_update",
+]

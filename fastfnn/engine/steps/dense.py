@@ -1,0 +1,149 @@
+"""Steps of inputs and matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+import fastfnn_kernels as kernels
+from fastfnn.engine.steps.base import Step
+from fastfnn.engine.steps.table import Array, Data, Shape, Table
+from fastfnn.functional import FLOPS_PER_NANOSECOND
+from fastfnn.layers import Layer
+
+
+class ReshapeStep(Step):
+    """Flatten: another view of the same memory."""
+
+    @property
+    def nanoseconds(self) -> float:
+        return 0.0
+
+    def takes_data(self, table: Table, data: Data) -> bool:
+        return True
+
+    def forward(self, table: Table, x: Array | Data) -> Array | Data:
+        if isinstance(x, Data):
+            return replace(x, shape=self.out_shape)
+        return x.reshape(len(x), *self.out_shape)
+
+    def backward(self, table: Table, x: Array | Data, grad: Array) -> Array | None:
+        return grad.reshape(len(grad), *self.in_shape)
+
+
+class NormalizeStep(Step):
+    """Normalize: as the first step it reads the caller's rows, of any dtype."""
+
+    def __init__(self, layers: tuple[Layer, ...], in_shape: Shape, out_shape: Shape) -> None:
+        super().__init__(layers, in_shape, out_shape)
+        layer: Any = layers[0]
+        self.factor, self.shift = layer.factor_and_shift()
+
+    def takes_data(self, table: Table, data: Data) -> bool:
+        return True
+
+    def forward(self, table: Table, x: Array | Data) -> Array | Data:
+        if isinstance(x, Data):
+            if x.sparsity is not None:  # zeros would not stay zeros
+                return replace(x, factor=float(self.factor[0]), shift=float(self.shift[0]))
+            return table.gather(x, self.factor, self.shift)
+        return self._scale(table, x, self.shift)
+
+    def backward(self, table: Table, x: Array | Data, grad: Array) -> Array | None:
+        return self._scale(table, grad, np.zeros_like(self.shift)) if self.needs_grad_x else None
+
+    def _scale(self, table: Table, x: Array, shift: Array) -> Array:
+        out = table.buffer(self.out_shape)
+        table.row("scale", out, x, x[0].size, self.factor, shift, self.factor.size)
+        return out
+
+
+class LinearStep(Step):
+    """Linear, with the ReLU behind it where there is one.
+
+    Attributes
+    ----------
+    masks_input : bool
+        The input is the output of such a ReLU, whose backward is done here: a mask in the product for the input.
+    masked_by_next : bool
+        The same, seen from the step with the ReLU.
+    """
+
+    has_parameters = True
+
+    def __init__(self, layers: tuple[Layer, ...], in_shape: Shape, out_shape: Shape) -> None:
+        super().__init__(layers, in_shape, out_shape)
+        layer: Any = layers[0]
+        self.layer, self.relu = layer, len(layers) > 1
+        self.masks_input = self.masked_by_next = False
+
+    def follow(self, before: Step) -> None:
+        if isinstance(before, LinearStep) and before.relu:
+            self.masks_input = before.masked_by_next = True
+
+    @property
+    def nanoseconds(self) -> float:
+        return 2.0 * self.layer.in_features * self.layer.out_features / FLOPS_PER_NANOSECOND
+
+    def takes_data(self, table: Table, data: Data) -> bool:
+        return table.in_order and data.dtype == table.dtype
+
+    def forward(self, table: Table, x: Array | Data) -> Array:
+        self.out, params = table.buffer(self.out_shape), self.layer.params
+        bias, epilogue = (
+            params.get("bias"),
+            kernels.products.gemm.BIAS_RELU if self.relu else kernels.products.gemm.BIAS,
+        )
+        if bias is None:
+            bias = np.zeros(self.layer.out_features, table.dtype)
+            epilogue = epilogue if self.relu else kernels.products.gemm.NO_EPILOGUE
+        self._product(table, table.row, 0, self.out, x, params["weight"], bias, epilogue)
+        return self.out
+
+    def backward(self, table: Table, x: Array | Data, grad: Array) -> Array | None:
+        params, grads, width = self.layer.params, self.layer.grads, self.layer.out_features
+        if self.relu and not self.masked_by_next:
+            table.row("relu_backward", grad, grad, self.out, width)
+        grad_x = None
+        if self.needs_grad_x:
+            assert not isinstance(x, Data)
+            grad_x = table.buffer(self.in_shape)
+            none = np.empty(0, table.dtype)
+            mask, epilogue = (
+                (x, kernels.products.gemm.RELU_MASK) if self.masks_input else (none, kernels.products.gemm.NO_EPILOGUE)
+            )
+            self._product(table, table.row, 1, grad_x, grad, params["weight"], mask, epilogue)
+        self._write_weight_gradient(table, x, grad)
+        if table.sgd_in_place:
+            table.updated.append(params["weight"])
+        if self.layer.bias and table.sgd_in_place:
+            table.weight("column_sum_sgd", grads["bias"], grad, width, params["bias"], table.settings)
+            table.updated.append(params["bias"])
+        elif self.layer.bias:
+            table.weight("column_sum", grads["bias"], grad, width)
+        return grad_x
+
+    def _write_weight_gradient(self, table: Table, x: Any, grad: Array) -> None:
+        layer, none = self.layer, np.empty(0, table.dtype)
+        form, out = (3, layer.params["weight"]) if table.sgd_in_place else (2, layer.grads["weight"])
+        self._product(table, table.weight, form, out, x, grad, none, kernels.products.gemm.NO_EPILOGUE)
+
+    def _product(
+        self,
+        table: Table,
+        append: Callable[..., None],
+        form: int,
+        out: Array,
+        a: Array | Data,
+        b: Array,
+        extra: Array,
+        epilogue: int,
+    ) -> None:
+        k, n = self.layer.in_features, self.layer.out_features
+        sizes = (n, k) if form == 1 else (k, n)
+        scratch, alpha = table.gemm_scratch, table.step_size if form == 3 else table.one
+        address, place = (0, a.place) if isinstance(a, Data) else (a, 0)
+        append("product", out, scratch, address, b, extra, *sizes, form, epilogue, scratch.shape[1], alpha, place)

@@ -1,0 +1,159 @@
+"""Models on disk: a safetensors file with the architecture in its metadata. Loading never runs code from the file."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastfnn import layers as layer_module
+from fastfnn._paths import StrPath, as_path
+from fastfnn.errors import FastFNNError, InvalidTypeError, InvalidValueError, ModelFileError
+from fastfnn.layers import Layer
+from fastfnn.model import Sequential
+
+Array = NDArray[Any]
+KEY, FORMAT = "fastfnn", 1
+#: What a checkpoint has besides a model: an entry of the metadata, and tensors whose names begin like this.
+TRAINING, PREFIX = "fastfnn.training.fit", "training."
+LAYERS: dict[str, type[Layer]] = {name: getattr(layer_module, name) for name in layer_module.__all__ if name != "Layer"}
+
+
+def architecture(model: Sequential) -> dict[str, Any]:
+    """The model without its parameters and buffers, as JSON has it."""
+    described = []
+    for i, layer in enumerate(model.layers):
+        if LAYERS.get(type(layer).__name__) is not type(layer):
+            raise InvalidValueError(f"layers[{i}] is {layer!r}; only fastfnn's own layers can be saved")
+        described.append({"layer": type(layer).__name__, **layer.config()})
+    return {"format": FORMAT, "dtype": str(model.dtype), "layers": described}
+
+
+def save(model: Sequential, path: StrPath) -> None:
+    """Write `model` to `path`, replacing it in one step: a reader sees the old file or the new, never half of one.
+
+    Parameters
+    ----------
+    model : Sequential
+        Of fastfnn's own layers.
+    path : str or path
+        By custom ``*.safetensors``.
+
+    Raises
+    ------
+    InvalidValueError
+        A layer is not one of fastfnn's.
+    OSError
+        The file cannot be written; nothing has changed.
+    """
+    if not isinstance(model, Sequential):
+        raise InvalidTypeError(f"model is {type(model).__name__}; expected a Sequential")
+    write_in_one_step(as_path(path, "path"), to_bytes(model))
+
+
+def to_bytes(model: Sequential, training: str | None = None, tensors: Mapping[str, Array] | None = None) -> bytes:
+    """The model's file; with `training`, that of a checkpoint, which has that entry and `tensors`, too."""
+    from safetensors.numpy import save as serialized
+
+    metadata, arrays = {KEY: json.dumps(architecture(model))}, model.snapshot()
+    if training is not None:
+        metadata[TRAINING] = training
+        arrays |= {PREFIX + name: np.asarray(array, order="C") for name, array in (tensors or {}).items()}
+    return serialized(arrays, metadata)
+
+
+def write_in_one_step(target: Path, payload: bytes) -> None:
+    """Replace `target`: a reader sees the old file or the new; where writing fails nothing has changed."""
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    """The process's file mode mask; reading it means setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def load(path: StrPath) -> Sequential:
+    """Read a model that `save` or a `Checkpoint` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ModelFileError
+        The file is truncated, foreign, or its parameters and buffers do not fit its architecture.
+    """
+    return read(path).model
+
+
+@dataclass
+class Contents:
+    """What is in a file: a model and, in a checkpoint, the rest of its training."""
+
+    source: Path
+    model: Sequential
+    training: str | None
+    tensors: dict[str, Array]
+
+
+def read(path: StrPath, argument: str = "path") -> Contents:
+    """Read a file of `to_bytes`; raises as `load` does."""
+    from safetensors import SafetensorError, safe_open
+
+    source = as_path(path, argument)
+    if not source.is_file():
+        raise FileNotFoundError(f"{argument} is {str(source)!r}; there is no such file")
+    try:
+        with safe_open(source, framework="np") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, TypeError, OSError) as error:
+        raise ModelFileError(f"{source} is no readable safetensors file: {error}") from None
+    if KEY not in metadata:
+        raise ModelFileError(f"{source} was not written by fastfnn: its metadata has no {KEY!r} entry")
+    model, training, more = _from_architecture(source, metadata[KEY]), metadata.get(TRAINING), {}
+    if training is not None:
+        more = {name.removeprefix(PREFIX): tensors.pop(name) for name in [*tensors] if name.startswith(PREFIX)}
+    try:
+        model.restore(tensors)
+    except InvalidValueError as error:
+        raise ModelFileError(f"{source}: {error}") from None
+    return Contents(source, model, training, more)
+
+
+def _from_architecture(source: Path, text: str) -> Sequential:
+    try:
+        described = json.loads(text)
+        if described["format"] != FORMAT:
+            raise ModelFileError(f"{source} has format {described['format']!r}; this version of fastfnn reads {FORMAT}")
+        made = []
+        for entry in described["layers"]:
+            arguments = {name: value for name, value in entry.items() if name != "layer"}
+            if entry["layer"] not in LAYERS:
+                raise ModelFileError(
+                    f"{source} holds the layer {entry['layer']!r}; expected one of {', '.join(LAYERS)}"
+                )
+            made.append(LAYERS[entry["layer"]](**arguments))
+        return Sequential(*made, seed=0, dtype=described["dtype"])
+    except ModelFileError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, FastFNNError) as error:
+        raise ModelFileError(f"{source} holds no architecture that fits this version of fastfnn: {error}") from None

@@ -1,0 +1,93 @@
+"""What training and inference make of their arguments: checked arrays, and a team of threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+import fastfnn_kernels as kernels
+from fastfnn import _checks as check
+from fastfnn.engine import lowering
+from fastfnn.engine.lowering import skips_zeros
+from fastfnn.engine.sparsity import CSR, is_sparse_matrix
+from fastfnn.errors import InvalidTypeError, InvalidValueError
+from fastfnn.functional import cores
+from fastfnn.losses import Loss
+from fastfnn.model import Sequential
+from fastfnn.training.weights import ClassWeight, Weights, row_weights
+
+Array = NDArray[Any]
+Inputs = ArrayLike | CSR
+
+#: Nanoseconds of one thread's work below which a second does not pay: for a call, which wakes its threads and waits for
+#: their last words, and for a step, which has three barriers, and whose parameters go from core to core.
+WORK_WORTH_CALL, WORK_WORTH_STEP, WORK_WORTH_BYTE = 150_000.0, 30_000.0, 0.2
+
+
+def as_inputs(model: Any, x: Inputs, name: str = "x") -> tuple[Array | CSR, tuple[int, ...]]:
+    """`x` as the kernels take it, and what shape the model makes of a sample."""
+    if not isinstance(model, Sequential):
+        raise InvalidTypeError(f"model is {type(model).__name__}; expected a Sequential")
+    if isinstance(x, CSR) or is_sparse_matrix(x):
+        if not skips_zeros(model.layers):
+            raise InvalidTypeError(
+                f"{name} is a sparse matrix; expected an array, for only a model that begins with Linear takes sparse "
+                "matrices (a Normalize with one mean and std may come first)"
+            )
+        matrix = x if isinstance(x, CSR) else CSR(name, x, model.dtype)
+        return matrix, _output_shape(model, matrix, name)
+    array = check.numbers(name, np.asarray(x), model.dtype)
+    if array.ndim < 2:
+        raise InvalidValueError(f"{name} has shape {array.shape}; expected (n, …), a sample in each row")
+    return array, _output_shape(model, array, name)
+
+
+def _output_shape(model: Sequential, x: Array | CSR, name: str) -> tuple[int, ...]:
+    try:
+        return model.output_shape(x.shape[1:])
+    except InvalidValueError as error:
+        raise InvalidValueError(f"{name} has shape {x.shape}: {error}") from None
+
+
+def as_data(
+    model: Sequential,
+    loss: Any,
+    x: Inputs,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None = None,
+    class_weight: ClassWeight | None = None,
+    prefix: str = "",
+) -> tuple[Array | CSR, Array, Weights | None]:
+    """Inputs, targets and weights of the rows as the kernels take them. `prefix` goes before their names in errors."""
+    x_name, y_name = f"{prefix}x", f"{prefix}y"
+    array, output_shape = as_inputs(model, x, x_name)
+    if not isinstance(loss, Loss):
+        raise InvalidTypeError(f"loss is {loss!r}; expected a loss such as CrossEntropyLoss()")
+    if loss.reduction == "none":
+        raise InvalidValueError('loss has reduction "none"; expected "mean" or "sum"')
+    target = np.asarray(y)
+    rows = len(target) if target.ndim else 0
+    if rows != len(array):
+        raise InvalidValueError(f"{y_name} has {rows} rows; expected {len(array)}, as many as {x_name}")
+    if not rows:
+        raise InvalidValueError(f"{x_name} has shape {array.shape}; expected at least one row")
+    try:
+        target = loss.check_target(target, output_shape, model.dtype)
+    except (InvalidValueError, InvalidTypeError) as error:
+        raise type(error)(str(error).replace("y ", f"{y_name} ", 1)) from None
+    return array, target, row_weights(loss, target, output_shape, sample_weight, class_weight, f"{prefix}sample_weight")
+
+
+def team_for(
+    model: Sequential, x: Any, rows: int, n_threads: int | None, *, training: bool, lasts: bool = False
+) -> Any:
+    """A team of the asked size; by default one thread where a second does not pay for so many rows of x.
+
+    `lasts` says that the team makes many steps of so many rows.
+    """
+    work = lowering.row_nanoseconds(model, x.shape[1:]) * rows * (lowering.TRAINING_WORK if training else 1.0)
+    worth = WORK_WORTH_STEP + WORK_WORTH_BYTE * model.parameters.nbytes if lasts else WORK_WORTH_CALL
+    size = check.n_threads(n_threads, automatic=cores() if work >= worth else 1)
+    return kernels.team.Team(size, may_be_fewer=n_threads is None)

@@ -1,0 +1,210 @@
+"""`Checkpoint` writes all of a training to a file; `resume` takes one back to it, as if it had never stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+
+from fastfnn import _checks as check
+from fastfnn._paths import StrPath, as_path
+from fastfnn.errors import FastFNNError, ModelFileError
+from fastfnn.history import History
+from fastfnn.interchange import safetensors
+from fastfnn.layers import Dropout
+from fastfnn.model import Sequential
+from fastfnn.optim import Optimizer
+from fastfnn.schedules import Schedule
+from fastfnn.training.callbacks import _saved
+from fastfnn.training.callbacks._saved import Saved
+from fastfnn.training.callbacks.base import EpochCallback, EpochEnd
+from fastfnn.training.callbacks.logs import check_folder
+
+
+class Checkpoint(EpochCallback):
+    """Writes all of a training to a file, for ``fit(…, resume=path)``; `load` reads the model out of it, too.
+
+    `fit` calls it after all other callbacks of an epoch.
+
+    Parameters
+    ----------
+    path : str or path
+        By custom ``*.safetensors``. It is replaced in one step: whatever happens, there is the old file or the new.
+    every : int
+        Epochs from one file to the next. The epoch after which a callback ends the training always has one.
+
+    Raises
+    ------
+    FileNotFoundError
+        When a training begins: there is no such folder.
+    InvalidValueError, InvalidTypeError
+        After an epoch: a layer is not one of fastfnn's, or JSON cannot hold the state of a callback or a schedule.
+    """
+
+    def __init__(self, path: StrPath, every: int = 1) -> None:
+        self.path = as_path(path, "path")
+        self.every = check.positive_int("every", every)
+
+    def begin(self) -> None:
+        check_folder(self.path)
+
+    def __call__(self, end: EpochEnd) -> None:
+        if end.epoch % self.every == 0 or end.stops:
+            safetensors.write_in_one_step(self.path, _saved.to_bytes(end))
+
+    def config(self) -> dict[str, Any]:
+        return {"path": str(self.path), "every": self.every}
+
+
+@dataclass
+class Resumed:
+    """Where a training goes on.
+
+    Attributes
+    ----------
+    epoch : int
+        The last one that is over.
+    history : History
+        Up to there.
+    stopped : bool
+        Whether a callback has ended the training there.
+    """
+
+    epoch: int
+    history: History
+    stopped: bool
+
+
+def resume(
+    path: StrPath,
+    *,
+    model: Sequential,
+    optimizer: Optimizer,
+    schedule: Schedule | None,
+    rng: np.random.Generator | None,
+    callbacks: Iterable[Any],
+    validates: bool | None = None,
+) -> Resumed:
+    """Take a training back to where `Checkpoint` wrote a file.
+
+    Restored are the model's parameters and buffers, the seeds and counters of its dropouts, the optimizer's state and
+    `steps`, and the states of the schedule, of the generator and of the callbacks that have one. Settings are as they
+    come; but where the optimizer's `lr` is the one that the training began with, it goes on with what callbacks have
+    made of it. A callback without a state is told that a training begins.
+
+    Parameters
+    ----------
+    path : str or path
+    model, optimizer, schedule, rng, callbacks
+        Of the kinds that the training had. What they have learnt or counted since they were made does not matter.
+    validates : bool, optional
+        Whether there are validation data, which is then to be as it was: figures of other epochs are compared.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ModelFileError
+        The file is truncated, foreign, no checkpoint, or of another training: all differences are named. Nothing has
+        changed.
+    """
+    saved = _saved.read(safetensors.read(path, "resume"))
+    known = [callback for callback in callbacks if isinstance(callback, EpochCallback)]
+    stateful = [callback for callback in known if _saved.has_state(callback)]
+    wrong = _differences(saved, model, optimizer, schedule, rng, stateful)
+    if validates is not None and validates != bool(saved.history.val_loss):
+        wrong.append("validation data are missing" if saved.history.val_loss else "it had no validation data")
+    if wrong:
+        raise ModelFileError(f"{path} is of another training: {'; '.join(wrong)}")
+    for callback in known:
+        if not _saved.has_state(callback):
+            callback.begin()
+    try:
+        if rng is not None:
+            type(rng.bit_generator)().state = saved.generator.values  # a state that does not fit fails here
+        _restore_states(saved, schedule, stateful)
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError, FastFNNError) as error:
+        raise ModelFileError(f"{path} holds a state that does not fit: {error!r}") from None
+
+    # Nothing below can fail.
+    model.restore(saved.model.snapshot())
+    layers = zip(_saved.dropouts(model), _saved.dropouts(saved.model), saved.dropout_steps, strict=True)
+    for mine, theirs, step in layers:
+        mine.seed, mine.step = theirs.seed, step
+    optimizer.prepare(model.parameters)
+    optimizer.restore(({}, saved.steps))
+    if optimizer.lr == saved.first_lr:
+        optimizer.lr = saved.lr
+    for slot, arrays in saved.slots.items():
+        for name, view in _saved.by_name(model, optimizer.state[slot]).items():
+            view[...] = arrays[name]
+    if rng is not None:
+        rng.bit_generator.state = saved.generator.values
+    return Resumed(saved.epoch, saved.history, saved.stopped)
+
+
+def _restore_states(saved: Saved, schedule: Schedule | None, callbacks: Sequence[EpochCallback]) -> None:
+    """Give schedule and callbacks their states; where one refuses, all have those from before."""
+    undo: list[Callable[[], None]] = []
+    try:
+        if schedule is not None:
+            undo.append(partial(schedule.restore, schedule.state()))
+            schedule.restore(saved.schedule.values)
+        for callback, part in zip(callbacks, saved.callbacks, strict=True):
+            undo.append(partial(callback.restore, *callback.state()))
+            callback.restore(part.values, part.arrays)
+    except BaseException:
+        for put_back in undo:
+            put_back()
+        raise
+
+
+def _differences(
+    saved: Saved,
+    model: Sequential,
+    optimizer: Optimizer,
+    schedule: Schedule | None,
+    rng: np.random.Generator | None,
+    callbacks: Sequence[EpochCallback],
+) -> list[str]:
+    """What keeps this training from going on with the saved one."""
+    kinds = [
+        ("optimizer", _kind(optimizer), saved.optimizer.kind),
+        ("schedule", _kind(schedule), saved.schedule.kind),
+        ("the bit generator", _kind(rng and rng.bit_generator), saved.generator.kind),
+        ("callbacks with a state", _listed(map(_kind, callbacks)), _listed(part.kind for part in saved.callbacks)),
+    ]
+    if _kind(optimizer) == saved.optimizer.kind:
+        kinds.append(("the optimizer's state", _listed(optimizer.slots), _listed(saved.slots)))
+    return [
+        f"{name} is {mine}, in the file {theirs}"
+        for name, mine, theirs in [*_architectures(model, saved.model), *kinds]
+        if mine != theirs
+    ]
+
+
+def _architectures(model: Sequential, saved: Sequential) -> list[tuple[str, str, str]]:
+    """What is to be compared of two models, up to the first layers that differ."""
+    compared = [("dtype", str(model.dtype), str(saved.dtype))]
+    for i, (mine, theirs) in enumerate(zip_longest(_layers(model), _layers(saved), fillvalue="missing")):
+        compared.append((f"layers[{i}]", mine, theirs))
+        if mine != theirs:
+            break
+    return compared
+
+
+def _layers(model: Sequential) -> list[str]:
+    """The layers as they show themselves, but for the seeds of dropouts, which belong to the state."""
+    return [f"{_kind(layer)}(p={layer.p})" if isinstance(layer, Dropout) else repr(layer) for layer in model.layers]
+
+
+def _kind(thing: Any) -> str:
+    return type(thing).__name__
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "empty"

@@ -1,0 +1,102 @@
+"""`EarlyStopping`: end a training that no longer becomes better, and keep the best epoch's model."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fastfnn import _checks as check
+from fastfnn.errors import InvalidValueError
+from fastfnn.history import History
+from fastfnn.training.callbacks.base import Array, EpochCallback, EpochEnd
+
+MONITORS = ("loss", "accuracy", "val_loss", "val_accuracy")
+
+
+class EarlyStopping(EpochCallback):
+    """Ends the training when a figure has not become better for some epochs (Prechelt 1998).
+
+    Better is a smaller loss or a larger accuracy; NaN is never better.
+
+    Parameters
+    ----------
+    monitor : {"loss", "accuracy", "val_loss", "val_accuracy"}, optional
+        None: the loss of the validation data, or of the training where there are none.
+    patience : int
+        So many epochs in a row without a better figure end the training.
+    min_delta : float
+        By how much more than nothing a figure must be better than the best to count.
+    restore_best : bool
+        Give the model the parameters and buffers of the best epoch at the end, however the training ends; only an
+        error leaves them.
+
+    Attributes
+    ----------
+    best : float or None
+        The best figure; None where there has been none but NaN.
+    best_epoch, stopped_epoch : int or None
+        The epoch of `best`, and the one after which this callback has ended the training.
+
+    Raises
+    ------
+    InvalidValueError
+        After the first epoch: the training has no such figure.
+    """
+
+    def __init__(
+        self, monitor: str | None = None, patience: int = 10, min_delta: float = 0.0, restore_best: bool = True
+    ) -> None:
+        self.monitor = None if monitor is None else check.one_of("monitor", monitor, MONITORS)
+        self.patience = check.positive_int("patience", patience)
+        self.min_delta = check.real("min_delta", min_delta, least=0)
+        self.restore_best = bool(restore_best)
+        self.begin()
+
+    def begin(self) -> None:
+        self.best: float | None = None
+        self.best_epoch: int | None = None
+        self.stopped_epoch: int | None = None
+        self._snapshot: dict[str, Array] = {}
+
+    def __call__(self, end: EpochEnd) -> bool:
+        name, value = self._figure(end.history)
+        if self._is_better(name, value):
+            self.best, self.best_epoch = value, end.epoch
+            if self.restore_best:
+                self._snapshot = end.model.snapshot()
+        elif end.epoch - (self.best_epoch or 0) >= self.patience:
+            self.stopped_epoch = end.epoch
+            return True
+        return False
+
+    def finish(self, end: EpochEnd) -> None:
+        if self._snapshot:
+            end.model.restore(self._snapshot)
+
+    def _figure(self, history: History) -> tuple[str, float]:
+        """Name and newest value of what is watched."""
+        name = self.monitor or ("val_loss" if history.val_loss else "loss")
+        values: list[float] = getattr(history, name)
+        # Where the loss does not classify, the accuracies are NaN.
+        if not values or (name.endswith("accuracy") and math.isnan(values[-1])):
+            has = [other for other in MONITORS if not math.isnan(history.last().get(other, math.nan))]
+            raise InvalidValueError(f"monitor is {name!r}; expected one of what this training has: {', '.join(has)}")
+        return name, values[-1]
+
+    def _is_better(self, name: str, value: float) -> bool:
+        if self.best is None:
+            return not math.isnan(value)
+        gain = self.best - value if name.endswith("loss") else value - self.best
+        return gain > self.min_delta
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        values = {"best": self.best, "best_epoch": self.best_epoch, "stopped_epoch": self.stopped_epoch}
+        return values, dict(self._snapshot)
+
+    def restore(self, values: dict[str, Any], arrays: dict[str, Array]) -> None:
+        self.best, self.best_epoch = values["best"], values["best_epoch"]
+        self.stopped_epoch, self._snapshot = values["stopped_epoch"], dict(arrays)
+
+    def config(self) -> dict[str, Any]:
+        names = ("monitor", "patience", "min_delta", "restore_best")
+        return {name: getattr(self, name) for name in names}

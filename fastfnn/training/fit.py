@@ -1,0 +1,335 @@
+"""Training: `fit`, and `train_step` for loops written by hand."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+import fastfnn_kernels as kernels
+from fastfnn import _checks as check
+from fastfnn._paths import StrPath
+from fastfnn.engine import eager, program
+from fastfnn.engine.program import Sums
+from fastfnn.engine.sparsity import CSR
+from fastfnn.errors import InvalidTypeError, InvalidValueError, NonFiniteLossError
+from fastfnn.history import History
+from fastfnn.layers import BatchNorm1d, BatchNorm2d
+from fastfnn.losses import Loss
+from fastfnn.model import Sequential
+from fastfnn.optim import Optimizer
+from fastfnn.schedules import Schedule
+from fastfnn.training import arguments
+from fastfnn.training.arguments import Array, Inputs
+from fastfnn.training.callbacks import Callback, Checkpoint, EpochCallback, EpochEnd, EverySteps, StepEnd
+from fastfnn.training.callbacks import resume as resume_training
+from fastfnn.training.inference import Evaluation, evaluate_checked, figures
+from fastfnn.training.progress import Progress
+from fastfnn.training.weights import ClassWeight
+
+
+def _check_batches(model: Sequential, x: Any, batch_size: int) -> None:
+    """Refuse a batch that leaves a batch normalisation with one number a channel: that has no variance."""
+    if 1 not in (batch_size, len(x) % batch_size):
+        return
+    shape = x.shape[1:]
+    for i, layer in enumerate(model.layers):
+        if isinstance(layer, (BatchNorm1d, BatchNorm2d)) and math.prod(shape[1:]) == 1:
+            raise InvalidValueError(
+                f"batch_size is {batch_size} for {len(x)} rows; expected batches of at least two rows, as layers[{i}] "
+                f"({layer!r}) takes the variance of each"
+            )
+        shape = layer.output_shape(shape)
+
+
+@dataclass
+class _Course:
+    """A training under way, epoch by epoch."""
+
+    model: Sequential
+    loss: Loss
+    optimizer: Optimizer
+    batch_size: int
+    every: list[EverySteps]
+    bar: Progress
+    history: History
+
+    def follow(self, epoch: int, sums: Iterator[Sums]) -> bool:
+        """Train an epoch and append its figures to the history; whether a callback asked to stop.
+
+        On a non-finite loss all goes back to where the epoch began.
+        """
+        saved, state = self.model.snapshot(), self.optimizer.snapshot()
+        loss, classifies, steps, failed, stops = 0.0, self.loss.classifies, 0, 0, False
+        accuracy = 0.0 if classifies else math.nan
+        began = time.perf_counter()
+        for total, correct, done, failed in sums:
+            if failed or not done:
+                continue
+            loss = total / done if self.loss.reduction == "mean" else total
+            accuracy = correct / done if classifies else math.nan
+            self.bar.step(epoch, done, {"loss": loss, "accuracy": accuracy})
+            before, steps = steps, math.ceil(done / self.batch_size)
+            if steps > before:
+                end = StepEnd(epoch, steps, self.model, self.optimizer, loss, accuracy)
+                answers = [each.callback(end) for each in self.every if steps % each.steps == 0]
+                stops = any(answers)
+                if stops:
+                    break
+        if not failed and not np.isfinite(self.model.parameters).all():
+            failed = steps
+        if failed:
+            self.model.restore(saved)
+            self.optimizer.restore(state)
+            raise NonFiniteLossError(
+                f"the loss became infinite or NaN in epoch {epoch}, step {failed}; "
+                f"the parameters are those after epoch {epoch - 1}. A smaller learning rate than "
+                f"{self.optimizer.lr:g} or normalised inputs usually help.",
+                epoch=epoch,
+                step=failed,
+            )
+        self.history.seconds.append(time.perf_counter() - began)
+        self.history.loss.append(loss)
+        self.history.accuracy.append(accuracy)
+        return stops
+
+
+def fit(
+    model: Sequential,
+    x: Inputs,
+    y: ArrayLike,
+    *,
+    loss: Loss,
+    optimizer: Optimizer,
+    epochs: int = 1,
+    batch_size: int | None = 64,
+    shuffle: bool = True,
+    sample_weight: ArrayLike | None = None,
+    class_weight: ClassWeight | None = None,
+    validation_data: tuple[Any, ...] | None = None,
+    schedule: Schedule | None = None,
+    seed: int | np.random.Generator | None = None,
+    n_threads: int | None = None,
+    callbacks: Iterable[Callback] = (),
+    resume: StrPath | None = None,
+    progress: bool = True,
+) -> History:
+    """Train `model` in place.
+
+    Parameters
+    ----------
+    model : Sequential
+    x : (n, …) array of any numeric dtype, or a SciPy CSR matrix
+        Taken as it comes; nothing of it is copied but the batch, so it may be a memory map. Where most of it is one
+        value, a first `Linear` skips that. A CSR matrix is for models that begin with `Linear`, or with a `Normalize`
+        of one mean and std before it.
+    y : targets as `loss` takes them
+        For classes: (n,) integer labels, or (n, classes) one-hot rows or probabilities.
+    loss, optimizer : Loss, Optimizer
+    epochs : int
+        0 trains nothing.
+    batch_size : int or None
+        Rows of a step; the last of an epoch may have fewer. None: all rows, full batch.
+    shuffle : bool
+        Draw a new order each epoch (a full batch needs none).
+    sample_weight : (n,) array, optional
+        What each row's loss and gradient are multiplied by. They are first scaled to a mean of 1, unless the loss is a
+        sum: only their ratios count, and the learning rate need not change.
+    class_weight : "balanced", mapping of label to weight, or (classes,) sequence, optional
+        Multiplies the weights of the rows by that of their class; "balanced" gives every class the same sum. Classes
+        that a mapping lacks have 1.
+    validation_data : (x, y) or (x, y, sample_weight), optional
+        Evaluated after each epoch.
+    schedule : Schedule, optional
+        From `fastfnn.schedules`: how the learning rate goes on from the optimizer's `lr`.
+    seed : int or numpy.random.Generator, optional
+        Makes the order repeatable. Results do not depend on the number of threads.
+    n_threads : int, optional
+        Default: one for small steps, else one or every core, whichever turns out to be faster while it runs.
+    callbacks : callables
+        Each is called with an `EpochEnd` after each epoch, or wrapped in an `EverySteps` after so many steps; a true
+        return ends the training. `EarlyStopping`, `Checkpoint`, `CSVLogger` and `TensorBoard` are such.
+    resume : str or path, optional
+        A file that a `Checkpoint` wrote: go on after its last epoch, as if the training had never stopped. Model,
+        optimizer, schedule and callbacks must be of the kinds that they were; settings are those given here, but that
+        a learning rate which callbacks have changed stays changed, unless another is given. The history returned has
+        all epochs.
+    progress : bool
+        Show a bar (in a log, a line an epoch) on stderr.
+
+    Returns
+    -------
+    History
+
+    Raises
+    ------
+    InvalidValueError, InvalidTypeError
+        An argument does not fit; nothing has changed.
+    NonFiniteLossError
+        The loss became NaN or infinite; the parameters are those after the last good epoch.
+    ModelFileError
+        The file to resume from does not fit; nothing has changed.
+    """
+    x, y, weights = arguments.as_data(model, loss, x, y, sample_weight, class_weight)
+    if not isinstance(optimizer, Optimizer):
+        raise InvalidTypeError(f"optimizer is {optimizer!r}; expected an optimizer such as SGD(lr=0.1)")
+    if schedule is not None and not isinstance(schedule, Schedule):
+        raise InvalidTypeError(f"schedule is {schedule!r}; expected a schedule such as ff.schedules.Cosine()")
+    epochs = check.positive_int("epochs", epochs, least=0)
+    rows = len(x)
+    batch_size = rows if batch_size is None else min(rows, check.positive_int("batch_size", batch_size))
+    validation = None
+    if validation_data is not None:
+        if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+            raise InvalidTypeError(
+                f"validation_data is {type(validation_data).__name__}; expected (x, y) or (x, y, sample_weight)"
+            )
+        validation = arguments.as_data(model, loss, *validation_data, prefix="validation ")
+    _check_batches(model, x, batch_size)
+    after_epochs, after_steps = _sorted_callbacks(callbacks)
+    rng, steps = np.random.default_rng(seed), math.ceil(rows / batch_size)
+    if schedule is not None and epochs:
+        asked = copy.deepcopy(schedule)  # does it fit the epochs?
+        asked.begin()
+        asked.factors(1, epochs, steps)
+
+    own = program.uncompiled(model, loss, optimizer)
+    if own and kernels.team.JIT:
+        names = ", ".join(dict.fromkeys(type(part).__name__ for part in own))
+        warnings.warn(f"{names}: no compiled form, so training goes layer by layer and is slower", stacklevel=2)
+    first_lr = optimizer.lr
+    history, stops = _begin(model, optimizer, schedule, rng, after_epochs, validation is not None, resume)
+    done = history.epochs
+    bar = Progress(epochs, rows, progress, done)
+    course = _Course(model, loss, optimizer, batch_size, after_steps, bar, history)
+    batches: dict[str, Any] = {"batch_size": batch_size, "pause": math.gcd(*(each.steps for each in after_steps))}
+
+    def end(epoch: int) -> EpochEnd:
+        return EpochEnd(epoch, model, optimizer, history, schedule, rng, after_epochs, stops, first_lr)
+
+    try:
+        with arguments.team_for(model, x, batch_size, n_threads, training=True, lasts=True) as team:
+            for epoch in range(done + 1, epochs + 1):
+                if stops:
+                    break
+                order = rng.permutation(rows).astype(np.int64) if shuffle and batch_size < rows else None
+                rates = None if schedule is None else optimizer.lr * schedule.factors(epoch, epochs, steps)
+                sums = _train(model, x, y, weights, loss, optimizer, team, order=order, rates=rates, **batches)
+                stops = course.follow(epoch, sums)
+                history.lr.append(optimizer.lr if rates is None else float(rates[-1]))
+                if validation is not None:
+                    result = evaluate_checked(model, *validation, loss, team)
+                    history.val_loss.append(result.loss)
+                    history.val_accuracy.append(result.accuracy)
+                if schedule is not None:
+                    schedule.end_epoch(history)
+                shown = {k: v for k, v in history.last().items() if k not in ("seconds", "lr")}
+                bar.end_epoch(epoch, history.seconds[-1], shown)
+                for callback in after_epochs:
+                    stops = bool(callback(end(epoch))) or stops
+    finally:
+        bar.close()
+    for callback in after_epochs:
+        if isinstance(callback, EpochCallback):
+            callback.finish(end(history.epochs))
+    return history
+
+
+def _sorted_callbacks(callbacks: Iterable[Callback]) -> tuple[list[Any], list[EverySteps]]:
+    """Those called after epochs, checkpoints last, for they save the state of the others; and those within epochs."""
+    after_epochs, after_steps = [], []
+    for callback in callbacks:
+        if not isinstance(callback, EverySteps) and not callable(callback):
+            raise InvalidTypeError(f"callbacks holds {callback!r}; expected callables")
+        (after_steps if isinstance(callback, EverySteps) else after_epochs).append(callback)
+    return sorted(after_epochs, key=lambda callback: isinstance(callback, Checkpoint)), after_steps
+
+
+def _begin(
+    model: Sequential,
+    optimizer: Optimizer,
+    schedule: Schedule | None,
+    rng: np.random.Generator,
+    callbacks: list[Any],
+    validates: bool,
+    path: StrPath | None,
+) -> tuple[History, bool]:
+    """Bring all that takes part in a training to where it begins, or to where the file has it.
+
+    Returns the history so far, and whether a callback has ended the training.
+    """
+    if path is not None:
+        parts: dict[str, Any] = {"schedule": schedule, "rng": rng, "callbacks": callbacks, "validates": validates}
+        resumed = resume_training(path, model=model, optimizer=optimizer, **parts)
+        return resumed.history, resumed.stopped
+    if schedule is not None:
+        schedule.begin()
+    for callback in callbacks:
+        if isinstance(callback, EpochCallback):
+            callback.begin()
+    return History(), False
+
+
+def _train(
+    model: Sequential,
+    x: Array | CSR,
+    y: Array,
+    weights: Array | None,
+    loss: Loss,
+    optimizer: Optimizer,
+    team: Any,
+    **batches: Any,
+) -> Iterator[Sums]:
+    """Train on all rows once; `batches` are the other arguments of `program.run`."""
+    if program.is_compiled(model, loss, optimizer):
+        return program.run(model, team, x, y, weights=weights, loss=loss, optimizer=optimizer, **batches)
+    return eager.run(model, x, y, weights=weights, loss=loss, optimizer=optimizer, **batches)
+
+
+def train_step(
+    model: Sequential,
+    x: Inputs,
+    y: ArrayLike,
+    *,
+    loss: Loss,
+    optimizer: Optimizer,
+    sample_weight: ArrayLike | None = None,
+    class_weight: ClassWeight | None = None,
+    n_threads: int | None = None,
+) -> Evaluation:
+    """One update from one batch, for hand-written loops.
+
+    Arguments are as in `fit`; weights are scaled to a mean of 1 over the batch. ``layer.grads`` hold the batch's
+    gradients afterwards, which after `fit` they need not.
+
+    Returns
+    -------
+    Evaluation
+        Loss and accuracy of the batch before the update.
+
+    Raises
+    ------
+    NonFiniteLossError
+        The loss is NaN or infinite; the parameters are untouched.
+    """
+    x, y, weights = arguments.as_data(model, loss, x, y, sample_weight, class_weight)
+    if not isinstance(optimizer, Optimizer):
+        raise InvalidTypeError(f"optimizer is {optimizer!r}; expected an optimizer such as SGD(lr=0.1)")
+    buffers = [(array, array.copy()) for array in model.named_buffers().values()]
+    sums: Sums = (0.0, 0, 0, 0)
+    _check_batches(model, x, len(x))
+    with arguments.team_for(model, x, len(x), n_threads, training=True) as team:
+        for sums in _train(model, x, y, weights, loss, optimizer, team, keep_gradients=True):  # noqa: B007 (the last is used)
+            pass
+    if sums[3]:
+        for array, saved in buffers:
+            array[...] = saved
+        raise NonFiniteLossError("the loss is infinite or NaN; the parameters are untouched", epoch=1, step=1)
+    return figures(sums, loss)

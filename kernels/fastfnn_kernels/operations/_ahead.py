@@ -1,0 +1,119 @@
+"""Compiles operations in two processes: numba compiles one function at a time in each, and machines have more cores.
+
+A helper, a Python that imports the kernels and nothing else, compiles into the cache, from which the caller loads. The
+two take tasks from one queue, so neither waits long for the other. Nothing depends on the helper: what it has not
+compiled, because it could not start, failed or was killed, is not in the cache, and the caller compiles it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fastfnn_kernels import _config
+
+#: An operation and the names of its dtypes.
+Key = tuple[str, ...]
+
+#: What takes longest, the worst first: begun last, it would keep one process waiting for the other.
+SLOW = ("convolution_backward", "convolution", "product", "marked_weight_gradient", "marked_product", "cross_entropy")
+
+HELPER = """
+import sys
+sys.path[:] = sys.argv[1:]
+from fastfnn_kernels import _config
+_config.keeps_kernels = False  # the caller may be writing other signatures of the same ones
+from fastfnn_kernels import operations
+operations.serve()
+"""
+
+
+def compile_ahead(keys: list[Key], compile_one: Callable[[Key], object], meanwhile: Callable[[], object]) -> None:
+    """Have all of `keys` compiled, or at least begun: some by ``compile_one(key)``, the others by a helper.
+
+    Those are in the cache if all went well. `meanwhile` is called where the helper has the last task.
+    """
+    # Signatures of one function share an index in the cache, which two processes must not write at once.
+    names = {name: [key for key in keys if key[0] == name] for name in dict.fromkeys(key[0] for key in keys)}
+    order = sorted(names, key=lambda name: SLOW.index(name) if name in SLOW else len(SLOW))
+    waiting = deque(names[name] for name in order)
+    with _helper(waiting) if len(waiting) > 1 else contextlib.nullcontext() as feeder:
+        while task := _next(waiting):
+            for key in task:
+                compile_one(key)
+        if feeder is not None:
+            meanwhile()
+            while feeder.is_alive():
+                feeder.join(0.1)  # with a limit, for on Windows no interrupt ends a wait without one
+
+
+def _next(waiting: deque[list[Key]]) -> list[Key]:
+    try:
+        return waiting.popleft()
+    except IndexError:  # perhaps the helper was faster
+        return []
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _helper(waiting: deque[list[Key]]) -> Iterator[threading.Thread | None]:
+    """A thread that feeds a helper, which ends with the block, whatever happens; None where there cannot be one."""
+    helper = _start()
+    if helper is None:
+        yield None
+        return
+    with helper:
+        feeder = threading.Thread(target=_feed, args=(helper, waiting), daemon=True)
+        feeder.start()
+        try:
+            yield feeder
+        finally:
+            helper.kill()  # all that it has reported is in the cache
+            feeder.join()
+
+
+def _start() -> subprocess.Popen[bytes] | None:
+    command = [sys.executable or "", "-c", HELPER, *sys.path]
+    # Where Python is part of another program, `sys.executable` may be that program, or nothing.
+    is_python = Path(command[0]).name.lower().startswith("python") and not getattr(sys, "frozen", False)
+    if not is_python or _cores() == 1 or _config.usable_cache() is None:
+        return None
+    try:
+        return subprocess.Popen(
+            command,
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # the caller says that it compiles, and meets the same errors
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+    except (OSError, ValueError):
+        return None
+
+
+def _feed(helper: subprocess.Popen[bytes], waiting: deque[list[Key]]) -> None:
+    """Give the helper a task whenever it says, by a line, that it is ready."""
+    assert helper.stdin is not None
+    assert helper.stdout is not None
+    with contextlib.suppress(OSError, ValueError):  # it was killed, its pipes are closed
+        while helper.stdout.readline() and (task := _next(waiting)):
+            helper.stdin.write(json.dumps(task).encode() + b"\n")
+
+
+def serve(compile_one: Callable[[Key], object]) -> None:
+    """Be the helper: have ``compile_one(key)`` compile what comes, until there is nothing to read."""
+    print(flush=True)
+    for line in sys.stdin:
+        for name, *dtypes in json.loads(line):
+            compile_one((name, *dtypes))
+        print(flush=True)
