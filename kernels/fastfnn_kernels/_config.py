@@ -26,8 +26,10 @@ config: Any = numba_config  # its settings are made at run time, so no type chec
 #: False under NUMBA_DISABLE_JIT=1: every kernel then is its reference twin.
 JIT = not config.DISABLE_JIT
 
-# Never fastmath=True: "nnan" and "ninf" delete the guards that stop a diverging run.
-FASTMATH = {"nsz", "arcp", "contract", "afn", "reassoc"}
+# Never fastmath=True: "nnan" and "ninf" delete the guards that stop a diverging run. Nor "arcp": LLVM multiplies by a
+# reciprocal where several quotients share a divisor, as in an unrolled loop, but divides in the loop's rest, so the
+# bits of a number would depend on where a thread's share ends.
+FASTMATH = {"nsz", "contract", "afn", "reassoc"}
 OPTIONS: dict[str, Any] = {"fastmath": FASTMATH, "error_model": "numpy", "nogil": True}
 
 #: Whether kernels go to the cache, as operations do: not in a process that compiles operations for another.

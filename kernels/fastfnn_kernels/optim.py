@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fastfnn_kernels import reference
 from fastfnn_kernels._config import kernel
 from fastfnn_kernels.reference.optim import NORM_BLOCK
+from fastfnn_kernels.simd import settled
 from fastfnn_kernels.team import share
 
 GRAIN = 64
@@ -75,13 +76,16 @@ def adam(
     start, stop = share(param.size, tid, n_threads, GRAIN)
     grad, param, mean, square = grad[start:stop], param[start:stop], mean[start:stop], square[start:stop]
     in_gradient, beside_it = (zero, lr * weight_decay) if decoupled else (weight_decay, zero)
+    # lr (m / c1) / (√(s / c2) + ε), with one quotient and one root for an element.
+    root = math.sqrt(correction2)
+    rate, floor = settled(lr * root / correction1), eps * root
     for i in range(grad.size):
         g = grad[i] + in_gradient * param[i]
         param[i] -= beside_it * param[i]
         m = beta1 * mean[i] + (one - beta1) * g
         s = beta2 * square[i] + (one - beta2) * g * g
         mean[i], square[i] = m, s
-        param[i] -= lr * (m / correction1) / (math.sqrt(s / correction2) + eps)
+        param[i] -= rate * m / (math.sqrt(s) + floor)
 
 
 @kernel(reference.rmsprop, outputs=2, in_place=True)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fastfnn_kernels import reference
 from fastfnn_kernels._config import helper, kernel
-from fastfnn_kernels.simd import pool_row_2x2, spread_row_2x2
+from fastfnn_kernels.simd import pool_row_2x2, settled, spread_row_2x2
 from fastfnn_kernels.team import share
 
 Sizes = tuple[int, int, int, int, int, int, int, int, int, int, int, int]
@@ -235,8 +235,9 @@ def global_avg_pool2d_backward(
     """Each element of a plane gets the same share of its mean's gradient. `x_shape` is that of `grad_x`."""
     n, size = x_shape[0] * x_shape[1], x_shape[2] * x_shape[3]
     planes, grads = grad_x.reshape(n, size), grad_out.reshape(n)
+    part = settled(grad_x.dtype.type(1) / grad_x.dtype.type(size))
     start, stop = share(n, tid, n_threads, 1)
     for plane in range(start, stop):
-        each = grads[plane] / grad_x.dtype.type(size)
+        each = grads[plane] * part
         for place in range(size):
             planes[plane, place] = each

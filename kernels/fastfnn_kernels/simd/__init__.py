@@ -27,6 +27,7 @@ from fastfnn_kernels.simd.memory import (
     flush_subnormals,
     prefetch,
     restore_control,
+    settled,
     word,
     yield_thread,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "prefetch",
     "restore_control",
     "scatter_pieces",
+    "settled",
     "spread_row_2x2",
     "stack_array",
     "transpose_block",

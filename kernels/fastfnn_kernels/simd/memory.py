@@ -80,6 +80,18 @@ def float_of(typing, bits):  # type: ignore[no-untyped-def]
     return real(bits), codegen
 
 
+@intrinsic
+def settled(typing, x):  # type: ignore[no-untyped-def]
+    """`x`, a float, as it was computed: a loop that multiplies by a quotient would else divide in every step."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        kind = context.get_value_type(x)
+        name = f"llvm.arithmetic.fence.f{x.bitwidth}"
+        return builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind]), name), args)
+
+    return x(x), codegen
+
+
 #: Bits of an x86 processor's control word that have it take subnormal numbers for zero, and make none.
 _FLUSHES = 0x8040
 _IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
