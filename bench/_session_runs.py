@@ -5,6 +5,7 @@ Imports stay those of a plain training script: the time of such a process is its
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import statistics
@@ -137,12 +138,13 @@ def barrier(steps: int, rounds: int) -> dict[str, Any]:
     from fastfnn_kernels.team import Team, barrier_state
 
     def nanoseconds(team: Team) -> float:
-        rows, nothing = np.full((BARRIERS, program.RECORD_WORDS), program.BARRIER), np.zeros((0, program.RECORD_WORDS))
-        at, job, none = np.zeros((team.size, program.AT_WORDS)), np.zeros(program.JOB_WORDS, np.int64), np.zeros(0)
-        job[[program.DATA_ROWS, program.END]], job[[program.BATCH_SIZE, program.CHUNK]] = steps, 1
-        tables = [table.astype(np.int64) for table in (rows, nothing, nothing, at)]
+        table, places = np.zeros(BARRIERS, program.HEAD), np.zeros(team.size, program.PLACE)
+        state, addresses = barrier_state(), {"row_table": table.ctypes.data, "places": places.ctypes.data}
+        job = program.Job(**addresses, barriers=state.ctypes.data, row_records=BARRIERS)
+        job.data_rows = job.end = steps
+        job.batch_size = job.chunk = 1
         began = time.perf_counter()
-        team.run(program.run, *tables, barrier_state(), job, none, none, np.zeros(program.RESULT_WORDS))
+        team.run(program.run, ctypes.addressof(job))
         return (time.perf_counter() - began) / (steps * BARRIERS) * 1e9
 
     program.run_nothing()

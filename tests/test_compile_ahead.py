@@ -20,20 +20,20 @@ ANNOUNCEMENT = "fastfnn: compiling kernels for this machine; later runs load the
 PREPARE = """
 import json, os, sys
 from fastfnn_kernels import _config, operations
-from fastfnn_kernels.operations import _ahead, _record
+from fastfnn_kernels.operations import _ahead, _registry
 
 if hasattr(os, "sched_getaffinity"):
     os.sched_getaffinity = lambda pid: {0, 1}
 os.cpu_count = lambda: 2
 BEFORE
 compiled = []
-compile_here = _record._compile
-_record._compile = lambda key: compiled.append(key[0]) or compile_here(key)
+compile_here = _registry._compile
+_registry._compile = lambda key: compiled.append(key[0]) or compile_here(key)
 WANTED = [(name, "float32") for name in ("store", "relu_backward", "sgd", "relu")] + [("store", "float64")]
 operations.prepare(WANTED)
-_record._compile = compile_here
+_registry._compile = compile_here
 here = sorted(compiled)
-loaded = sum(operations.address(*key) > 0 and _record._compiled[key].cache_hits for key in WANTED)
+loaded = sum(operations.address(*key) > 0 and _registry._compiled[key].cache_hits for key in WANTED)
 print(json.dumps([here, loaded]))
 """
 
@@ -87,7 +87,7 @@ FAILURES: dict[str, Any] = {
 
 @pytest.mark.parametrize("before", FAILURES.values(), ids=FAILURES)
 def test_without_a_helper_the_caller_compiles_all(tmp_path: Path, before: str) -> None:
-    code = before + "\n_record.run_nothing = lambda: None"
+    code = before + "\n_registry.run_nothing = lambda: None"
     here, loaded, errors = prepare(tmp_path, code)
     assert errors == ANNOUNCEMENT
     assert loaded == 0

@@ -69,7 +69,7 @@ def test_large_images_go_through_the_backward_a_few_at_a_time(size, padding, ima
     """As many as fit the cache; their number changes nothing but the order of sums."""
     case = Convolution(11, size, 2, 5, (3, 2), 1, padding, 1, 1)
     geometry = kernels.convolution.geometry.geometry(2, size, 5, (3, 2), (1, 1), (padding, padding), (1, 1), 1)
-    assert geometry.words[kernels.convolution.geometry.PASS] == images_a_pass
+    assert kernels.convolution.geometry.header_of(geometry.words).images_a_pass == images_a_pass
     x, weight, _, grad_out = case.draw(rng, "float64")
     grads = F.conv2d_backward(grad_out, x, weight, *case.settings)
     assert_all_close(grads, reference.conv2d_backward(grad_out, x, weight, *case.settings), grad_out[:, 0].size, case)

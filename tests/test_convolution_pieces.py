@@ -16,9 +16,8 @@ if not _config.JIT:
 from _tiles import COUNTS, DTYPES, UNTOUCHED, blank, guarded, lanes_of
 
 from fastfnn_kernels import simd
-from fastfnn_kernels.convolution import geometry as geo
 from fastfnn_kernels.convolution import sparse, wide
-from fastfnn_kernels.convolution.geometry import PIECE_TILES, geometry
+from fastfnn_kernels.convolution.geometry import PIECE_TILES, geometry, header_of
 
 HEIGHTS = (wide.TALL, wide.MIDDLE, wide.LOW, 1)
 TAP_ROWS = (wide.TAP_ROWS, wide.FEW_TAP_ROWS, 1)
@@ -240,7 +239,7 @@ def test_an_image_becomes_padded_rows_of_pixels_and_comes_back(channels, dtype, 
         words = geometry(channels, size, 1, (1, 1), (1, 1), padding, (1, 1), 1).words
         (height, width), (above, left), x0 = size, padding, 3
         x = integers(rng, x0 + channels * height * width, dtype)
-        pixels = blank((height + 2 * above) * words[geo.PIXEL_LINE], dtype)
+        pixels = blank((height + 2 * above) * header_of(words).pixel_line, dtype)
         to_pixels(pixels.array, guarded(x), x0, words)
         expected = np.full((height + 2 * above, width + 2 * left, channels), UNTOUCHED, dtype)
         inside = expected[above : above + height, left : left + width]

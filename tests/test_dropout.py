@@ -1,17 +1,17 @@
 """Dropout: a mask that is a function of seed, step and place; the layer that counts its forwards."""
 
-import ctypes
 import math
-import struct
 
 import numpy as np
 import pytest
+from _operations import run_operation
 
 import fastfnn as ff
 import fastfnn_kernels as kernels
 from fastfnn import functional as F
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn_kernels import _config, reference
+from fastfnn_kernels.program import Place
 
 RNG = np.random.default_rng(43)
 N = 1 << 18
@@ -136,16 +136,10 @@ def test_bad_arguments_are_named(function):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_operation_knows_its_place_in_the_batch(dtype):
     """Rows 5 to 9 of the chunk that starts at row 16 of the batch, in step 3."""
-    program, width = kernels.program, 11
-    batch = RNG.normal(size=(30, width)).astype(dtype)
-    x, out = np.ascontiguousarray(batch[16:]), np.full((14, width), np.nan, dtype)
-    record, place = np.zeros(program.RECORD_WORDS, np.int64), np.zeros(program.AT_WORDS, np.int64)
-    record[1:6] = out.ctypes.data, x.ctypes.data, width, struct.unpack("<q", struct.pack("<d", 0.4))[0], 77
-    counter = np.array([3])
-    record[6] = counter.ctypes.data
-    place[[program.FIRST, program.LAST, program.PIECE]] = 5, 9, 16
-    operation = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(kernels.operations.address("dropout", dtype))
-    operation(record.ctypes.data, place.ctypes.data)
+    batch = RNG.normal(size=(30, 11)).astype(dtype)
+    x, out = np.ascontiguousarray(batch[16:]), np.full((14, 11), np.nan, dtype)
+    mask = {"p": 0.4, "seed": 77, "counter": np.array([3])}
+    run_operation("dropout", dtype, [Place(first=5, last=9, piece=16)], 14, out=out, x=x, width=11, **mask)
     np.testing.assert_array_equal(out[5:9], F.dropout(batch, 0.4, 77, 3)[21:25])
     assert np.isnan(out[:5]).all()
     assert np.isnan(out[9:]).all()

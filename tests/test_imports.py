@@ -32,6 +32,7 @@ RUNGS = [
     {"engine.program", "engine.eager"},
     {"engine.lowering"},
     {"engine.steps"},
+    {"engine.task"},
     {"engine.pace", "engine.sparsity"},
     {"interchange", "models", "gradcheck"},
     {"model"},

@@ -1,17 +1,15 @@
 """Batch normalisation: kernels in pieces, the function, the layers with their buffers, and both modes."""
 
 import copy
-import ctypes
 import pickle
-import struct
 
 import numpy as np
 import pytest
+from _operations import places_of, run_operation
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import fastfnn as ff
-import fastfnn_kernels as kernels
 from fastfnn import functional as F
 from fastfnn.errors import InvalidTypeError, InvalidValueError, ModelFileError
 from fastfnn_kernels import _config, reference
@@ -171,49 +169,39 @@ def test_bad_gradients_are_named():
 # The operations of a program
 
 
-def bits(number):
-    return struct.unpack("<q", struct.pack("<d", number))[0]
-
-
 def run_operations(n_threads, x, grad, weight, bias):
     """A step and an inference, phase by phase, each thread on its rows; some threads have none."""
-    program = kernels.program
     n, channels, spatial = x.shape[0], x.shape[1], int(np.prod(x.shape[2:]))
     inferred, out, through_relu, grad_x = (np.full_like(x, np.nan) for _ in range(4))
     grad_weight, grad_bias = np.full_like(weight, np.nan), np.full_like(weight, np.nan)
-    running = [np.full(channels, value, x.dtype) for value in (0.5, 2.0)]
+    running = {name: np.full(channels, value, x.dtype) for name, value in (("running_mean", 0.5), ("running_var", 2.0))}
     partials, grad_partials = np.full((2, -(-n // 8), 2, channels), np.nan)
-    scratch = np.full((n_threads, kernels.operations.normalization.SCRATCH_ROWS, channels), np.nan)
-    places = np.zeros((n_threads, program.AT_WORDS), np.int64)
-    for tid, place in enumerate(places):
-        place[[program.FIRST, program.LAST]] = [min(n, -(-n // 8) * t // n_threads * 8) for t in (tid, tid + 1)]
-        place[[program.ROWS, program.BATCH_ROWS, program.TID, program.N_THREADS]] = n, n, tid, n_threads
+    own = lambda dtype: np.full((n_threads, channels), np.nan, dtype)  # noqa: E731
+    statistics = {"mean": own(np.float64), "variance": own(np.float64)}
+    sums = {"grad_weight": own(np.float64), "grad_bias": own(np.float64)}
+    coefficients = {name: own(x.dtype) for name in ("centre", "factor", "shift", "slope", "offset")}
+    forward = {name: coefficients[name] for name in ("centre", "factor", "shift")}
+    backward = {name: coefficients[name] for name in ("centre", "factor", "slope", "offset")}
+    places, sizes, eps = places_of(n, n_threads), {"channels": channels, "spatial": spatial}, {"eps": 1e-5}
+    with_rows = [place for place in places if place.last > place.first]
 
-    def run(name, *fields, by_rows=True):
-        record = np.zeros(program.RECORD_WORDS, np.int64)
-        values = [field.ctypes.data if isinstance(field, np.ndarray) else field for field in fields]
-        record[1 : 1 + len(values)] = values
-        address = kernels.operations.address(name, x.dtype)
-        operation = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(address)
-        for place in places:
-            if place[program.LAST] > place[program.FIRST] or not by_rows:
-                operation(record.ctypes.data, place.ctypes.data)
+    def run(name, places=with_rows, **fields):
+        run_operation(name, x.dtype, places, n, **fields, **sizes)
 
-    size, eps = (channels, spatial), bits(1e-5)
-    run("batch_norm_apply_inference", inferred, x, *size, *running, scratch, weight, bias, eps, 0)
-    run("batch_norm_moments", partials, x, *size)
-    run("batch_norm_apply_training", out, x, *size, partials, scratch, weight, bias, eps, 0)
-    run("batch_norm_apply_training", through_relu, x, *size, partials, scratch, weight, bias, eps, 1)
-    run("batch_norm_backward_sums", grad_partials, grad, x, *size, scratch, eps)
-    run("batch_norm_backward_apply", grad_x, grad, x, *size, grad_partials, scratch, weight, eps)
-    run(
-        *("batch_norm_running", grad_weight, grad_bias, *running, *size, partials, grad_partials, scratch, bits(0.3)),
-        by_rows=False,
-    )
-    once = [array.copy() for array in running]
-    without_affine = (0, 0, *running, *size, partials, grad_partials, scratch, bits(1.0))
-    run("batch_norm_running", *without_affine, by_rows=False)
-    return inferred, out, through_relu, grad_x, grad_weight, grad_bias, *once, *running
+    affine = {"x": x, "weight": weight, "bias": bias, **forward, **eps}
+    run("batch_norm_apply_inference", out=inferred, relu=False, **affine, **running)
+    run("batch_norm_moments", partials=partials, x=x)
+    run("batch_norm_apply_training", out=out, relu=False, partials=partials, **affine, **statistics)
+    run("batch_norm_apply_training", out=through_relu, relu=True, partials=partials, **affine, **statistics)
+    rows = {"x": x, "grad_out": grad, **eps, **statistics}
+    run("batch_norm_backward_sums", partials=grad_partials, **rows)
+    run("batch_norm_backward_apply", grad_x=grad_x, partials=grad_partials, weight=weight, **rows, **sums, **backward)
+    left = {"partials": partials, "grad_partials": grad_partials, **running, **statistics}
+    left |= {"weight_sum": sums["grad_weight"], "bias_sum": sums["grad_bias"]}
+    run("batch_norm_running", places, grad_weight=grad_weight, grad_bias=grad_bias, momentum=0.3, **left)
+    once = [array.copy() for array in running.values()]
+    run("batch_norm_running", places, grad_weight=None, grad_bias=None, momentum=1.0, **left)
+    return inferred, out, through_relu, grad_x, grad_weight, grad_bias, *once, *running.values()
 
 
 @pytest.mark.skipif(not _config.JIT, reason="without the JIT there are no operations")

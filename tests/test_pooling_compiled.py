@@ -11,9 +11,10 @@ if not _config.JIT:
     pytest.skip("there are no vectors without the JIT", allow_module_level=True)
 
 from _helpers import READ_SENTINEL, WRITE_SENTINEL, Guarded
+from _operations import run_operation
 
-from fastfnn_kernels import operations, pool, simd
-from fastfnn_kernels.program import AT_WORDS, FIRST, LAST, RECORD_WORDS
+from fastfnn_kernels import pool, simd
+from fastfnn_kernels.program import Place
 
 DTYPES = ("float32", "float64")
 #: None, one, and both sides of one and two vectors of any width.
@@ -114,18 +115,14 @@ def test_a_row_of_gradients(dtype, masked, rng):
 def test_an_operation_does_its_threads_rows_as_the_kernel_does(kind, dtype, rng):
     sizes = (7, 9, *((side + 2 * kind[2] - kind[0]) // kind[1] + 1 for side in (7, 9)), *np.repeat(kind, 2).tolist())
     rows, channels, first, last = 5, 3, 1, 4
-    table = np.array([channels, *sizes])
+    images = {"channels": channels, "height": 7, "width": 9}
+    windows = {"channels": channels, **dict(zip(pool.SIZES, sizes, strict=True))}
     x = rng.normal(size=(rows, channels, 7, 9)).astype(dtype)
     grad = rng.normal(size=(rows, channels, *sizes[2:4])).astype(dtype)
     small = grad[:, :, 0, 0].copy()
-    place = np.zeros(AT_WORDS, np.int64)
-    place[FIRST], place[LAST] = first, last
 
-    def run(name, *fields):
-        """Run an operation on rows first to last; its fields are arrays or numbers."""
-        record = np.zeros(RECORD_WORDS, np.int64)
-        record[1 : 1 + len(fields)] = [f.ctypes.data if isinstance(f, np.ndarray) else f for f in fields]
-        call_at(operations.address(name, dtype), record, place)
+    def run(name, **fields):
+        run_operation(name, dtype, [Place(first=first, last=last)], rows, **fields)
 
     def check(got, expected):
         np.testing.assert_array_equal(got[first:last], expected[first:last])
@@ -134,30 +131,25 @@ def test_an_operation_does_its_threads_rows_as_the_kernel_does(kind, dtype, rng)
     blank = lambda like, kind=dtype: np.full(like.shape, 77, kind)  # noqa: E731
     out, index, out_kernel, index_kernel = blank(grad), blank(grad, "int32"), blank(grad), blank(grad, "int32")
     pool.max_pool2d(out_kernel, index_kernel, x, sizes)
-    run("max_pool", out, index, x, table)
+    run("max_pool2d", out=out, index=index, x=x, **windows)
     check(out, out_kernel)
     check(index, index_kernel)
     grad_x, grad_kernel = blank(x), blank(x)
     pool.max_pool2d_backward(grad_kernel, grad, index_kernel, sizes)
-    run("max_pool_backward", grad_x, grad, index_kernel, table)
+    run("max_pool2d_backward", grad_x=grad_x, grad_out=grad, index=index_kernel, **windows)
     check(grad_x, grad_kernel)
     for counts in (True, False):
         out, grad_x = blank(grad), blank(x)
         pool.avg_pool2d(out_kernel, x, sizes, counts)
-        run("avg_pool", out, x, table, counts)
+        run("avg_pool2d", out=out, x=x, count_include_pad=counts, **windows)
         check(out, out_kernel)
         pool.avg_pool2d_backward(grad_kernel, grad, sizes, counts)
-        run("avg_pool_backward", grad_x, grad, table, counts)
+        run("avg_pool2d_backward", grad_x=grad_x, grad_out=grad, count_include_pad=counts, **windows)
         check(grad_x, grad_kernel)
     out, grad_x, out_kernel = blank(small), blank(x), blank(small)
     pool.global_avg_pool2d(out_kernel, x)
-    run("global_avg_pool", out, x, channels, 7, 9)
+    run("global_avg_pool2d", out=out, x=x, **images)
     check(out, out_kernel)
     pool.global_avg_pool2d_backward(grad_kernel, small, x.shape)
-    run("global_avg_pool_backward", grad_x, small, channels, 7, 9)
+    run("global_avg_pool2d_backward", grad_x=grad_x, grad_out=small, **images)
     check(grad_x, grad_kernel)
-
-
-@_config.driver
-def call_at(operation, record, place):
-    simd.call_operation(operation, np.int64(record.ctypes.data), np.int64(place.ctypes.data))

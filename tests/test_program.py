@@ -145,9 +145,9 @@ def test_a_second_network_compiles_nothing():
 
 
 def _operations_compiled():
-    from fastfnn_kernels.operations import _record
+    from fastfnn_kernels.operations import _registry
 
-    return len(_record._compiled)
+    return len(_registry._compiled)
 
 
 def test_momentum_and_adam_go_on_where_the_last_fit_stopped():

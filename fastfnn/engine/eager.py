@@ -12,17 +12,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastfnn.engine import lowering
-from fastfnn.engine.program import Sums
 from fastfnn.engine.sparsity import CSR
+from fastfnn.engine.task import Array, Pass, Sums, Task
 from fastfnn.layers import Flatten, Normalize
 from fastfnn.losses import Loss
 from fastfnn.model import Sequential
 from fastfnn.optim import Optimizer
-
-Array = NDArray[Any]
 
 
 @contextlib.contextmanager
@@ -49,22 +46,14 @@ def _rate(optimizer: Optimizer, rates: Array | None, step: int) -> Iterator[None
         optimizer.lr = before
 
 
-def run(
-    model: Sequential,
-    x: Array | CSR,
-    y: Array,
-    *,
-    weights: Array | None = None,
-    loss: Loss,
-    optimizer: Optimizer,
-    order: Array | None = None,
-    batch_size: int | None = None,
-    pause: int = 0,
-    rates: Array | None = None,
-    keep_gradients: bool = True,
-) -> Iterator[Sums]:
-    """Train on all rows once: arguments and what it yields as `compiled.run` has them, but it does after each step."""
-    batch_size = batch_size or len(x)
+def run(task: Task, data: Pass) -> Iterator[Sums]:
+    """Train on all rows once; yields as `program.run` does, but after each step."""
+    model, loss, optimizer = task.model, task.loss, task.optimizer
+    assert loss is not None
+    assert optimizer is not None
+    x, y, weights, order, rates = data.x, data.y, data.weights, data.order, data.rates
+    assert y is not None
+    batch_size = data.batch_size or len(x)
     model.gather_parameters()
     total, correct = 0.0, 0
     # Said only where it matters: a user's own optimizer may know of parameters and gradients alone.
@@ -90,20 +79,24 @@ def run(
             yield total, correct, stop, 0
 
 
-def evaluate(model: Sequential, loss: Loss, x: Array | CSR, y: Array, weights: Array | None = None) -> Sums:
+def evaluate(task: Task, data: Pass) -> Sums:
     """Loss, of weighted rows where there are weights, and hits of all rows."""
+    loss, y, weights = task.loss, data.y, data.weights
+    assert loss is not None
+    assert y is not None
     total, correct = 0.0, 0
-    for rows, prediction in _chunks(model, x):
+    for rows, prediction in _chunks(task.model, data.x):
         value = _value(loss, prediction, y[rows], None if weights is None else weights[rows])
         total += _sum(loss, value, len(prediction))
         correct += n_correct(prediction, y[rows]) if loss.classifies else 0
-    return total, correct, len(x), 0
+    return total, correct, len(data.x), 0
 
 
-def predict(model: Sequential, x: Array | CSR, out: Array) -> None:
+def predict(task: Task, data: Pass) -> None:
     """Write the model's outputs for all rows."""
-    for rows, prediction in _chunks(model, x):
-        out[rows] = prediction
+    assert data.out is not None
+    for rows, prediction in _chunks(task.model, data.x):
+        data.out[rows] = prediction
 
 
 def n_correct(prediction: Array, target: Array) -> int:

@@ -10,188 +10,174 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import math
-import struct
 import time
 import weakref
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 import fastfnn_kernels as kernels
 from fastfnn.engine import lowering
 from fastfnn.engine.pace import Pace
 from fastfnn.engine.sparsity import CSR, Sparsity
-from fastfnn.engine.steps import LOSSES, OPTIMIZERS, Data, Table, settings_of, write_loss, write_update
+from fastfnn.engine.steps import (
+    LOSSES,
+    OPTIMIZERS,
+    Data,
+    Step,
+    Table,
+    operation_of,
+    write_loss,
+    write_settings,
+    write_update,
+)
+from fastfnn.engine.task import Array, Pass, Sums, Task
 from fastfnn.layers import Layer
-from fastfnn.losses import Loss
 from fastfnn.model import Sequential
 from fastfnn.optim import SGD, Optimizer
-
-Array = NDArray[Any]
-#: So far: the loss (times the rows, for a mean), rows that were right, rows, and the step that failed (from 1) or 0.
-Sums = tuple[float, int, int, int]
 
 #: Seconds between returns to Python.
 SLICE_SECONDS = 0.025
 #: Programs that a model keeps, and bytes of their buffers.
 PROGRAMS_KEPT, BYTES_KEPT = 8, 64 << 20
 
-#: Of the rows' weights.
-WEIGHTS_DTYPE = np.dtype(np.float64)
-#: The words of a job, as `fastfnn_kernels.program` has them.
-JOB = struct.Struct("=15q")
 
-
-def uncompiled(model: Sequential, loss: Loss | None = None, optimizer: Optimizer | None = None) -> list[Any]:
+def uncompiled(task: Task) -> list[Any]:
     """What has no compiled form, a user's own; if this is empty and there is a JIT, a `Program` can be made."""
-    found: list[Any] = [*lowering.uncompiled(model)]
-    if loss is not None and type(loss) not in LOSSES:
-        found.append(loss)
-    if optimizer is not None and type(optimizer) not in OPTIMIZERS:
-        found.append(optimizer)
+    found: list[Any] = [*lowering.uncompiled(task.model)]
+    if task.loss is not None and type(task.loss) not in LOSSES:
+        found.append(task.loss)
+    if task.optimizer is not None and type(task.optimizer) not in OPTIMIZERS:
+        found.append(task.optimizer)
     return found
 
 
-def is_compiled(model: Sequential, loss: Loss | None = None, optimizer: Optimizer | None = None) -> bool:
+def is_compiled(task: Task) -> bool:
     """Whether a `Program` can be made."""
-    return kernels.team.JIT and not uncompiled(model, loss, optimizer)
+    return kernels.team.JIT and not uncompiled(task)
 
 
-class Program:
-    """A model, a loss and an optimizer as tables. Without an optimizer it evaluates, without a loss it predicts.
+class Form(NamedTuple):
+    """What of data and threads a program depends on.
 
-    Parameters
+    Attributes
     ----------
-    key
-        What it is made for, see `_key`.
-    model : Sequential
-    x, y : ndarray, or CSR for x
-        Data of the shapes and dtypes that it is for; `y` is None where there is no loss.
-    loss : Loss or None
-    optimizer : Optimizer or None
-        Prepared for the model's parameters.
     rows : int
         In training, of a batch; else the most that will ever go through together.
     n_threads : int
-    keep_gradients : bool
     in_order : bool
         Rows come in the order of the data.
     sparsity : Sparsity or None
-        How to find the nonzeros of `x`, where the first layer is to walk only these.
-    weighted : bool
-        Whether rows have weights.
+        How to find the nonzeros of the inputs, where the first layer is to walk only these.
+    inputs : Data
+    targets, weights : Data or None
     """
 
-    def __init__(
-        self,
-        key: Any,
-        model: Sequential,
-        x: Array | CSR,
-        y: Array | None,
-        loss: Loss | None,
-        optimizer: Optimizer | None,
-        rows: int,
-        n_threads: int,
-        keep_gradients: bool,
-        in_order: bool,
-        sparsity: Sparsity | None,
-        weighted: bool,
-    ) -> None:
-        self.key, shape, training = key, x.shape[1:], optimizer is not None
+    rows: int
+    n_threads: int
+    in_order: bool
+    sparsity: Sparsity | None
+    inputs: Data
+    targets: Data | None
+    weights: Data | None
+
+
+class Program:
+    """A task as tables.
+
+    Parameters
+    ----------
+    task : Task
+        With no part that is `uncompiled`; an optimizer is prepared for the model's parameters.
+    form : Form
+    key
+        What it is made for, see `_key`.
+    """
+
+    def __init__(self, task: Task, form: Form, key: Any) -> None:
+        self.key, model, optimizer = key, task.model, task.optimizer
+        training, shape, sparsity = optimizer is not None, form.inputs.shape, form.sparsity
         steps = lowering.lower(model, shape, training=training, sparsity=sparsity)
         first = next((i for i, step in enumerate(steps) if step.has_parameters), len(steps))
         held = (steps, shape)
         if sparsity is not None and sparsity.capacity:  # lists are all that there is of the rows
             held = (steps[first:], (sparsity.capacity,))
-        self.chunk = lowering.chunk_rows(*held, model.dtype, rows, training)
+        self.chunk = lowering.chunk_rows(*held, model.dtype, form.rows, training)
         self._nanoseconds = max(1.0, lowering.nanoseconds(steps, training) * self.chunk)
-        in_place = training and not keep_gradients and _is_plain(optimizer) and rows <= self.chunk
         self.table = Table(
-            model.dtype, self.chunk, n_threads, training=training, in_order=in_order, sgd_in_place=in_place
+            model.dtype,
+            self.chunk,
+            form.n_threads,
+            training=training,
+            in_order=form.in_order,
+            sgd_in_place=training and not task.keep_gradients and _is_plain(optimizer) and form.rows <= self.chunk,
         )
-        data = Data(kernels.program.X, shape, x.dtype, sparsity)
-        self._write(model, steps, first, data, y, weighted, loss, optimizer)
-        places = np.zeros((n_threads, kernels.program.AT_WORDS), np.int64)
-        self._run, self._job = kernels.program.run, np.zeros(kernels.program.JOB_WORDS, np.int64)
-        self._result, self._pace = np.zeros(kernels.program.RESULT_WORDS), Pace(n_threads)
-        self._arguments = (
-            *self.table.finished(),
-            places,
-            kernels.team.barrier_state(),
-            self._job,
-            self.table.row_losses,
-            self.table.hits,
-            self._result,
-        )
+        self._losses_a_row = self._write(task, form, steps, first)
+        self._pace = Pace(form.n_threads)
+        self._job = self._new_job(form.n_threads)
         # The tables hold addresses: what they point to must not go away.
         buffers = [array for layer in model.layers for array in layer.buffers.values()]
         state = [] if optimizer is None else [*optimizer.state.values()]
-        self._kept = (list(model.layers), model.parameters, model.gradients, buffers, state)
+        self._kept += (list(model.layers), model.parameters, model.gradients, buffers, state)
 
-    def _write(
-        self,
-        model: Sequential,
-        steps: list[Any],
-        first: int,
-        data: Data,
-        y: Array | None,
-        weighted: bool,
-        loss: Loss | None,
-        optimizer: Optimizer | None,
-    ) -> None:
-        """Write the records; the step `first` is the first that has parameters."""
-        table, current, inputs = self.table, data, []
+    def _write(self, task: Task, form: Form, steps: list[Step], first: int) -> int:
+        """Write the records; the step `first` is the first that has parameters. Returns the losses of a row."""
+        table, inputs = self.table, []
+        current: Any = form.inputs
         for step in steps:
             if isinstance(current, Data) and not step.takes_data(table, current):
                 current = table.gather(current)
             inputs.append(current)
             current = step.forward(table, current)
         out = table.gather(current) if isinstance(current, Data) else current
-        self._losses_a_row = 1
-        if loss is None or y is None:
-            table.row("store", out, math.prod(out.shape[1:]))
-            return
-        if loss.reduction == "mean" and not loss.classifies:
-            self._losses_a_row = math.prod(out.shape[1:])
-        weights = Data(kernels.program.WEIGHTS, (1,), WEIGHTS_DTYPE) if weighted else None
-        grad = write_loss(table, loss, out, Data(kernels.program.Y, y.shape[1:], y.dtype), weights)
-        if optimizer is None:
-            return
-        for step, step_input in zip(reversed(steps[first:]), reversed(inputs[first:]), strict=True):
-            grad = step.backward(table, step_input, grad)
-        write_update(table, model, optimizer)
+        width = math.prod(out.shape[1:])
+        if task.loss is None or form.targets is None:
+            table.row("store", out="out", x=out, width=width)
+            return 1
+        grad: Any = write_loss(table, task.loss, out, form.targets, form.weights)
+        if task.optimizer is not None:
+            for step, step_input in zip(reversed(steps[first:]), reversed(inputs[first:]), strict=True):
+                grad = step.backward(table, step_input, grad)
+            write_update(table, task.model, task.optimizer)
+        return width if task.loss.reduction == "mean" and not task.loss.classifies else 1
 
-    def run(
-        self,
-        team: Any,
-        x: Array | CSR,
-        y: Array | None,
-        weights: Array | None,
-        out: Array | None,
-        optimizer: Optimizer | None,
-        order: Array | None,
-        batch_size: int,
-        pause: int,
-        rates: Array | None,
-    ) -> Iterator[Sums]:
+    def _new_job(self, n_threads: int) -> Any:
+        """A job with all that is the same in every run."""
+        table, program = self.table, kernels.program
+        row, weight, update = table.finished()
+        places, barriers = np.zeros(n_threads, program.PLACE), kernels.team.barrier_state()
+        self._kept: tuple[Any, ...] = (row, weight, update, places, barriers)
+        return program.Job(
+            row_table=row.ctypes.data,
+            row_records=len(row),
+            weight_table=weight.ctypes.data,
+            weight_records=len(weight),
+            update_table=update.ctypes.data,
+            update_records=len(update),
+            places=places.ctypes.data,
+            barriers=barriers.ctypes.data,
+            row_losses=_address(table.row_losses),
+            row_hits=_address(table.hits),
+            chunk=self.chunk,
+            rate=table.settings["lr"].ctypes.data,
+            step_size=table.settings["step_size"].ctypes.data,
+        )
+
+    def run(self, task: Task, data: Pass, team: Any, pause: int) -> Iterator[Sums]:
         """Go through the data once, slice by slice: see the function `run`."""
-        rows, result, made = len(x), self._result, 0
+        job, optimizer, rows, batch_size = self._job, task.optimizer, len(data.x), data.batch_size or len(data.x)
         pieces = -(-batch_size // self.chunk)
         begin, end = 0, -(-rows // batch_size) * pieces
+        job.data_rows, job.batch_size, job.trains, job.made = rows, batch_size, optimizer is not None, 0
+        job.x = ctypes.addressof(data.x.matrix) if isinstance(data.x, CSR) else _address(data.x)
+        job.y, job.weights, job.out = _address(data.y), _address(data.weights), _address(data.out)
+        job.order, job.rates = _address(data.order), _address(data.rates)
+        job.losses = job.hits = job.done = job.failed = job.part_losses = job.part_hits = 0
         if optimizer is not None:
-            made = optimizer.steps
-            _, settings = settings_of(optimizer)
-            self.table.settings[: len(settings)] = settings
-            self.table.limits[:] = optimizer.limits or 0.0
-            self.table.decay[0] = optimizer.weight_decay, optimizer.l1
-            self.table.step_size[0] = -settings[0]
-        inputs = x.words if isinstance(x, CSR) else x
-        addresses = _address(order), _address(inputs), _address(y), _address(out)
-        addresses += _address(rates), self.table.settings.ctypes.data, self.table.step_size.ctypes.data
-        addresses += (_address(weights),)
-        result.fill(0)
+            job.made = optimizer.steps
+            write_settings(self.table, optimizer)
+        address, made = ctypes.addressof(job), job.made
         slice_pieces = max(1, int(SLICE_SECONDS * 1e9 / self._nanoseconds))
         adapts = team.size > 1 and team.may_be_fewer
         while begin < end:
@@ -200,23 +186,21 @@ class Program:
             stop, began = min(end, begin + wanted), time.perf_counter()
             if pause:
                 stop = min(stop, (begin // (pause * pieces) + 1) * pause * pieces)
-            sizes = rows, batch_size, self.chunk, begin, stop, optimizer is not None, made
-            JOB.pack_into(self._job.data, 0, *sizes, *addresses)
+            job.begin, job.end = begin, stop
             if threads == 1:
-                self._run(*self._arguments, 0, 1)
+                kernels.program.run(address, 0, 1)
             else:
-                team.run(self._run, *self._arguments)
+                team.run(kernels.program.run, address)
             seconds = time.perf_counter() - began
             if adapts:
                 self._pace.note(threads, seconds * end / ((stop - begin) * rows))  # for a row
-            loss, correct, done, failed = result[:4].tolist()
-            if optimizer is not None and not failed:
+            if optimizer is not None and not job.failed:
                 optimizer.steps = made + stop // pieces
             if stop - begin == wanted:
                 slice_pieces = max(1, int(wanted * min(4.0, SLICE_SECONDS / max(seconds, 1e-9))))
             begin = stop
-            yield loss / self._losses_a_row, int(correct), int(done), int(failed)
-            if failed:
+            yield job.losses / self._losses_a_row, int(job.hits), int(job.done), job.failed
+            if job.failed:
                 return
 
 
@@ -234,64 +218,35 @@ def _address(array: Array | None) -> int:
 _waiting: weakref.WeakKeyDictionary[Sequential, list[Program]] = weakref.WeakKeyDictionary()
 
 
-def run(
-    model: Sequential,
-    team: Any,
-    x: Array | CSR,
-    y: Array | None = None,
-    out: Array | None = None,
-    *,
-    weights: Array | None = None,
-    loss: Loss | None = None,
-    optimizer: Optimizer | None = None,
-    order: Array | None = None,
-    batch_size: int | None = None,
-    pause: int = 0,
-    rates: Array | None = None,
-    keep_gradients: bool = False,
-) -> Iterator[Sums]:
-    """Go through the data once: with an optimizer train, with a loss evaluate, with neither predict.
+def run(task: Task, data: Pass, team: Any, pause: int = 0) -> Iterator[Sums]:
+    """Go through the data once.
 
     Parameters
     ----------
-    model : Sequential
-        With no part that is `uncompiled`; nor is there one in the loss and the optimizer.
+    task : Task
+        With no part that is `uncompiled`.
+    data : Pass
     team : fastfnn_kernels.team.Team
-    x, y, out : ndarray, or CSR for x
-        Contiguous, with at least one row; `out` takes the predictions.
-    weights : (n,) float64, optional
-        What the rows' losses are multiplied by.
-    order : (n,) int64, optional
-        Of the rows, in training.
-    batch_size : int, optional
-        All rows by default.
     pause : int
         Yield whenever so many steps of the epoch are done, too; 0: only slice by slice.
-    rates : (steps,) float64, optional
-        A learning rate for every step, instead of the optimizer's.
-    keep_gradients : bool
-        The model's gradients are to be there after a step; else plain SGD subtracts them as they are made.
 
     Yields
     ------
     Sums
         After every slice. One may end within a batch; the parameters are then those before the batch.
     """
-    batch_size = batch_size or len(x)
-    # In training a program is for one batch size. Else a few serve all numbers of rows.
-    rows = batch_size if optimizer is not None else min(1 << (len(x) - 1).bit_length(), lowering.CHUNK_ROWS)
+    model = task.model
     model.gather_parameters()
-    if optimizer is not None:
-        optimizer.prepare(model.parameters)
-    sparse = lowering.sparsity(model, x, min(rows, len(x)))
-    options = (rows, team.size, keep_gradients, order is None, sparse, weights is not None)
-    key = (*options, *_key(model, x, y, loss, optimizer))
+    if task.optimizer is not None:
+        task.optimizer.prepare(model.parameters)
+    form = _form(task, data, team.size)
+    key = (form, *_key(task))
     waiting = _waiting.get(model)
     if waiting is None:
         waiting = _waiting.setdefault(model, [])
     kept = _taken(waiting, key)
-    program = kept or Program(key, model, x, y, loss, optimizer, *options)
-    yield from program.run(team, x, y, weights, out, optimizer, order, batch_size, pause, rates)
+    program = kept or Program(task, form, key)
+    yield from program.run(task, data, team, pause)
     # Not after an error or an interrupt: threads may still be at work on it.
     waiting.append(program)
     if kept is None:
@@ -314,6 +269,17 @@ def _make_room(waiting: list[Program]) -> None:
             waiting.pop(0)
 
 
+def _form(task: Task, data: Pass, n_threads: int) -> Form:
+    x, y, rows = data.x, data.y, data.batch_size or len(data.x)
+    if task.optimizer is None:  # in training a program is for one batch size; else a few serve all numbers of rows
+        rows = min(1 << (len(x) - 1).bit_length(), lowering.CHUNK_ROWS)
+    sparsity = lowering.sparsity(task.model, x, min(rows, len(x)))
+    inputs = Data("x", x.shape[1:], x.dtype, sparsity)
+    targets = None if y is None else Data("y", y.shape[1:], y.dtype)
+    weights = None if data.weights is None else Data("weights", (1,), data.weights.dtype)
+    return Form(rows, n_threads, data.order is None, sparsity, inputs, targets, weights)
+
+
 _known_configs: weakref.WeakKeyDictionary[Sequential, tuple[Any, list[Any]]] = weakref.WeakKeyDictionary()
 
 
@@ -326,17 +292,15 @@ def _configs(model: Sequential) -> list[Any]:
     return known[1]
 
 
-def _key(
-    model: Sequential, x: Array | CSR, y: Array | None, loss: Loss | None, optimizer: Optimizer | None
-) -> tuple[Any, ...]:
+def _key(task: Task) -> tuple[Any, ...]:
     """What a program depends on. An identity stands for an object that the program keeps alive."""
+    model, loss, optimizer = task.model, task.loss, task.optimizer
     buffers = [id(array) for layer in model.layers for array in layer.buffers.values()]
-    key = (x.shape[1:], x.dtype, id(model.parameters), _configs(model), buffers)
-    if loss is None or y is None:
+    key = (task.keep_gradients, id(model.parameters), _configs(model), buffers)
+    if loss is None:
         return key
-    key = (*key, y.shape[1:], y.dtype, type(loss), loss.reduction, getattr(loss, "label_smoothing", 0.0))
+    key = (*key, type(loss), loss.reduction, getattr(loss, "label_smoothing", 0.0))
     if optimizer is None:
         return key
-    operation, _ = settings_of(optimizer)
-    settings = operation, _is_plain(optimizer), optimizer.limits is None, optimizer.decay_biases
+    settings = operation_of(optimizer), _is_plain(optimizer), optimizer.limits is None, optimizer.decay_biases
     return (*key, *settings, *map(id, optimizer.state.values()))

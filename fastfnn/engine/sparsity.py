@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import fastfnn_kernels as kernels
 from fastfnn import _checks as check
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 
@@ -70,8 +72,12 @@ class CSR:
         self.indices = check.plain(indices, None if indices.dtype in (np.int32, np.int64) else np.int64)
         self._check(name)
         self.dtype = self.data.dtype
-        #: The addresses of the arrays, for `fastfnn_kernels.operations.sparse`.
-        self.words = np.array([array.ctypes.data for array in (self.starts, self.indices, self.data)], np.int64)
+
+    @functools.cached_property
+    def matrix(self) -> Any:
+        """The arrays' addresses, as operations read them."""
+        starts, columns, values = (array.ctypes.data for array in (self.starts, self.indices, self.data))
+        return kernels.program.Matrix(starts=starts, columns=columns, values=values)
 
     def _check(self, name: str) -> None:
         """Kernels check nothing: a column beyond the last would be read from foreign memory."""

@@ -17,8 +17,7 @@ import fastfnn_kernels as kernels
 from fastfnn import _checks as check
 from fastfnn._paths import StrPath
 from fastfnn.engine import eager, program
-from fastfnn.engine.program import Sums
-from fastfnn.engine.sparsity import CSR
+from fastfnn.engine.task import Pass, Sums, Task
 from fastfnn.errors import InvalidTypeError, InvalidValueError, NonFiniteLossError
 from fastfnn.history import History
 from fastfnn.layers import BatchNorm1d, BatchNorm2d
@@ -27,7 +26,7 @@ from fastfnn.model import Sequential
 from fastfnn.optim import Optimizer
 from fastfnn.schedules import Schedule
 from fastfnn.training import arguments
-from fastfnn.training.arguments import Array, Inputs
+from fastfnn.training.arguments import Inputs
 from fastfnn.training.callbacks import Callback, Checkpoint, EpochCallback, EpochEnd, EverySteps, StepEnd
 from fastfnn.training.callbacks import resume as resume_training
 from fastfnn.training.inference import Evaluation, evaluate_checked, figures
@@ -191,7 +190,8 @@ def fit(
             raise InvalidTypeError(
                 f"validation_data is {type(validation_data).__name__}; expected (x, y) or (x, y, sample_weight)"
             )
-        validation = arguments.as_data(model, loss, *validation_data, prefix="validation ")
+        inputs, targets, weighing = arguments.as_data(model, loss, *validation_data, prefix="validation ")
+        validation = Pass(inputs, targets, weights=weighing)
     _check_batches(model, x, batch_size)
     after_epochs, after_steps = _sorted_callbacks(callbacks)
     rng, steps = np.random.default_rng(seed), math.ceil(rows / batch_size)
@@ -200,7 +200,8 @@ def fit(
         asked.begin()
         asked.factors(1, epochs, steps)
 
-    own = program.uncompiled(model, loss, optimizer)
+    task = Task(model, loss, optimizer)
+    own = program.uncompiled(task)
     if own and kernels.team.JIT:
         names = ", ".join(dict.fromkeys(type(part).__name__ for part in own))
         warnings.warn(f"{names}: no compiled form, so training goes layer by layer and is slower", stacklevel=2)
@@ -209,7 +210,7 @@ def fit(
     done = history.epochs
     bar = Progress(epochs, rows, progress, done)
     course = _Course(model, loss, optimizer, batch_size, after_steps, bar, history)
-    batches: dict[str, Any] = {"batch_size": batch_size, "pause": math.gcd(*(each.steps for each in after_steps))}
+    pause = math.gcd(*(each.steps for each in after_steps))
 
     def end(epoch: int) -> EpochEnd:
         return EpochEnd(epoch, model, optimizer, history, schedule, rng, after_epochs, stops, first_lr)
@@ -221,11 +222,11 @@ def fit(
                     break
                 order = rng.permutation(rows).astype(np.int64) if shuffle and batch_size < rows else None
                 rates = None if schedule is None else optimizer.lr * schedule.factors(epoch, epochs, steps)
-                sums = _train(model, x, y, weights, loss, optimizer, team, order=order, rates=rates, **batches)
-                stops = course.follow(epoch, sums)
+                data = Pass(x, y, None, weights, order, batch_size, rates)
+                stops = course.follow(epoch, _train(task, data, team, pause))
                 history.lr.append(optimizer.lr if rates is None else float(rates[-1]))
                 if validation is not None:
-                    result = evaluate_checked(model, *validation, loss, team)
+                    result = evaluate_checked(model, loss, validation, team)
                     history.val_loss.append(result.loss)
                     history.val_accuracy.append(result.accuracy)
                 if schedule is not None:
@@ -277,20 +278,9 @@ def _begin(
     return History(), False
 
 
-def _train(
-    model: Sequential,
-    x: Array | CSR,
-    y: Array,
-    weights: Array | None,
-    loss: Loss,
-    optimizer: Optimizer,
-    team: Any,
-    **batches: Any,
-) -> Iterator[Sums]:
-    """Train on all rows once; `batches` are the other arguments of `program.run`."""
-    if program.is_compiled(model, loss, optimizer):
-        return program.run(model, team, x, y, weights=weights, loss=loss, optimizer=optimizer, **batches)
-    return eager.run(model, x, y, weights=weights, loss=loss, optimizer=optimizer, **batches)
+def _train(task: Task, data: Pass, team: Any, pause: int = 0) -> Iterator[Sums]:
+    """Train on all rows once, in the fastest way that there is."""
+    return program.run(task, data, team, pause) if program.is_compiled(task) else eager.run(task, data)
 
 
 def train_step(
@@ -325,8 +315,9 @@ def train_step(
     buffers = [(array, array.copy()) for array in model.named_buffers().values()]
     sums: Sums = (0.0, 0, 0, 0)
     _check_batches(model, x, len(x))
+    task = Task(model, loss, optimizer, keep_gradients=True)
     with arguments.team_for(model, x, len(x), n_threads, training=True) as team:
-        for sums in _train(model, x, y, weights, loss, optimizer, team, keep_gradients=True):  # noqa: B007 (the last is used)
+        for sums in _train(task, Pass(x, y, weights=weights), team):  # noqa: B007 (the last is used)
             pass
     if sums[3]:
         for array, saved in buffers:

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastfnn.engine import eager, program
-from fastfnn.engine.program import Sums
-from fastfnn.engine.sparsity import CSR
+from fastfnn.engine.task import Pass, Sums, Task
 from fastfnn.functional import sigmoid, softmax
 from fastfnn.layers import LogSoftmax, Sigmoid, Softmax
 from fastfnn.losses import Loss
@@ -32,13 +31,11 @@ def figures(sums: Sums, loss: Loss) -> Evaluation:
     return Evaluation(value, correct / rows if loss.classifies else math.nan)
 
 
-def evaluate_checked(
-    model: Sequential, x: Array | CSR, y: Array, weights: Array | None, loss: Loss, team: Any
-) -> Evaluation:
-    if not program.is_compiled(model, loss):
-        return figures(eager.evaluate(model, loss, x, y, weights), loss)
-    sums: Sums = (0.0, 0, 0, 0)
-    for sums in program.run(model, team, x, y, weights=weights, loss=loss):  # noqa: B007 (the last is used)
+def evaluate_checked(model: Sequential, loss: Loss, data: Pass, team: Any) -> Evaluation:
+    task, sums = Task(model, loss), (0.0, 0, 0, 0)
+    if not program.is_compiled(task):
+        return figures(eager.evaluate(task, data), loss)
+    for sums in program.run(task, data, team):  # noqa: B007 (the last is used)
         pass
     return figures(sums, loss)
 
@@ -68,7 +65,7 @@ def evaluate(
     """
     x, y, weights = arguments.as_data(model, loss, x, y, sample_weight)
     with arguments.team_for(model, x, len(x), n_threads, training=False) as team:
-        return evaluate_checked(model, x, y, weights, loss, team)
+        return evaluate_checked(model, loss, Pass(x, y, weights=weights), team)
 
 
 def predict_raw(model: Sequential, x: Inputs, *, n_threads: int | None = None) -> Array:
@@ -77,11 +74,12 @@ def predict_raw(model: Sequential, x: Inputs, *, n_threads: int | None = None) -
     out = np.empty((len(inputs), *output_shape), model.dtype)
     if not len(inputs):
         return out
-    if not program.is_compiled(model):
-        eager.predict(model, inputs, out)
+    task, data = Task(model), Pass(inputs, out=out)
+    if not program.is_compiled(task):
+        eager.predict(task, data)
         return out
     with arguments.team_for(model, inputs, len(inputs), n_threads, training=False) as team:
-        for _ in program.run(model, team, inputs, out=out):
+        for _ in program.run(task, data, team):
             pass
     return out
 

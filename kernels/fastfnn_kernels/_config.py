@@ -134,12 +134,14 @@ class _Loaded(CFunc):
         raise _NotCachedError
 
 
-def operation(function: Callable[[int, int], None], *, only_load: bool = False) -> Any:
-    """Compile ``function(record, at)``, two addresses, now; its own address is the attribute ``address``.
+def operation(
+    function: Callable[[Any, Any], None], record: np.dtype[Any], place: np.dtype[Any], *, only_load: bool = False
+) -> Any:
+    """Compile ``function(record, place)``, pointers to such structures, now; its address is the attribute ``address``.
 
     With `only_load` the result is None where the cache does not have it.
     """
-    signature = (types.int64, types.int64), types.void
+    signature = tuple(map(numba.from_dtype, (record, place))), types.void
     options = {name: value for name, value in OPTIONS.items() if name != "nogil"}  # its caller has let go of the GIL
     compiled = _cache((_Loaded if only_load else CFunc)(function, signature, locals={}, options=options))
     try:

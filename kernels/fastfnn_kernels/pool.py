@@ -22,6 +22,11 @@ from fastfnn_kernels._config import helper, kernel
 from fastfnn_kernels.simd import pool_row_2x2, settled, spread_row_2x2
 from fastfnn_kernels.team import share
 
+#: Their names.
+SIZES = (
+    *("height", "width", "out_height", "out_width", "kernel_height", "kernel_width"),
+    *("stride_height", "stride_width", "padding_height", "padding_width", "dilation_height", "dilation_width"),
+)
 Sizes = tuple[int, int, int, int, int, int, int, int, int, int, int, int]
 
 

@@ -1,9 +1,10 @@
 """Runs a lowered network for many steps in one call, on every thread of a team, with no Python inside.
 
-A network is data: a table of records of RECORD_WORDS int64, one an operation. A record's first word is the address of
-a compiled function ``operation(record, at)``; the others are what it works on: addresses of arrays, sizes, flags. `at`
-is where the calling thread is: which rows of the data, and which of them are its own. Nothing is compiled for a
-network: an operation is compiled alone, the first time that any network uses it, and loaded from the cache ever after.
+A network is data: a table of records, one an operation. A record says the address of a compiled function
+``operation(record, place)`` and what it works on: addresses of arrays, sizes, flags (`operations` declares their
+names). `place` is where the calling thread is: which rows of the data, and which of them are its own. Nothing is
+compiled for a network: an operation is compiled alone, the first time that any network uses it, and loaded from the
+cache ever after.
 
 A training step, on each thread::
 
@@ -21,44 +22,85 @@ alone: no thread waits for another. Every number is computed in one fixed order,
 
 from __future__ import annotations
 
+import ctypes
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from fastfnn_kernels._config import driver, helper
-from fastfnn_kernels.simd import (
-    array_at,
-    bits_of,
-    call_operation,
-    float_of,
-    flush_subnormals,
-    restore_control,
-    word,
-)
-from fastfnn_kernels.team import barrier, barrier_state, share
+from fastfnn_kernels.simd import array_at, bits_of, call_operation, flush_subnormals, record_at, restore_control
+from fastfnn_kernels.team import BARRIER_WORDS, barrier, barrier_state, share
 
-RECORD_WORDS = 16
 #: In place of an operation's address in the row or update table: the team meets here.
 BARRIER = 0
 #: Rows of a thread come in multiples of this: the tallest common tile.
 ROW_GRAIN = 8
 
-# The words of a thread's place. A chunk of ROWS rows from row START of the epoch, PIECE rows into a batch of
-# BATCH_ROWS; of them the thread has FIRST to LAST. ADDS says that the batch has had chunks before, whose gradients
-# stand. UPDATES is the number of updates since the optimizer started, this step's counted. The addresses of the order
-# (or 0), of the inputs, of the targets, of what inference writes and of the rows' weights.
-START, ROWS, BATCH_ROWS, FIRST, LAST, TID, N_THREADS, ADDS, UPDATES, PIECE, ORDER, X, Y, RESULT, WEIGHTS = range(15)
-AT_WORDS = 32
-# The words of a job: rows of the data, of a batch, of a chunk; first and last piece, counted over all batches;
-# whether a loss that is not finite ends it; updates made before the first step of the data; addresses for the places;
-# where there is a learning rate (float64) for every step, their address and those where it and its negative go; and
-# the address of the weights.
-DATA_ROWS, BATCH_SIZE, CHUNK, BEGIN, END, TRAINS, MADE, JOB_ORDER, JOB_X, JOB_Y, JOB_RESULT = range(11)
-JOB_RATES, JOB_RATE, JOB_STEP_SIZE, JOB_WEIGHTS = range(11, 15)
-JOB_WORDS = 16
-# The words of the result: sums over the batches; the step (from 1) in which the loss was not finite, or 0; and the
-# sums of a batch that is not finished.
-LOSS, CORRECT, DONE, FAILED, PART_LOSS, PART_CORRECT = range(6)
-RESULT_WORDS = 8
+_Integer, _Real = ctypes.c_int64, ctypes.c_double
+
+# Structures that Python and the compiled code share: Python sets their fields, numba reads them by name. An address is
+# an integer, and 0 where there is none.
+
+
+class Head(ctypes.Structure):
+    """The beginning of every record; a table's records are equally long."""
+
+    _fields_ = (("operation", _Integer), ("fields", _Integer * 31))
+
+
+class Place(ctypes.Structure):
+    """Where a thread is.
+
+    A chunk of `rows` rows from row `start` of the epoch, `piece` rows into a batch of `batch_rows`; of them the thread
+    `tid` of `n_threads` has `first` to `last`. `adds`: the batch has had chunks before, whose gradients stand.
+    `updates` since the optimizer started, this step's counted. The address of the `order` of all `data_rows` in the
+    epoch, or 0; and of the `job`, where operations look for the caller's arrays.
+    """
+
+    _fields_ = (
+        *((name, _Integer) for name in ("start", "rows", "batch_rows", "first", "last", "tid", "n_threads", "adds")),
+        *((name, _Integer) for name in ("updates", "piece", "order", "data_rows", "job")),
+        ("unused", _Integer * 19),  # two threads' places are not in neighbouring cache lines
+    )
+
+
+class Job(ctypes.Structure):
+    """All that a call of `run` works on, and what came of it.
+
+    **Tables**: the address and number of the row, weight and update records. **Memory**: the places of the threads, the
+    barrier's state, and for each row of a chunk its loss (summed over its elements) and whether its class is right,
+    or 0 where there is no loss.
+
+    **To do**: rows of the data, of a batch, of a chunk; the pieces from `begin` to `end`, counted over all batches;
+    whether a loss that is not finite ends it; updates `made` before the first step of the data. **Data**: order,
+    inputs, targets, weights of the rows, and where the predictions go: operations look for them here, or for `nothing`.
+    Where there is a learning rate (float64) for every step, `rates`; and where it goes, and its negative.
+
+    **What came of it**: sums of losses, right rows and rows over the finished batches; the step (from 1) that failed
+    for a loss that was not finite, or 0; losses and right rows of a batch that is not finished.
+    """
+
+    _fields_ = (
+        *((name, _Integer) for name in ("row_table", "row_records", "weight_table", "weight_records", "update_table")),
+        *((name, _Integer) for name in ("update_records", "places", "barriers", "row_losses", "row_hits")),
+        *((name, _Integer) for name in ("data_rows", "batch_size", "chunk", "begin", "end", "trains", "made")),
+        *((name, _Integer) for name in ("order", "x", "y", "weights", "out", "nothing", "rates", "rate", "step_size")),
+        *((name, _Real) for name in ("losses", "hits", "done")),
+        ("failed", _Integer),
+        *((name, _Real) for name in ("part_losses", "part_hits")),
+    )
+
+
+class Matrix(ctypes.Structure):
+    """The arrays of a CSR matrix: where rows start (int64), the columns and the values of what is not zero."""
+
+    _fields_ = tuple((name, _Integer) for name in ("starts", "columns", "values"))
+
+
+HEAD, PLACE, JOB, MATRIX = np.dtype(Head), np.dtype(Place), np.dtype(Job), np.dtype(Matrix)
+#: Bytes from one record, or place, to the next.
+HEAD_BYTES, PLACE_BYTES = HEAD.itemsize, PLACE.itemsize
 
 
 #: The exponent's bits of a float64: all of them are set in an infinity and in a NaN.
@@ -71,50 +113,37 @@ def _is_finite(x: float) -> bool:
     return (bits_of(x) & EXPONENT) != EXPONENT
 
 
+@helper
+def _run_operations(table: int, count: int, place: Any, barriers: NDArray[np.int64], has_rows: bool) -> None:
+    """The records of a table, one after the other; a thread without rows has nothing to do but to meet the others."""
+    for k in range(count):
+        record = record_at(table + k * HEAD_BYTES, HEAD)
+        if record.operation == BARRIER:
+            if place.n_threads > 1:
+                barrier(barriers, place.n_threads)
+        elif has_rows:
+            call_operation(record.operation, record, place)
+
+
 @driver
-def run(
-    row_table: NDArray[np.int64],
-    weight_table: NDArray[np.int64],
-    update_table: NDArray[np.int64],
-    at: NDArray[np.int64],
-    barriers: NDArray[np.int64],
-    job: NDArray[np.int64],
-    row_losses: NDArray[np.float64],
-    hits: NDArray[np.float64],
-    result: NDArray[np.float64],
-    tid: int,
-    n_threads: int,
-) -> None:
-    """Pieces ``job[BEGIN]`` to ``job[END]`` of all batches of the data; every batch has as many as the first.
+def run(address: int, tid: int, n_threads: int) -> None:
+    """Do the pieces of the `Job` at `address`, as thread `tid`; every batch has as many as the first.
 
     A call may end within a batch: the next goes on there.
-
-    Parameters
-    ----------
-    row_table, weight_table, update_table : (operations, RECORD_WORDS)
-        The latter two may be empty.
-    at : (n_threads, AT_WORDS)
-        Working memory.
-    barriers : from `team.barrier_state`
-    job : (JOB_WORDS,)
-    row_losses, hits : (chunk,)
-        A row's loss (summed over its elements), and 1 where its class is right. Empty where there is no loss.
-    result : (RESULT_WORDS,)
-        Losses, hits and rows are added; FAILED is set.
     """
     control = flush_subnormals()
-    data_rows, batch_size, chunk = job[DATA_ROWS], job[BATCH_SIZE], job[CHUNK]
-    place = at[tid]
-    here = np.int64(place.ctypes.data)
-    row_address, weight_address = np.int64(row_table.ctypes.data), np.int64(weight_table.ctypes.data)
-    update_address = np.int64(update_table.ctypes.data)
-    record_bytes = RECORD_WORDS * 8
-    place[TID], place[N_THREADS], place[ORDER] = tid, n_threads, job[JOB_ORDER]
-    place[X], place[Y], place[RESULT], place[WEIGHTS] = job[JOB_X], job[JOB_Y], job[JOB_RESULT], job[JOB_WEIGHTS]
-    has_loss = row_losses.size > 0
+    job = record_at(address, JOB)
+    place, barriers = (
+        record_at(job.places + tid * PLACE_BYTES, PLACE),
+        array_at(job.barriers, (BARRIER_WORDS,), np.int64),
+    )
+    data_rows, batch_size, chunk, has_loss = job.data_rows, job.batch_size, job.chunk, job.row_losses != 0
+    row_losses = array_at(job.row_losses, (chunk,), np.float64)
+    row_hits = array_at(job.row_hits, (chunk,), np.float64)
+    place.tid, place.n_threads, place.order, place.data_rows, place.job = tid, n_threads, job.order, data_rows, address
     pieces = max(1, (batch_size + chunk - 1) // chunk)
-    batch_loss, batch_hits = result[PART_LOSS], result[PART_CORRECT]
-    for count in range(job[BEGIN], job[END]):
+    batch_loss, batch_hits = job.part_losses, job.part_hits
+    for count in range(job.begin, job.end):
         step, piece = count // pieces, count % pieces * chunk
         batch_rows = min(batch_size, data_rows - step * batch_size)
         rows = min(chunk, batch_rows - piece)
@@ -122,63 +151,47 @@ def run(
             continue
         if piece == 0:
             batch_loss, batch_hits = 0.0, 0.0
-            if tid == 0 and job[JOB_RATES] != 0:  # nobody reads it before the next barrier
-                rate = float_of(word(job[JOB_RATES], step))
-                array_at(job[JOB_RATE], 1, np.float64)[0] = rate
-                array_at(job[JOB_STEP_SIZE], 1, np.float64)[0] = -rate
+            if tid == 0 and job.rates != 0:  # nobody reads it before the next barrier
+                rate = array_at(job.rates, (step + 1,), np.float64)[step]
+                array_at(job.rate, (1,), np.float64)[0] = rate
+                array_at(job.step_size, (1,), np.float64)[0] = -rate
         if n_threads > 1 and rows < chunk and not has_loss:
             barrier(barriers, n_threads)  # the shares of fewer rows are others, in the same buffers
         first, last = share(rows, tid, n_threads, ROW_GRAIN)
-        place[START], place[ROWS], place[BATCH_ROWS] = step * batch_size + piece, rows, batch_rows
-        place[FIRST], place[LAST], place[ADDS] = first, last, piece > 0
-        place[PIECE], place[UPDATES] = piece, job[MADE] + step + 1
-        for k in range(row_table.shape[0]):
-            record = row_address + k * record_bytes
-            operation = word(record, 0)
-            if operation == BARRIER:
-                if n_threads > 1:
-                    barrier(barriers, n_threads)
-            elif last > first:
-                call_operation(operation, record, here)
+        place.start, place.rows, place.batch_rows = step * batch_size + piece, rows, batch_rows
+        place.first, place.last, place.adds = first, last, piece > 0
+        place.piece, place.updates = piece, job.made + step + 1
+        _run_operations(job.row_table, job.row_records, place, barriers, last > first)
         if has_loss:
             if n_threads > 1:
                 barrier(barriers, n_threads)
             for row in range(rows):
                 batch_loss += row_losses[row]
-            if job[TRAINS] and not _is_finite(batch_loss):
+            if job.trains and not _is_finite(batch_loss):
                 if tid == 0:
-                    result[FAILED] = step + 1
+                    job.failed = step + 1
                 break
             if tid == 0:
                 for row in range(rows):
-                    batch_hits += hits[row]
-            for k in range(weight_table.shape[0]):
-                record = weight_address + k * record_bytes
-                call_operation(word(record, 0), record, here)
+                    batch_hits += row_hits[row]
+            _run_operations(job.weight_table, job.weight_records, place, barriers, True)
             if n_threads > 1:
                 barrier(barriers, n_threads)
         if piece + rows == batch_rows:
-            for k in range(update_table.shape[0]):
-                record = update_address + k * record_bytes
-                operation = word(record, 0)
-                if operation != BARRIER:
-                    call_operation(operation, record, here)
-                elif n_threads > 1:
-                    barrier(barriers, n_threads)
-            if n_threads > 1 and update_table.shape[0] > 0:
+            _run_operations(job.update_table, job.update_records, place, barriers, True)
+            if n_threads > 1 and job.update_records > 0:
                 barrier(barriers, n_threads)
             if tid == 0:
-                result[LOSS] += batch_loss
-                result[CORRECT] += batch_hits
-                result[DONE] += batch_rows
+                job.losses += batch_loss
+                job.hits += batch_hits
+                job.done += batch_rows
     if tid == 0:
-        result[PART_LOSS], result[PART_CORRECT] = batch_loss, batch_hits
+        job.part_losses, job.part_hits = batch_loss, batch_hits
     restore_control(control)
 
 
 def run_nothing() -> None:
     """Compile `run`, or load it from the cache, by a call with no steps."""
-    table, at = np.zeros((0, RECORD_WORDS), np.int64), np.zeros((1, AT_WORDS), np.int64)
-    job, none = np.zeros(JOB_WORDS, np.int64), np.zeros(0)
-    job[CHUNK] = 1
-    run(table, table, table, at, barrier_state(), job, none, none, np.zeros(RESULT_WORDS), 0, 1)
+    place, barriers = Place(), barrier_state()
+    job = Job(places=ctypes.addressof(place), barriers=barriers.ctypes.data, chunk=1)
+    run(ctypes.addressof(job), 0, 1)

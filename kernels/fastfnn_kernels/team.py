@@ -22,6 +22,8 @@ from fastfnn_kernels.simd import atomic_add, atomic_load, atomic_store, yield_th
 
 #: Polls of the barrier before a waiting thread offers its core to others: about 20 µs.
 SPINS_BEFORE_YIELD = 2000
+#: Where a barrier's state has its two numbers, and how long it is.
+ARRIVALS, GENERATION, BARRIER_WORDS = 0, 16, 32
 
 
 @helper
@@ -37,19 +39,19 @@ def share(n: int, tid: int, n_threads: int, multiple: int) -> tuple[int, int]:
 
 def barrier_state() -> NDArray[np.int64]:
     """State for `barrier`: the count of arrivals and the generation, on cache lines of their own."""
-    return np.zeros(32, np.int64)
+    return np.zeros(BARRIER_WORDS, np.int64)
 
 
 @helper
 def barrier(state: NDArray[np.int64], n_threads: int) -> None:
     """Wait until all `n_threads` threads of the team have called this; what they wrote before is then visible."""
-    generation = atomic_load(state, 16)
-    if atomic_add(state, 0, 1) == n_threads - 1:
-        atomic_store(state, 0, 0)
-        atomic_store(state, 16, generation + 1)
+    generation = atomic_load(state, GENERATION)
+    if atomic_add(state, ARRIVALS, 1) == n_threads - 1:
+        atomic_store(state, ARRIVALS, 0)
+        atomic_store(state, GENERATION, generation + 1)
     else:
         spins = 0
-        while atomic_load(state, 16) == generation:
+        while atomic_load(state, GENERATION) == generation:
             spins += 1
             if spins > SPINS_BEFORE_YIELD:
                 yield_thread()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -51,48 +52,72 @@ class ConvStep(Step):
     def forward(self, table: Table, x: Array | Data) -> Array:
         assert not isinstance(x, Data)
         params = self.layer.params
-        weight, bias, own_bytes = params["weight"], self._bias(table), 0
+        weight, bias = params["weight"], self._bias(table)
         if self.norm is not None:
-            weight, bias, own_bytes = self._fold(table, weight, bias)
-        pooled = self.after >= kernels.convolution.POOL
+            weight, bias = self._fold(table, weight, bias)
         self.out = table.buffer(self.out_shape)
-        self.index = table.buffer(self.out_shape if pooled else (0,), np.int32)
-        scratch, words = self._scratch(table, backward=False), self.geometry.words
-        fields = (weight, bias, words, words.size, self.after, scratch.shape[1], own_bytes)
-        table.row("convolution", self.out, self.index, scratch, x, *fields)
+        pooled = self.after >= kernels.convolution.POOL
+        self.index = table.buffer(self.out_shape, np.int32) if pooled else None
+        filters = {"weight": weight, "bias": bias, "filters": self.geometry.filters, "folded": self.norm is not None}
+        sizes = self._sizes(self._scratch(table, backward=False))
+        table.row("convolution", out=self.out, index=self.index, x=x, **filters, **sizes)
         return self.out
 
     def backward(self, table: Table, x: Array | Data, grad: Array) -> Array | None:
         assert not isinstance(x, Data)
-        params, grads, words = self.layer.params, self.layer.grads, self.geometry.words
-        weight = params["weight"]
-        partials = table.block_buffer((weight.size + self.geometry.filters,))
+        weight, grads = self.layer.params["weight"], self.layer.grads
+        sums = weight.size + self.geometry.filters
+        partials = table.block_buffer((sums,))
         grad_x = table.buffer(self.in_shape) if self.needs_grad_x else None
-        scratch = self._scratch(table, backward=True)
-        fields = (weight, self.out, self.index, words, words.size, self.after, scratch.shape[1])
-        table.row("convolution_backward", 0 if grad_x is None else grad_x, partials, scratch, grad, x, *fields)
+        saved = {"x": x, "weight": weight, "out": self.out, "index": self.index}
+        sizes = {"sums": sums, **self._sizes(self._scratch(table, backward=True))}
+        table.row("convolution_backward", grad_x=grad_x, partials=partials, grad_out=grad, **saved, **sizes)
         grad_bias = grads["bias"] if self.layer.bias else np.empty(0, table.dtype)
-        sizes = (weight.size, grad_bias.size, partials.shape[1])
-        table.weight("sum_blocks", grads["weight"], grad_bias, partials, *sizes)
+        sizes = {"weights": weight.size, "biases": grad_bias.size, "sums": sums}
+        table.weight("sum_blocks", grad_weight=grads["weight"], grad_bias=grad_bias, partials=partials, **sizes)
         return grad_x
+
+    def _sizes(self, scratch: Array) -> dict[str, Any]:
+        """Fields that forward and backward have alike."""
+        words = self.geometry.words
+        return {
+            "words": words,
+            "word_count": words.size,
+            "after": self.after,
+            "image": math.prod(self.in_shape),
+            "outputs": math.prod(self.out_shape),
+            "weights": self.layer.params["weight"].size,
+            "scratch": scratch,
+            "room": scratch.shape[1],
+        }
 
     def _bias(self, table: Table) -> Array:
         return self.layer.params["bias"] if self.layer.bias else np.zeros(self.geometry.filters, table.dtype)
 
     def _scratch(self, table: Table, *, backward: bool) -> Array:
         """(n_threads, elements) of zeros: the borders of the planes stay what they are."""
-        shape = self.geometry.scratch_shape(table.rows, backward, table.dtype, table.n_threads)
+        shape = self.geometry.scratch_shape(table.rows, backward, table.n_threads)
         scratch = table.empty(shape)
         scratch[...] = 0
         return scratch
 
-    def _fold(self, table: Table, weight: Array, bias: Array) -> tuple[Array, Array, int]:
-        """Each thread's own scaled filters, and the bytes from one's to the next's; made anew in every chunk."""
+    def _fold(self, table: Table, weight: Array, bias: Array) -> tuple[Array, Array]:
+        """Each thread's own scaled filters; made anew in every chunk."""
         norm, filters = self.norm, self.geometry.filters
         ones, zeros = np.ones(filters, table.dtype), np.zeros(filters, table.dtype)
-        folded = table.empty((table.n_threads, weight.size + filters))
-        statistics = norm.buffers["running_mean"], norm.buffers["running_var"]
-        affine = norm.params.get("weight", ones), norm.params.get("bias", zeros)
-        sizes = (weight.size, filters, float(norm.eps))
-        table.row("fold_batch_norm", folded, weight, bias, *statistics, *affine, *sizes)
-        return folded, folded.reshape(-1)[weight.size :], folded.strides[0]
+        folded = table.empty((table.n_threads, weight.size)), table.empty((table.n_threads, filters))
+        table.row(
+            "fold_batch_norm",
+            folded_weight=folded[0],
+            folded_bias=folded[1],
+            weight=weight,
+            bias=bias,
+            mean=norm.buffers["running_mean"],
+            variance=norm.buffers["running_var"],
+            gain=norm.params.get("weight", ones),
+            shift=norm.params.get("bias", zeros),
+            eps=float(norm.eps),
+            weights=weight.size,
+            filters=filters,
+        )
+        return folded

@@ -57,7 +57,8 @@ class NormalizeStep(Step):
 
     def _scale(self, table: Table, x: Array, shift: Array) -> Array:
         out = table.buffer(self.out_shape)
-        table.row("scale", out, x, x[0].size, self.factor, shift, self.factor.size)
+        scaling = {"factor": self.factor, "shift": shift, "channels": self.factor.size}
+        table.row("normalize", out=out, x=x, width=x[0].size, **scaling)
         return out
 
 
@@ -92,58 +93,51 @@ class LinearStep(Step):
         return table.in_order and data.dtype == table.dtype
 
     def forward(self, table: Table, x: Array | Data) -> Array:
-        self.out, params = table.buffer(self.out_shape), self.layer.params
-        bias, epilogue = (
-            params.get("bias"),
-            kernels.products.gemm.BIAS_RELU if self.relu else kernels.products.gemm.BIAS,
-        )
+        self.out, params, gemm = table.buffer(self.out_shape), self.layer.params, kernels.products.gemm
+        bias, epilogue = params.get("bias"), gemm.BIAS_RELU if self.relu else gemm.BIAS
         if bias is None:
             bias = np.zeros(self.layer.out_features, table.dtype)
-            epilogue = epilogue if self.relu else kernels.products.gemm.NO_EPILOGUE
-        self._product(table, table.row, 0, self.out, x, params["weight"], bias, epilogue)
+            epilogue = epilogue if self.relu else gemm.NO_EPILOGUE
+        fields = {"b": params["weight"], "extra": bias, "epilogue": epilogue, "alpha": table.one}
+        self._product(table, table.row, x, form=kernels.operations.dense.FORWARD, out=self.out, **fields)
         return self.out
 
     def backward(self, table: Table, x: Array | Data, grad: Array) -> Array | None:
         params, grads, width = self.layer.params, self.layer.grads, self.layer.out_features
         if self.relu and not self.masked_by_next:
-            table.row("relu_backward", grad, grad, self.out, width)
+            table.row("relu_backward", grad_x=grad, grad_out=grad, out=self.out, width=width)
         grad_x = None
         if self.needs_grad_x:
             assert not isinstance(x, Data)
             grad_x = table.buffer(self.in_shape)
-            none = np.empty(0, table.dtype)
-            mask, epilogue = (
-                (x, kernels.products.gemm.RELU_MASK) if self.masks_input else (none, kernels.products.gemm.NO_EPILOGUE)
-            )
-            self._product(table, table.row, 1, grad_x, grad, params["weight"], mask, epilogue)
+            gemm, form = kernels.products.gemm, kernels.operations.dense.INPUT_GRADIENT
+            mask, epilogue = (x, gemm.RELU_MASK) if self.masks_input else (None, gemm.NO_EPILOGUE)
+            fields = {"b": params["weight"], "extra": mask, "epilogue": epilogue, "alpha": table.one}
+            self._product(table, table.row, grad, form=form, out=grad_x, **fields)
         self._write_weight_gradient(table, x, grad)
         if table.sgd_in_place:
             table.updated.append(params["weight"])
         if self.layer.bias and table.sgd_in_place:
-            table.weight("column_sum_sgd", grads["bias"], grad, width, params["bias"], table.settings)
+            step = {"param": params["bias"], "lr": table.settings["lr"]}
+            table.weight("column_sum_sgd", out=grads["bias"], x=grad, width=width, **step)
             table.updated.append(params["bias"])
         elif self.layer.bias:
-            table.weight("column_sum", grads["bias"], grad, width)
+            table.weight("column_sum", out=grads["bias"], x=grad, width=width)
         return grad_x
 
     def _write_weight_gradient(self, table: Table, x: Any, grad: Array) -> None:
-        layer, none = self.layer, np.empty(0, table.dtype)
-        form, out = (3, layer.params["weight"]) if table.sgd_in_place else (2, layer.grads["weight"])
-        self._product(table, table.weight, form, out, x, grad, none, kernels.products.gemm.NO_EPILOGUE)
+        dense, weight = kernels.operations.dense, "weight"
+        if table.sgd_in_place:
+            fields = {"form": dense.SGD_STEP, "out": self.layer.params[weight], "alpha": table.settings["step_size"]}
+        else:
+            fields = {"form": dense.WEIGHT_GRADIENT, "out": self.layer.grads[weight], "alpha": table.one}
+        self._product(table, table.weight, x, b=grad, extra=None, epilogue=kernels.products.gemm.NO_EPILOGUE, **fields)
 
-    def _product(
-        self,
-        table: Table,
-        append: Callable[..., None],
-        form: int,
-        out: Array,
-        a: Array | Data,
-        b: Array,
-        extra: Array,
-        epilogue: int,
-    ) -> None:
+    def _product(self, table: Table, append: Callable[..., None], a: Array | Data, *, form: int, **fields: Any) -> None:
+        """Append a product of rows `a` and the weight."""
         k, n = self.layer.in_features, self.layer.out_features
-        sizes = (n, k) if form == 1 else (k, n)
-        scratch, alpha = table.gemm_scratch, table.step_size if form == 3 else table.one
-        address, place = (0, a.place) if isinstance(a, Data) else (a, 0)
-        append("product", out, scratch, address, b, extra, *sizes, form, epilogue, scratch.shape[1], alpha, place)
+        if form == kernels.operations.dense.INPUT_GRADIENT:
+            k, n = n, k
+        rows = {"a": None, "data": a} if isinstance(a, Data) else {"a": a, "data": None}
+        scratch = table.gemm_scratch
+        append("product", **rows, form=form, k=k, n=n, scratch=scratch, panel=scratch.shape[1], **fields)

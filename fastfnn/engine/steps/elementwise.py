@@ -12,19 +12,19 @@ from fastfnn.layers import Layer, LeakyReLU, Log, LogSoftmax, ReLU, Sigmoid, Sof
 
 class _Activation(NamedTuple):
     operation: str
-    keeps_input: bool = False  # what the backward is given beside the gradient; the output otherwise
-    by_rows: bool = False
+    keeps: str = "out"  # what the backward is given beside the gradient, as it calls it: its output, or its input x
+    by_blocks: bool = False
     scratch: bool = False
 
 
 ACTIVATIONS: dict[type[Layer], _Activation] = {
     ReLU: _Activation("relu"),
-    LeakyReLU: _Activation("leaky_relu", keeps_input=True),
+    LeakyReLU: _Activation("leaky_relu", keeps="x"),
     Sigmoid: _Activation("sigmoid"),
     Tanh: _Activation("tanh"),
-    Log: _Activation("log", keeps_input=True),
-    Softmax: _Activation("softmax", by_rows=True),
-    LogSoftmax: _Activation("log_softmax", by_rows=True, scratch=True),
+    Log: _Activation("log", keeps="x"),
+    Softmax: _Activation("softmax", by_blocks=True),
+    LogSoftmax: _Activation("log_softmax", by_blocks=True, scratch=True),
 }
 
 
@@ -35,25 +35,26 @@ class ElementwiseStep(Step):
         super().__init__(layers, in_shape, out_shape)
         self.activation = ACTIVATIONS[type(layers[0])]
         layer: Any = layers[0]
-        self.scalars = (layer.negative_slope,) if isinstance(layer, LeakyReLU) else ()
+        self.scalars = {"negative_slope": float(layer.negative_slope)} if isinstance(layer, LeakyReLU) else {}
 
     def forward(self, table: Table, x: Array | Data) -> Array:
         assert not isinstance(x, Data)
         self.out = table.buffer(self.out_shape)
-        scratch = (table.buffer(self.out_shape),) if self.activation.scratch else ()
-        table.row(self.activation.operation, self.out, x, *self._sizes(), *self.scalars, *scratch)
+        scratch = {"scratch": table.buffer(self.out_shape)} if self.activation.scratch else {}
+        table.row(self.activation.operation, out=self.out, x=x, **self._sizes(), **self.scalars, **scratch)
         return self.out
 
     def backward(self, table: Table, x: Array | Data, grad: Array) -> Array | None:
         if not self.needs_grad_x:
             return None
         assert not isinstance(x, Data)
-        grad_x, kept = table.buffer(self.in_shape), x if self.activation.keeps_input else self.out
-        table.row(f"{self.activation.operation}_backward", grad_x, grad, kept, *self._sizes(), *self.scalars)
+        grad_x, kept = table.buffer(self.in_shape), {"out": self.out, "x": x}[self.activation.keeps]
+        fields = {self.activation.keeps: kept, **self._sizes(), **self.scalars}
+        table.row(f"{self.activation.operation}_backward", grad_x=grad_x, grad_out=grad, **fields)
         return grad_x
 
-    def _sizes(self) -> tuple[int, ...]:
+    def _sizes(self) -> dict[str, int]:
         """Numbers in a row; or in a block along the last axis, and blocks in a row."""
-        if self.activation.by_rows:
-            return self.out_shape[-1], math.prod(self.out_shape[:-1])
-        return (math.prod(self.out_shape),)
+        if self.activation.by_blocks:
+            return {"width": self.out_shape[-1], "blocks": math.prod(self.out_shape[:-1])}
+        return {"width": math.prod(self.out_shape)}

@@ -20,23 +20,27 @@ LOSSES: dict[type[Loss], tuple[str, str]] = {
 }
 
 
-def write_loss(table: Table, loss: Loss, prediction: Array, data: Data, weights: Data | None = None) -> Array:
+def write_loss(table: Table, loss: Loss, prediction: Array, data: Data, weights: Data | None = None) -> Array | None:
     """Append the loss of the chunk's rows, their hits, and in training the gradient, whose row array is returned.
 
     Losses and gradients of the rows are multiplied by their weights, where there are any.
     """
     labels, sample_shape = data.shape == (), prediction.shape[1:]
-    width, mean = math.prod(sample_shape), int(loss.reduction == "mean")
-    target = table.gather(data)
+    width, target = math.prod(sample_shape), table.gather(data)
     table.row_losses, table.hits = np.zeros(table.rows), np.zeros(table.rows)
+    more: dict[str, Any] = {}
+    if isinstance(loss, CrossEntropyLoss):
+        more["label_smoothing"] = float(loss.label_smoothing)
+    elif not loss.classifies:
+        more["elements"] = table.buffer(sample_shape)
     needs_grad = table.training or isinstance(loss, CrossEntropyLoss)
-    grad = table.buffer(sample_shape if needs_grad else (0,))
-    # An element loss keeps the losses of the elements, a class loss has a smoothing or ignores the field.
-    last: Any = float(getattr(loss, "label_smoothing", 0.0)) if loss.classifies else table.buffer(sample_shape)
-    operation = LOSSES[type(loss)][0 if labels else 1]
-    table.row(operation, table.row_losses, grad if needs_grad else 0, prediction, target, width, mean, last)
+    grad = table.buffer(sample_shape) if needs_grad else None
+    rows = {"losses": table.row_losses, "grad": grad, "width": width}
+    scale = {"scale": loss.reduction == "mean"}
+    table.row(LOSSES[type(loss)][0 if labels else 1], prediction=prediction, target=target, **rows, **scale, **more)
     if weights is not None:
-        table.row("weigh", table.row_losses, grad if needs_grad else 0, table.gather(weights), width)
+        table.row("weigh", weights=table.gather(weights), **rows)
     if loss.classifies:
-        table.row("count_hits", table.hits, prediction, target, width, int(labels))
+        operation = "count_hits" if labels else "count_hits_rows"
+        table.row(operation, hits=table.hits, prediction=prediction, target=target, width=width)
     return grad

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-import fastfnn_kernels as kernels
 from fastfnn.engine.steps.base import Step
 from fastfnn.engine.steps.table import Array, Data, Shape, Table
 from fastfnn.functional import NANOSECONDS_PER_ELEMENT
@@ -25,7 +24,7 @@ class BatchNormStep(Step):
         super().__init__(layers, in_shape, out_shape)
         layer: Any = layers[0]
         self.layer, self.relu = layer, len(layers) > 1
-        self.sizes = (in_shape[0], math.prod(in_shape[1:]))
+        self.sizes = {"channels": in_shape[0], "spatial": math.prod(in_shape[1:])}
 
     @property
     def nanoseconds(self) -> float:
@@ -35,37 +34,57 @@ class BatchNormStep(Step):
         assert not isinstance(x, Data)
         layer, channels = self.layer, self.layer.num_features
         self.out = table.buffer(self.out_shape)
-        scratch_rows = kernels.operations.normalization.SCRATCH_ROWS
-        self.scratch = table.empty((table.n_threads, scratch_rows, channels), np.float64)
         self.weight = layer.params["weight"] if layer.affine else np.ones(channels, table.dtype)
         bias = layer.params["bias"] if layer.affine else np.zeros(channels, table.dtype)
-        affine = (self.scratch, self.weight, bias, float(layer.eps), int(self.relu))
+        coefficients = {name: self._own(table) for name in ("centre", "factor", "shift")}
+        affine = {"weight": self.weight, "bias": bias, "eps": float(layer.eps), "relu": self.relu, **self.sizes}
         if table.training:
             self.partials = table.block_buffer((2, channels), np.float64)
-            table.row("batch_norm_moments", self.partials, x, *self.sizes)
+            self.statistics = {name: self._own(table, np.float64) for name in ("mean", "variance")}
+            table.row("batch_norm_moments", partials=self.partials, x=x, **self.sizes)
             table.barrier()
-            table.row("batch_norm_apply_training", self.out, x, *self.sizes, self.partials, *affine)
+            fields = {"partials": self.partials, **self.statistics, **coefficients, **affine}
+            table.row("batch_norm_apply_training", out=self.out, x=x, **fields)
         else:
-            running = layer.buffers["running_mean"], layer.buffers["running_var"]
-            table.row("batch_norm_apply_inference", self.out, x, *self.sizes, *running, *affine)
+            table.row("batch_norm_apply_inference", out=self.out, x=x, **self._running(), **coefficients, **affine)
         return self.out
 
     def backward(self, table: Table, x: Array | Data, grad: Array) -> Array | None:
         assert not isinstance(x, Data)
         layer, eps = self.layer, float(self.layer.eps)
         grad_x, partials = table.buffer(self.in_shape), table.block_buffer((2, layer.num_features), np.float64)
+        bias_sum, weight_sum = self._own(table, np.float64), self._own(table, np.float64)
         if self.relu:
-            table.row("relu_backward", grad, grad, self.out, math.prod(self.out_shape))
-        table.row("batch_norm_backward_sums", partials, grad, x, *self.sizes, self.scratch, eps)
+            width = math.prod(self.out_shape)
+            table.row("relu_backward", grad_x=grad, grad_out=grad, out=self.out, width=width)
+        rows = {"grad_out": grad, "x": x, **self.statistics, "eps": eps, **self.sizes}
+        table.row("batch_norm_backward_sums", partials=partials, **rows)
         table.barrier()
         if self.needs_grad_x:
-            more = (partials, self.scratch, self.weight, eps)
-            table.row("batch_norm_backward_apply", grad_x, grad, x, *self.sizes, *more)
-        grads = (layer.grads["weight"], layer.grads["bias"]) if layer.affine else (0, 0)
-        running = layer.buffers["running_mean"], layer.buffers["running_var"]
-        more = (self.partials, partials, self.scratch, float(layer.momentum))
-        table.weight("batch_norm_running", *grads, *running, *self.sizes, *more)
+            coefficients = {name: self._own(table) for name in ("centre", "factor", "slope", "offset")}
+            sums = {"partials": partials, "grad_bias": bias_sum, "grad_weight": weight_sum, "weight": self.weight}
+            table.row("batch_norm_backward_apply", grad_x=grad_x, **rows, **sums, **coefficients)
+        table.weight(
+            "batch_norm_running",
+            grad_weight=layer.grads["weight"] if layer.affine else None,
+            grad_bias=layer.grads["bias"] if layer.affine else None,
+            partials=self.partials,
+            grad_partials=partials,
+            bias_sum=bias_sum,
+            weight_sum=weight_sum,
+            momentum=float(layer.momentum),
+            **self._running(),
+            **self.statistics,
+            **self.sizes,
+        )
         return grad_x if self.needs_grad_x else None
+
+    def _own(self, table: Table, dtype: Any = None) -> Array:
+        """A number a channel, for each thread."""
+        return table.empty((table.n_threads, self.layer.num_features), dtype)
+
+    def _running(self) -> dict[str, Array]:
+        return {name: self.layer.buffers[name] for name in ("running_mean", "running_var")}
 
 
 class DropoutStep(Step):
@@ -79,7 +98,7 @@ class DropoutStep(Step):
             return x
         assert not isinstance(x, Data)
         out = self._drop(table, x)
-        table.update("dropout_step", self.layer.counter, dtypes=())
+        table.update("dropout_step", counter=self.layer.counter)
         return out
 
     def backward(self, table: Table, x: Array | Data, grad: Array) -> Array | None:
@@ -91,5 +110,6 @@ class DropoutStep(Step):
 
     def _drop(self, table: Table, x: Array) -> Array:
         layer, out = self.layer, table.buffer(self.out_shape)
-        table.row("dropout", out, x, math.prod(self.out_shape), float(layer.p), layer.seed, layer.counter)
+        mask = {"p": float(layer.p), "seed": layer.seed, "counter": layer.counter}
+        table.row("dropout", out=out, x=x, width=math.prod(self.out_shape), **mask)
         return out

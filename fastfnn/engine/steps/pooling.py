@@ -6,9 +6,16 @@ from typing import Any
 
 import numpy as np
 
+import fastfnn_kernels as kernels
 from fastfnn.engine.steps.base import Step
 from fastfnn.engine.steps.table import Array, Data, Table
-from fastfnn.layers import AvgPool2d, MaxPool2d
+from fastfnn.layers import AvgPool2d, GlobalAvgPool2d, Layer, MaxPool2d
+
+OPERATIONS: dict[type[Layer], str] = {
+    MaxPool2d: "max_pool2d",
+    AvgPool2d: "avg_pool2d",
+    GlobalAvgPool2d: "global_avg_pool2d",
+}
 
 
 class PoolStep(Step):
@@ -16,32 +23,27 @@ class PoolStep(Step):
 
     def forward(self, table: Table, x: Array | Data) -> Array:
         assert not isinstance(x, Data)
-        out, layer = table.buffer(self.out_shape), self._layer
-        if isinstance(layer, MaxPool2d):
-            self.index = table.buffer(self.out_shape, np.int32)
-            table.row("max_pool", out, self.index, x, self._sizes())
-        elif isinstance(layer, AvgPool2d):
-            table.row("avg_pool", out, x, self._sizes(), int(layer.count_include_pad))
-        else:
-            table.row("global_avg_pool", out, x, *self.in_shape)
+        self.index = table.buffer(self.out_shape, np.int32) if isinstance(self.layers[0], MaxPool2d) else None
+        out = table.buffer(self.out_shape)
+        table.row(self._operation, out=out, x=x, **self._fields())
         return out
 
     def backward(self, table: Table, x: Array | Data, grad: Array) -> Array | None:
         if not self.needs_grad_x:
             return None
-        grad_x, layer = table.buffer(self.in_shape), self._layer
-        if isinstance(layer, MaxPool2d):
-            table.row("max_pool_backward", grad_x, grad, self.index, self._sizes())
-        elif isinstance(layer, AvgPool2d):
-            table.row("avg_pool_backward", grad_x, grad, self._sizes(), int(layer.count_include_pad))
-        else:
-            table.row("global_avg_pool_backward", grad_x, grad, *self.in_shape)
+        grad_x = table.buffer(self.in_shape)
+        table.row(f"{self._operation}_backward", grad_x=grad_x, grad_out=grad, **self._fields())
         return grad_x
 
     @property
-    def _layer(self) -> Any:
-        return self.layers[0]
+    def _operation(self) -> str:
+        return OPERATIONS[type(self.layers[0])]
 
-    def _sizes(self) -> Array:
-        """Channels and the twelve sizes of windows, as the operations take them."""
-        return np.array([self.in_shape[0], *self._layer.windows.sizes(self.in_shape)], np.int64)
+    def _fields(self) -> dict[str, Any]:
+        """Fields that forward and backward have alike."""
+        layer: Any = self.layers[0]
+        if isinstance(layer, GlobalAvgPool2d):
+            return dict(zip(("channels", "height", "width"), self.in_shape, strict=True))
+        windows = dict(zip(kernels.pool.SIZES, layer.windows.sizes(self.in_shape), strict=True))
+        own = {"index": self.index} if self.index is not None else {"count_include_pad": layer.count_include_pad}
+        return {"channels": self.in_shape[0], **windows, **own}

@@ -8,7 +8,7 @@ import numpy as np
 
 import fastfnn_kernels as kernels
 from fastfnn.engine.steps.dense import LinearStep
-from fastfnn.engine.steps.table import Array, Data, Field, Table
+from fastfnn.engine.steps.table import Array, Data, Table
 
 
 class SkippingLinearStep(LinearStep):
@@ -19,14 +19,14 @@ class SkippingLinearStep(LinearStep):
 
     Attributes
     ----------
-    nonzeros : tuple of fields
+    nonzeros : dict of str to field
         Where the nonzeros are, as the operations take them.
     scratch : (n_threads, elements)
     """
 
     forward_operation: str
     backward_operation: str
-    nonzeros: tuple[Field, ...]
+    nonzeros: dict[str, Any]
     scratch: Array
 
     def takes_data(self, table: Table, data: Data) -> bool:
@@ -43,22 +43,20 @@ class SkippingLinearStep(LinearStep):
         self.find_nonzeros(table, x)
         self.shift, self.out = x.sparsity.zero * x.factor + x.shift, table.buffer(self.out_shape)
         bias = layer.params["bias"] if layer.bias else np.zeros(layer.out_features, table.dtype)
-        sizes = (*self.sizes, self.shift)
-        scratch = (self.scratch, self.scratch.shape[1])
-        table.row(self.forward_operation, *self.nonzeros, *scratch, self.out, weight, bias, *sizes, int(self.relu))
+        rows = {"out": self.out, "weight": weight, "bias": bias, "relu": self.relu}
+        table.row(self.forward_operation, **rows, **self._fields())
         return self.out
 
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Those of the weight that are not among `nonzeros`."""
-        return self.layer.in_features, self.layer.out_features
+    def _fields(self) -> dict[str, Any]:
+        """Fields that forward and backward have alike."""
+        sizes = {"k": self.layer.in_features, "n": self.layer.out_features, "panel": self.scratch.shape[1]}
+        return {**self.nonzeros, **sizes, "scratch": self.scratch, "shift": self.shift}
 
     def _write_weight_gradient(self, table: Table, x: Any, grad: Array) -> None:
         in_place = table.sgd_in_place
         out = (self.layer.params if in_place else self.layer.grads)["weight"]
-        alpha = table.step_size if in_place else table.one
-        operands = (*self.nonzeros, self.scratch, self.scratch.shape[1], out, grad, *self.sizes, self.shift)
-        table.weight(self.backward_operation, *operands, alpha, int(in_place))
+        alpha = table.settings["step_size"] if in_place else table.one
+        table.weight(self.backward_operation, out=out, grad=grad, alpha=alpha, in_place=in_place, **self._fields())
 
 
 class MarkedLinearStep(SkippingLinearStep):
@@ -66,22 +64,17 @@ class MarkedLinearStep(SkippingLinearStep):
 
     forward_operation, backward_operation = "marked_product", "marked_weight_gradient"
 
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        return (self.layer.out_features,)
-
     def find_nonzeros(self, table: Table, x: Data) -> None:
         assert x.sparsity is not None
         width, sparsity = self.layer.in_features, x.sparsity
         marks = table.empty(kernels.products.marked.marks_for(table.rows, width).shape, np.int64)
-        numbers, blocks = table.buffer((width,)), marks.shape[1]
+        rows = table.buffer((width,))
+        fields = {"out": rows, "marks": marks, "k": width, "blocks": marks.shape[1], "factor": x.factor}
         if sparsity.index_dtype is None:
-            fields: tuple[Field, ...] = (numbers, marks, width, blocks, x.place, sparsity.zero, x.factor)
-            table.row("mark_rows", *fields, dtypes=(table.dtype, x.dtype))
+            table.row("mark_rows", data=x, zero=sparsity.zero, **fields)
         else:
-            dtypes = (table.dtype, x.dtype, sparsity.index_dtype)
-            table.row("mark_csr_rows", numbers, marks, width, blocks, x.place, x.factor, dtypes=dtypes)
-        self.nonzeros = (numbers, marks, width, blocks)
+            table.row("mark_csr_rows", matrix=x, **fields)
+        self.nonzeros = {"x": rows, "marks": marks, "blocks": marks.shape[1]}
         self.scratch = kernels.products.marked.scratch_for(table.dtype, table.rows, table.n_threads)
 
 
@@ -92,10 +85,9 @@ class ListedLinearStep(SkippingLinearStep):
 
     def find_nonzeros(self, table: Table, x: Data) -> None:
         assert x.sparsity is not None
-        assert x.sparsity.index_dtype is not None
         capacity = x.sparsity.capacity
         values, columns = table.buffer((capacity,)), table.buffer((capacity,), np.int32)
-        self.nonzeros = (values, columns, table.buffer((), np.int64), capacity)
-        dtypes = (table.dtype, x.dtype, x.sparsity.index_dtype)
-        table.row("csr_nonzeros", *self.nonzeros, x.place, x.factor, dtypes=dtypes)
+        counts = table.buffer((), np.int64)
+        self.nonzeros = {"values": values, "columns": columns, "counts": counts, "capacity": capacity}
+        table.row("csr_nonzeros", matrix=x, factor=x.factor, **self.nonzeros)
         self.scratch = kernels.products.sparse.scratch_for(table.dtype, table.n_threads)

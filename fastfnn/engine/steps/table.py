@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import collections
 import math
-import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,8 @@ from fastfnn.engine.sparsity import Sparsity
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
-#: An array stands for its address, a float for its bits.
-Field = Array | int | float
-#: An operation's name and dtypes, or None for a barrier, and what follows its address.
-Record = tuple[tuple[Any, ...] | None, tuple[Field, ...]]
+#: An operation's name and dtypes, and the words behind its address; None for a barrier.
+Record = tuple[tuple[Any, ...], tuple[float, ...]] | None
 
 #: Buffers start at multiples of this many bytes: a cache line, the widest vector.
 ALIGNMENT = 64
@@ -30,8 +28,8 @@ class Data:
 
     Attributes
     ----------
-    place : int
-        Which word of a thread's place holds their address: ``program.X`` or ``program.Y``.
+    source : str
+        Which field of a `fastfnn_kernels.program.Job` holds their address.
     shape : tuple of int
         Of one sample.
     dtype : numpy.dtype
@@ -40,7 +38,7 @@ class Data:
         multiplies by `factor` and adds `shift`.
     """
 
-    place: int
+    source: str
     shape: Shape
     dtype: np.dtype[Any]
     sparsity: Sparsity | None = None
@@ -75,15 +73,11 @@ class Table:
     ----------
     row_losses, hits : (rows,) float64
         Empty until there is a loss.
-    settings : (8,) float64
-        Of the optimizer, learning rate first. Records point to them, for they may change between calls.
-    limits : (2,) float64
-        Of the gradient: `fastfnn.optim.Optimizer.limits`.
-    decay : (2, 2) float64
-        Weight decay and the factor of L1: of parameters that these hold, and, zeros, of the others.
-    step_size : (1,) float64
-        Minus the learning rate.
-    one : (1,) float64
+    settings : dict of str to (1,) float64
+        Of the optimizer, by the names that its operation has for them. Records point to them, for they may change
+        between calls. `step_size` is minus the learning rate.
+    one, zero : (1,) float64
+        In place of settings.
     """
 
     def __init__(
@@ -99,12 +93,15 @@ class Table:
         self.dtype, self.rows, self.n_threads = dtype, rows, n_threads
         self.training, self.in_order, self.sgd_in_place = training, in_order, sgd_in_place
         self.row_losses = self.hits = np.zeros(0)
-        self.settings, self.limits, self.step_size, self.one = np.zeros(8), np.zeros(2), np.zeros(1), np.ones(1)
-        self.decay = np.zeros((2, 2))
+        self.settings: dict[str, Array] = collections.defaultdict(lambda: np.zeros(1))
+        self.one, self.zero = np.ones(1), np.zeros(1)
         self.updated: list[Array] = []
         self.nbytes = 0
-        self._kept: list[Array] = [self.settings, self.limits, self.decay, self.step_size, self.one]
-        self._records: tuple[list[Record], ...] = ([], [], [])
+        self._kept: list[Any] = []
+        self._rows: list[Record] = []
+        self._weights: list[Record] = []
+        self._updates: list[Record] = []
+        self._room = kernels.operations.Room(rows, n_threads)
         self._gemm_scratch: Array | None = None
 
     # Memory
@@ -135,25 +132,33 @@ class Table:
 
     # Records
 
-    def row(self, operation: str, *fields: Field, dtypes: tuple[Any, ...] | None = None) -> None:
-        """Append a row operation, compiled for `dtypes` (the network's by default)."""
-        self._append(0, operation, fields, dtypes)
+    def row(self, operation: str, **fields: Any) -> None:
+        """Append a row operation, with all its fields by their names (see `fastfnn_kernels.operations`).
 
-    def weight(self, operation: str, *fields: Field, dtypes: tuple[Any, ...] | None = None) -> None:
+        `Data` stands for the source that it is, and for the dtypes of what is there.
+
+        Raises
+        ------
+        TypeError
+            A field is missing, unknown, or not what the operation has declared.
+        """
+        self._append(self._rows, operation, fields)
+
+    def weight(self, operation: str, **fields: Any) -> None:
         """Append an operation over all rows of the chunk, after all row operations: each thread writes its share."""
-        self._append(1, operation, fields, dtypes)
+        self._append(self._weights, operation, fields)
 
-    def update(self, operation: str, *fields: Field, dtypes: tuple[Any, ...] | None = None) -> None:
+    def update(self, operation: str, **fields: Any) -> None:
         """Append an operation after the last chunk of a batch."""
-        self._append(2, operation, fields, dtypes)
+        self._append(self._updates, operation, fields)
 
     def barrier(self) -> None:
         """What row operations have written so far, by whatever thread, is there for those that follow."""
-        self._records[0].append((None, ()))
+        self._rows.append(None)
 
     def update_barrier(self) -> None:
         """The same between operations of the update."""
-        self._records[2].append((None, ()))
+        self._updates.append(None)
 
     def gather(self, data: Data, factor: Array | None = None, shift: Array | None = None) -> Array:
         """Append what copies the chunk's rows of the data into a row array, which is returned.
@@ -162,32 +167,42 @@ class Table:
         """
         if data.shape == ():
             out = self.buffer((), np.int64)
-            self.row("gather_labels", out, data.place, dtypes=())
+            self.row("gather_labels", out=out, data=data)
             return out
         out = self.buffer(data.shape)
         factor = np.ones(1, self.dtype) if factor is None else factor
         shift = np.zeros(1, self.dtype) if shift is None else shift
-        dtypes = (self.dtype, data.dtype)
-        self.row("gather", out, data.place, data.width, factor, shift, factor.size, dtypes=dtypes)
+        scaling = {"factor": factor, "shift": shift, "channels": factor.size}
+        self.row("gather", out=out, data=data, width=data.width, **scaling)
         return out
 
-    def _append(self, table: int, operation: str, fields: tuple[Field, ...], dtypes: tuple[Any, ...] | None) -> None:
-        self._records[table].append(((operation, *((self.dtype,) if dtypes is None else dtypes)), fields))
+    def _append(self, records: list[Record], name: str, fields: dict[str, Any]) -> None:
+        known, operations = {kernels.operations.NETWORK: self.dtype}, kernels.operations
+        for field, value in fields.items():
+            if isinstance(value, Data):
+                fields[field] = value.source
+                known[operations.DATA] = value.dtype
+                if value.sparsity is not None and value.sparsity.index_dtype is not None:
+                    known[operations.INDEX] = value.sparsity.index_dtype
+        if name not in operations.OPERATIONS:
+            raise TypeError(f"there is no operation {name}; expected one of {', '.join(operations.OPERATIONS)}")
+        operation = operations.OPERATIONS[name]
+        words = operation.words(fields, known, self._room)
+        records.append(((name, *(known[dtype] for dtype in operation.dtypes)), words))
+        self._kept.append(fields)
 
     def finished(self) -> tuple[Array, Array, Array]:
-        """The row, weight and update table, (operations, RECORD_WORDS) int64 each; `self` keeps their memory alive."""
-        kernels.operations.prepare(operation for records in self._records for operation, _ in records if operation)
-        row, weight, update = (self._finish(records) for records in self._records)
+        """The row, weight and update table; `self` keeps alive what they point to."""
+        tables = self._rows, self._weights, self._updates
+        kernels.operations.prepare(record[0] for records in tables for record in records if record)
+        row, weight, update = (self._finish(records) for records in tables)
         return row, weight, update
 
     def _finish(self, records: list[Record]) -> Array:
-        table = np.zeros((len(records), kernels.program.RECORD_WORDS), np.int64)
-        for row, (operation, fields) in zip(table, records, strict=True):
-            row[0] = kernels.operations.address(*operation) if operation else kernels.program.BARRIER
-            for i, value in enumerate(fields, 1):
-                if isinstance(value, np.ndarray):
-                    self._kept.append(value)
-                    row[i] = value.ctypes.data
-                else:
-                    row[i] = struct.unpack("<q", struct.pack("<d", value))[0] if isinstance(value, float) else value
+        operations = kernels.operations
+        table = np.zeros(len(records), kernels.program.HEAD)  # BARRIER, until something else is written
+        for number, record in enumerate(records):
+            if record is not None:
+                (name, *dtypes), words = record
+                operations.OPERATIONS[name].write(table, number, operations.address(name, *dtypes), words)
         return table

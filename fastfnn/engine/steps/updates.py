@@ -13,43 +13,70 @@ from fastfnn.model import Sequential
 from fastfnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 
-def _adam(optimizer: Any) -> tuple[str, tuple[float, ...]]:
-    settings = (optimizer.lr, *optimizer.betas, optimizer.eps, optimizer.decoupled)
-    return "adam", settings
+def _adam(optimizer: Any) -> tuple[str, dict[str, float]]:
+    beta1, beta2 = optimizer.betas
+    return "adam", {"beta1": beta1, "beta2": beta2, "eps": optimizer.eps, "decoupled": optimizer.decoupled}
 
 
-#: Operation of each optimizer, and its settings as that takes them, the learning rate first; weight decay apart.
-OPTIMIZERS: dict[type[Optimizer], Callable[[Any], tuple[str, tuple[float, ...]]]] = {
-    SGD: lambda o: ("sgd_momentum", (o.lr, o.momentum, o.nesterov)) if o.momentum else ("sgd", (o.lr,)),
+def _sgd(optimizer: Any) -> tuple[str, dict[str, float]]:
+    if not optimizer.momentum:
+        return "sgd", {}
+    return "sgd_momentum", {"momentum": optimizer.momentum, "nesterov": optimizer.nesterov}
+
+
+#: Operation of each optimizer, and the settings that others have not, by the operation's names for them.
+OPTIMIZERS: dict[type[Optimizer], Callable[[Any], tuple[str, dict[str, float]]]] = {
+    SGD: _sgd,
     Adam: _adam,
     AdamW: _adam,
-    RMSprop: lambda o: ("rmsprop", (o.lr, o.alpha, o.eps)),
-    Adagrad: lambda o: ("adagrad", (o.lr, o.eps)),
+    RMSprop: lambda o: ("rmsprop", {"alpha": o.alpha, "eps": o.eps}),
+    Adagrad: lambda o: ("adagrad", {"eps": o.eps}),
 }
 
 
-def settings_of(optimizer: Optimizer) -> tuple[str, tuple[float, ...]]:
-    """The optimizer's operation and its settings."""
-    return OPTIMIZERS[type(optimizer)](optimizer)
+def operation_of(optimizer: Optimizer) -> str:
+    """The optimizer's operation."""
+    return OPTIMIZERS[type(optimizer)](optimizer)[0]
+
+
+def write_settings(table: Table, optimizer: Optimizer) -> None:
+    """Have the records' settings be those of the optimizer as it is now."""
+    _, own = OPTIMIZERS[type(optimizer)](optimizer)
+    clip_norm, clip_value = optimizer.limits or (0.0, 0.0)
+    shared = {"lr": optimizer.lr, "step_size": -optimizer.lr, "weight_decay": optimizer.weight_decay}
+    clipping = {"clip_norm": clip_norm, "clip_value": clip_value, "l1": optimizer.l1}
+    for name, value in {**shared, **own, **clipping}.items():
+        table.settings[name][0] = value
 
 
 def write_update(table: Table, model: Sequential, optimizer: Optimizer) -> None:
     """Append the update of all parameters; of those that no step has updated, where steps do that themselves."""
-    (operation, _), size = settings_of(optimizer), model.parameters.size
-    if not table.sgd_in_place:
-        squares = np.zeros(kernels.optim.norm_blocks(size))
-        if optimizer.limits is not None:
-            table.update("square_sums", squares.size, model.gradients, size, squares)
-            table.update_barrier()
-        for part, decays in optimizer.parts(size, model.n_weights):
-            params, grads, decay = model.parameters[part], model.gradients[part], table.decay[int(not decays)]
-            if optimizer.limits is not None:
-                table.update("clip_step", params.size, params, grads, table.limits, decay[1:], squares.size, squares)
-            state = [array[part] for array in optimizer.state.values()]
-            table.update(operation, params.size, params, grads, table.settings, decay, *state)
+    (operation, own), settings = OPTIMIZERS[type(optimizer)](optimizer), table.settings
+    if table.sgd_in_place:
+        done = {array.ctypes.data for array in table.updated}
+        for layer in model.layers:
+            for name, array in layer.params.items():
+                if array.ctypes.data not in done:
+                    parameters = {"size": array.size, "param": array, "grad": layer.grads[name]}
+                    table.update("sgd", **parameters, lr=settings["lr"], weight_decay=table.zero)
         return
-    done = {array.ctypes.data for array in table.updated}
-    for layer in model.layers:
-        for name, array in layer.params.items():
-            if array.ctypes.data not in done:
-                table.update("sgd", array.size, array, layer.grads[name], table.settings, table.decay[1])
+    size = model.parameters.size
+    squares = np.zeros(kernels.optim.norm_blocks(size))
+    clipping = {"squares": squares, "blocks": squares.size}
+    if optimizer.limits is not None:
+        table.update("square_sums", out=squares, blocks=squares.size, grad=model.gradients, size=size)
+        table.update_barrier()
+    for part, decays in optimizer.parts(size, model.n_weights):
+        param = model.parameters[part]
+        parameters = {"param": param, "grad": model.gradients[part], "size": param.size}
+        if optimizer.limits is not None:
+            limits = {name: settings[name] for name in ("clip_norm", "clip_value")}
+            table.update("clip_step", **parameters, **clipping, **limits, l1=settings["l1"] if decays else table.zero)
+        table.update(
+            operation,
+            **parameters,
+            lr=settings["lr"],
+            weight_decay=settings["weight_decay"] if decays else table.zero,
+            **{name: settings[name] for name in own},
+            **{name: array[part] for name, array in optimizer.state.items()},
+        )

@@ -18,6 +18,7 @@ its channels side by side: the part of a filter's row is then one run of numbers
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import math
 from dataclasses import dataclass
@@ -42,19 +43,50 @@ CACHE_LINE = 64
 #: Bytes of planes and gradient planes that go through the weight's gradient together.
 PASS_BYTES = 1 << 18
 
-# The words of a geometry.
-(
-    CHANNELS, HEIGHT, WIDTH, FILTERS, OUT_HEIGHT, OUT_WIDTH, GROUPS, TAP_COUNT, STRIDE_H, STRIDE_W, PAD_H, PAD_W,
-    DILATION_H, DILATION_W, KERNEL_H, KERNEL_W, ROWS, LINE, PLANES, DIRECT, LEAD, GRAD_PLANE, TABLE, PHASES,
-    FILTER_TILES, CHANNEL_TILES, FILTER_ROOM, CHANNEL_ROOM, COVERED, PACKED, LINES, PLANES_WORDS, SLOT, PASS,
-    PIXELS, WIDE_SUMS, PIXEL_LINE, PIXEL_WORDS, PIECES, PIECE_COUNT, PIECES_OF_8_BYTES, PIECE_COUNT_OF_8_BYTES,
-    CORNERS, BASES, SPARSE, HEADER,
-) = range(46)  # fmt: skip
-# The words of a phase: its place in the stride, taps, the input pixels it holds, and where its tables start.
-(
-    PHASE_A, PHASE_B, PHASE_TAPS, FIRST_ROW, ROW_COUNT, FIRST_COLUMN, COLUMN_COUNT, PHASE_TABLE, TAP_LIST,
-    TAPS_BEFORE, PHASE_WORDS,
-) = range(11)  # fmt: skip
+_Integer = ctypes.c_int64
+
+
+class Header(ctypes.Structure):
+    """The beginning of a geometry's words; behind it lie the phases and the tables, which are told by their places.
+
+    A *table* of offsets has one for each channel and tap of a group, `pieces` and `pixels` likewise; tiles are heights
+    that end with a 0. Rooms are channels rounded up to whole tiles; `packed`, `lines`, `wide_sums`, … are elements of
+    working memory.
+    """
+
+    _fields_ = tuple(
+        (name, _Integer)
+        for name in (
+            *("channels", "height", "width", "filters", "out_height", "out_width", "groups", "tap_count"),
+            *("stride_h", "stride_w", "pad_h", "pad_w", "dilation_h", "dilation_w", "kernel_h", "kernel_w"),
+            *("rows", "line", "planes", "direct", "lead", "grad_plane", "table", "filter_tiles", "channel_tiles"),
+            *("filter_room", "channel_room", "covered", "packed", "lines", "planes_words", "slot", "images_a_pass"),
+            *("pixels", "wide_sums", "pixel_line", "pixel_words", "pieces", "piece_count", "pieces_of_8_bytes"),
+            *("piece_count_of_8_bytes", "corners", "bases", "sparse_words"),
+        )
+    )
+
+
+class Phase(ctypes.Structure):
+    """A phase: its place in the stride, its taps, the pixels of the input that it holds, and where its tables start."""
+
+    _fields_ = tuple(
+        (name, _Integer)
+        for name in (
+            *("row", "column", "taps", "first_row", "row_count", "first_column", "column_count", "table", "tap_list"),
+            "taps_before",
+        )
+    )
+
+
+GEOMETRY, PHASE = np.dtype(Header), np.dtype(Phase)
+#: Where the phases start, and the words of one.
+FIRST_PHASE, PHASE_WORDS = GEOMETRY.itemsize // 8, PHASE.itemsize // 8
+
+
+def header_of(words: NDArray[np.int64]) -> Any:
+    """The `Header` of a geometry's words: a copy."""
+    return Header.from_buffer_copy(words[:FIRST_PHASE].tobytes())
 
 
 def tile_heights(channels: int) -> list[int]:
@@ -100,18 +132,18 @@ class Geometry:
     def weight_shape(self) -> tuple[int, int, int, int]:
         return self.filters, self.channels // self.groups, *self.kernel
 
-    def scratch_shape(self, rows: int, backward: bool, dtype: Any, n_threads: int) -> tuple[int, int]:
+    def scratch_shape(self, rows: int, backward: bool, n_threads: int) -> tuple[int, int]:
         """(n_threads, elements) of the kernels' working memory, whose borders must be zero when they start."""
-        words = self.words
-        elements = words[PACKED] + words[LINES] + words[PLANES_WORDS]
+        header = header_of(self.words)
+        elements = header.packed + header.lines + header.planes_words
         if backward:
-            elements += words[WIDE_SUMS] + min(rows, words[PASS]) * words[SLOT] - words[PLANES_WORDS]
-            elements = max(elements, words[SPARSE])
-        return n_threads, _aligned(int(elements))
+            elements += header.wide_sums + min(rows, header.images_a_pass) * header.slot - header.planes_words
+            elements = max(elements, header.sparse_words)
+        return n_threads, _aligned(elements)
 
     def scratch(self, rows: int, backward: bool, dtype: Any, n_threads: int) -> NDArray[Any]:
         """Such memory, from a cache line's start on."""
-        shape, itemsize = self.scratch_shape(rows, backward, dtype, n_threads), np.dtype(dtype).itemsize
+        shape, itemsize = self.scratch_shape(rows, backward, n_threads), np.dtype(dtype).itemsize
         memory = np.zeros(math.prod(shape) + CACHE_LINE // itemsize, dtype)
         start = -memory.ctypes.data % CACHE_LINE // itemsize
         return memory[start : start + math.prod(shape)].reshape(shape)
@@ -151,20 +183,34 @@ class Geometry:
         grad_plane = lead + out_h * line
         group_in, group_out = self.channels // groups, self.filters // groups
 
-        header = np.zeros(HEADER, np.int64)
-        plain = {
-            CHANNELS: self.channels, HEIGHT: height, WIDTH: width, FILTERS: self.filters, OUT_HEIGHT: out_h,
-            OUT_WIDTH: out_w, GROUPS: groups, TAP_COUNT: len(taps), STRIDE_H: stride_h, STRIDE_W: stride_w,
-            PAD_H: self.padding[0], PAD_W: self.padding[1], DILATION_H: dilation_h, DILATION_W: dilation_w,
-            KERNEL_H: kernel_h, KERNEL_W: kernel_w, ROWS: rows, LINE: line,
-            PLANES: self.channels * phases * rows * line, DIRECT: direct, LEAD: lead, GRAD_PLANE: grad_plane,
-        }  # fmt: skip
-        for place, value in plain.items():
-            header[place] = value
+        header = Header(
+            channels=self.channels,
+            height=height,
+            width=width,
+            filters=self.filters,
+            out_height=out_h,
+            out_width=out_w,
+            groups=groups,
+            tap_count=len(taps),
+            stride_h=stride_h,
+            stride_w=stride_w,
+            pad_h=self.padding[0],
+            pad_w=self.padding[1],
+            dilation_h=dilation_h,
+            dilation_w=dilation_w,
+            kernel_h=kernel_h,
+            kernel_w=kernel_w,
+            rows=rows,
+            line=line,
+            planes=self.channels * phases * rows * line,
+            direct=direct,
+            lead=lead,
+            grad_plane=grad_plane,
+        )
         tables: list[NDArray[np.int64]] = []
 
         def append(values: Any) -> int:
-            start = HEADER + phases * PHASE_WORDS + sum(map(len, tables))
+            start = FIRST_PHASE + phases * PHASE_WORDS + sum(map(len, tables))
             tables.append(np.asarray(values, np.int64))
             return start
 
@@ -174,50 +220,50 @@ class Geometry:
             for c in range(group_in)
             for (a, b), shift in zip(phase_of, shifts, strict=True)
         ]
-        header[TABLE] = append(table + table[-1:] * TAPS)
+        header.table = append(table + table[-1:] * TAPS)
         filter_tiles, channel_tiles = tile_heights(group_out), tile_heights(group_in)
-        header[FILTER_TILES], header[CHANNEL_TILES] = append([*filter_tiles, 0]), append([*channel_tiles, 0])
-        header[FILTER_ROOM], header[CHANNEL_ROOM] = sum(filter_tiles), sum(channel_tiles)
-        records = np.zeros((phases, PHASE_WORDS), np.int64)
+        header.filter_tiles, header.channel_tiles = append([*filter_tiles, 0]), append([*channel_tiles, 0])
+        header.filter_room, header.channel_room = sum(filter_tiles), sum(channel_tiles)
+        records = (Phase * phases)()
         taps_before = covered = 0
-        for number, record in enumerate(records):
+        for number, phase in enumerate(records):
             a, b = divmod(number, stride_w)
-            own = [t for t, phase in enumerate(phase_of) if phase == (a, b)]
-            record[PHASE_A], record[PHASE_B], record[PHASE_TAPS] = a, b, len(own)
-            record[FIRST_ROW], record[ROW_COUNT] = _held(a, stride_h, self.padding[0], height, rows)
-            record[FIRST_COLUMN], record[COLUMN_COUNT] = _held(b, stride_w, self.padding[1], width, line)
-            record[PHASE_TABLE] = append([k * grad_plane - shifts[t] for k in range(group_out) for t in own])
-            record[TAP_LIST] = append(own)
-            record[TAPS_BEFORE] = taps_before
+            own = [t for t, place in enumerate(phase_of) if place == (a, b)]
+            phase.row, phase.column, phase.taps = a, b, len(own)
+            phase.first_row, phase.row_count = _held(a, stride_h, self.padding[0], height, rows)
+            phase.first_column, phase.column_count = _held(b, stride_w, self.padding[1], width, line)
+            phase.table = append([k * grad_plane - shifts[t] for k in range(group_out) for t in own])
+            phase.tap_list = append(own)
+            phase.taps_before = taps_before
             taps_before += len(own)
-            covered += int(record[ROW_COUNT] * record[COLUMN_COUNT]) if own else 0
-        header[PHASES], header[COVERED] = HEADER, covered == height * width
-        header[PIXELS] = append((line * np.arange(out_h)[:, None] + np.arange(out_w)).ravel())
+            covered += phase.row_count * phase.column_count if own else 0
+        header.covered = covered == height * width
+        header.pixels = append((line * np.arange(out_h)[:, None] + np.arange(out_w)).ravel())
         lanes = VECTOR_BYTES // 4  # of float64 there are fewer
         widest = max(vectors for _, vectors in TILES) * lanes
-        header[PIXEL_LINE] = (width + 2 * self.padding[1]) * self.channels
-        header[PIXEL_WORDS] = _aligned((height + 2 * self.padding[0]) * int(header[PIXEL_LINE]) + 2 * widest)
-        for itemsize, start, count in ((4, PIECES, PIECE_COUNT), (8, PIECES_OF_8_BYTES, PIECE_COUNT_OF_8_BYTES)):
-            pieces = self._pieces(VECTOR_BYTES // itemsize, int(header[PIXEL_LINE]))
-            header[count], header[start] = len(pieces), append(pieces)
+        header.pixel_line = (width + 2 * self.padding[1]) * self.channels
+        header.pixel_words = _aligned((height + 2 * self.padding[0]) * header.pixel_line + 2 * widest)
+        pieces, pieces_of_8_bytes = (self._pieces(VECTOR_BYTES // itemsize, header.pixel_line) for itemsize in (4, 8))
+        header.pieces, header.piece_count = append(pieces), len(pieces)
+        header.pieces_of_8_bytes, header.piece_count_of_8_bytes = append(pieces_of_8_bytes), len(pieces_of_8_bytes)
         all_filters, all_channels = (-(-count // lanes) * lanes for count in (group_out, group_in))
         # Weights as tiles read them, and the sums' starts: for the forward, or for the gradient of the input.
         room = max(sum(filter_tiles), all_filters), max(sum(channel_tiles), all_channels)
         depth = max(room[0] * group_in, room[1] * group_out)
-        header[PACKED] = _aligned(groups * (depth * len(taps) + sum(room)))
+        header.packed = _aligned(groups * (depth * len(taps) + sum(room)))
         # Lines of the tallest tile; or a plane and its places by pixels, or a gradient by pixels.
-        header[LINES] = _aligned(max(TILES[0][0] * (plane + widest), plane * lanes + out_h * out_w * lanes))
-        by_pieces = lanes * header[PIECE_COUNT], lanes // 2 * header[PIECE_COUNT_OF_8_BYTES]
+        header.lines = _aligned(max(TILES[0][0] * (plane + widest), plane * lanes + out_h * out_w * lanes))
+        by_pieces = lanes * header.piece_count, lanes // 2 * header.piece_count_of_8_bytes
         sums = groups * all_filters * group_in * len(taps), self.filters * max(by_pieces)
-        header[WIDE_SUMS] = _aligned(int(max(sums)))
-        corners, bases = self._windows(line, int(header[PIXEL_LINE]))
-        header[CORNERS], header[BASES] = append(corners), append(bases)
+        header.wide_sums = _aligned(max(sums))
+        corners, bases = self._windows(line, header.pixel_line)
+        header.corners, header.bases = append(corners), append(bases)
         # Sums, filters, two images, and a list of values and places.
-        header[SPARSE] = 2 * (header[WIDE_SUMS] + header[PIXEL_WORDS]) + _aligned(2 * len(corners))
-        header[PLANES_WORDS] = 0 if direct else header[PLANES] + lanes
-        header[SLOT] = header[PLANES_WORDS] + self.filters * grad_plane + lead + widest
-        header[PASS] = min(BLOCK_ROWS, max(1, PASS_BYTES // (4 * int(header[SLOT]))))
-        return np.concatenate([header, records.ravel(), *tables])
+        header.sparse_words = 2 * (header.wide_sums + header.pixel_words) + _aligned(2 * len(corners))
+        header.planes_words = 0 if direct else header.planes + lanes
+        header.slot = header.planes_words + self.filters * grad_plane + lead + widest
+        header.images_a_pass = min(BLOCK_ROWS, max(1, PASS_BYTES // (4 * header.slot)))
+        return np.concatenate([*(np.frombuffer(bytes(part), np.int64) for part in (header, records)), *tables])
 
 
 def whole_pieces(count: int) -> int:
@@ -252,7 +298,7 @@ def geometry(
 
 def shapes_of(w: NDArray[np.int64], elements: int) -> tuple[Any, Any, Any]:
     """Shapes of x (of so many elements) and weight, and (stride, padding, dilation, groups): what `words` came from."""
-    channels, height, width, filters, _, _, groups = map(int, w[CHANNELS : GROUPS + 1])
-    stride, padding, dilation, kernel = (tuple(map(int, w[i : i + 2])) for i in (STRIDE_H, PAD_H, DILATION_H, KERNEL_H))
-    x_shape = (elements // (channels * height * width), channels, height, width)
-    return x_shape, (filters, channels // groups, *kernel), (stride, padding, dilation, groups)
+    h = header_of(w)
+    settings = (h.stride_h, h.stride_w), (h.pad_h, h.pad_w), (h.dilation_h, h.dilation_w), h.groups
+    x_shape = (elements // (h.channels * h.height * h.width), h.channels, h.height, h.width)
+    return x_shape, (h.filters, h.channels // h.groups, h.kernel_h, h.kernel_w), settings

@@ -27,8 +27,17 @@ from numpy.typing import NDArray
 
 from fastfnn_kernels import reference
 from fastfnn_kernels._config import helper, inlined, kernel
-from fastfnn_kernels.convolution import geometry as geo
-from fastfnn_kernels.convolution.geometry import BLOCK_ROWS, Geometry, geometry
+from fastfnn_kernels.convolution.geometry import (
+    BLOCK_ROWS,
+    FIRST_PHASE,
+    GEOMETRY,
+    PHASE,
+    PHASE_WORDS,
+    Geometry,
+    geometry,
+    header_of,
+    shapes_of,
+)
 from fastfnn_kernels.convolution.lines import (
     convolve_lines,
     input_gradient,
@@ -51,6 +60,7 @@ from fastfnn_kernels.convolution.wide import (
     wide_plane,
 )
 from fastfnn_kernels.reference.conv import PLAIN, POOL, RELU, RELU_POOL
+from fastfnn_kernels.simd import record_in
 from fastfnn_kernels.team import Team, share
 
 __all__ = ["PLAIN", "POOL", "RELU", "RELU_POOL", "conv2d", "conv2d_backward", "sum_blocks"]
@@ -61,7 +71,7 @@ Pair = tuple[int, int]
 
 
 def _forward_twin(x: Array, weight: Array, bias: Array, w: Array, after: int) -> tuple[Array, Array]:
-    x_shape, weight_shape, settings = geo.shapes_of(w, x.size)
+    x_shape, weight_shape, settings = shapes_of(w, x.size)
     out, index = reference.conv2d_fused(x.reshape(x_shape), weight.reshape(weight_shape), bias, *settings, after=after)
     return out.ravel(), index.ravel()
 
@@ -69,24 +79,25 @@ def _forward_twin(x: Array, weight: Array, bias: Array, w: Array, after: int) ->
 @inlined
 def forward_images(out, index, scratch, x, weight, bias, w, after, tid, n_threads):  # type: ignore[no-untyped-def]
     """All arrays flat but `scratch`; `w` are a geometry's words, `after` is PLAIN, RELU, POOL or RELU_POOL."""
+    g = record_in(w, 0, GEOMETRY)
     own = scratch[tid]
-    groups, depth = w[geo.GROUPS], weight.size // w[geo.FILTERS]
-    filters, out_h, out_w = w[geo.FILTERS] // groups, w[geo.OUT_HEIGHT], w[geo.OUT_WIDTH]
-    lines, planes = own[w[geo.PACKED] :], own[w[geo.PACKED] + w[geo.LINES] :]
+    groups, depth = g.groups, weight.size // g.filters
+    filters, out_h, out_w = g.filters // groups, g.out_height, g.out_width
+    lines, planes = own[g.packed :], own[g.packed + g.lines :]
     wide, lanes = is_wide(filters, out), lanes_of(out)
-    room = panels_of(filters, out) * lanes if wide else w[geo.FILTER_ROOM]
+    room = panels_of(filters, out) * lanes if wide else g.filter_room
     group_words = room * (depth + 1)
     for group in range(groups):
         if wide:
             pack_filters_wide(own, group * group_words, weight, bias, w, group)
         else:
             pack_filters(own, group * group_words, weight, bias, w, group)
-    image_size, group_planes = w[geo.CHANNELS] * w[geo.HEIGHT] * w[geo.WIDTH], w[geo.PLANES] // groups
-    places = lines[w[geo.ROWS] * w[geo.LINE] * lanes :].view(np.int32)
+    image_size, group_planes = g.channels * g.height * g.width, g.planes // groups
+    places = lines[g.rows * g.line * lanes :].view(np.int32)
     first_image, last_image = share(x.size // image_size, tid, n_threads, 1)
     for n in range(first_image, last_image):
         source, source0 = x, n * image_size
-        if not w[geo.DIRECT]:
+        if not g.direct:
             pad(planes, 0, x, source0, w)
             source, source0 = planes, 0
         for group in range(groups):
@@ -95,10 +106,10 @@ def forward_images(out, index, scratch, x, weight, bias, w, after, tid, n_thread
             # fmt: off
             if wide:
                 for first in range(0, filters, lanes):
-                    wide_plane(lines, own, packed + first * depth, starts + first, source, image, w, w[geo.TABLE],
-                               depth, out_h, out_w, w[geo.LINE])
-                    finish_plane(out, index, (n * w[geo.FILTERS] + group * filters + first) * out_h * out_w, lines,
-                                 places, out_h, out_w, w[geo.LINE], min(lanes, filters - first), after)
+                    wide_plane(lines, own, packed + first * depth, starts + first, source, image, w, g.table,
+                               depth, out_h, out_w, g.line)
+                    finish_plane(out, index, (n * g.filters + group * filters + first) * out_h * out_w, lines,
+                                 places, out_h, out_w, g.line, min(lanes, filters - first), after)
             else:
                 convolve_lines(out, index, n, own, lines, packed, starts, source, image, w, group, after)
             # fmt: on
@@ -115,44 +126,47 @@ def _forward(
 @helper
 def _bias_gradient(partial, grads, g0, w, images, adds):  # type: ignore[no-untyped-def]
     """Add some images' part to a block's part of the bias's gradient: sums of gradient planes."""
-    pixels = (w[geo.OUT_HEIGHT] - 1) * w[geo.LINE] + w[geo.OUT_WIDTH]
-    for k in range(w[geo.FILTERS]):
+    g = record_in(w, 0, GEOMETRY)
+    pixels = (g.out_height - 1) * g.line + g.out_width
+    for k in range(g.filters):
         total = partial.dtype.type(0)
         for n in range(images):
-            line = g0 + n * w[geo.SLOT] + k * w[geo.GRAD_PLANE] + w[geo.LEAD]
+            line = g0 + n * g.slot + k * g.grad_plane + g.lead
             own = grads[line : line + pixels]
             for p in range(own.size):
                 total += own[p]
-        place = partial.size - w[geo.FILTERS] + k
+        place = partial.size - g.filters + k
         partial[place] = partial[place] + total if adds else total
 
 
 @helper
 def _pack_channels(packed, weight, w, wide):  # type: ignore[no-untyped-def]
     """The weights for the gradient of the input, for every group and phase; behind them zeros, where sums start."""
-    filters, channels = w[geo.FILTERS] // w[geo.GROUPS], w[geo.CHANNELS] // w[geo.GROUPS]
-    room = panels_of(channels, packed) * lanes_of(packed) if wide else w[geo.CHANNEL_ROOM]
-    group_words = room * filters * w[geo.TAP_COUNT]
-    for group in range(w[geo.GROUPS]):
-        for phase in range(w[geo.STRIDE_H] * w[geo.STRIDE_W]):
-            record = w[geo.PHASES] + phase * geo.PHASE_WORDS
-            at = group * group_words + w[record + geo.TAPS_BEFORE] * filters * room
+    g = record_in(w, 0, GEOMETRY)
+    filters, channels = g.filters // g.groups, g.channels // g.groups
+    room = panels_of(channels, packed) * lanes_of(packed) if wide else g.channel_room
+    group_words = room * filters * g.tap_count
+    for group in range(g.groups):
+        for number in range(g.stride_h * g.stride_w):
+            phase = record_in(w, FIRST_PHASE + number * PHASE_WORDS, PHASE)
+            at = group * group_words + phase.taps_before * filters * room
             if wide:
-                pack_channels_wide(packed, at, weight, w, group, record)
+                pack_channels_wide(packed, at, weight, w, group, phase)
             else:
-                pack_channels(packed, at, weight, w, group, record)
+                pack_channels(packed, at, weight, w, group, phase)
     for k in range(room):
-        packed[w[geo.GROUPS] * group_words + k] = 0
+        packed[g.groups * group_words + k] = 0
 
 
 def _backward_twin(
     grad_x: Array, partials: Array, grad_out: Array, x: Array, weight: Array, out: Array, index: Array, w: Array,
     after: int,
 ) -> tuple[Array, Array]:  # fmt: skip
-    x_shape, weight_shape, settings = geo.shapes_of(w, x.size)
+    x_shape, weight_shape, settings = shapes_of(w, x.size)
     images, weights = x.reshape(x_shape), weight.reshape(weight_shape)
-    size = w[[geo.OUT_HEIGHT, geo.OUT_WIDTH]] // (2 if after >= POOL else 1)
-    shape = (x_shape[0], weight_shape[0], *size.tolist())
+    header = header_of(w)
+    size = (side // (2 if after >= POOL else 1) for side in (header.out_height, header.out_width))
+    shape = (x_shape[0], weight_shape[0], *size)
     grad, kept = grad_out.reshape(shape), out.reshape(shape)
     places = index.reshape(shape if after >= POOL else (x_shape[0], 0))
     grads = [
@@ -168,36 +182,37 @@ def backward_images(  # type: ignore[no-untyped-def]
     grad_x, partials, scratch, grad_out, x, weight, out, index, w, after, tid, n_threads
 ):
     """All arrays flat but `partials` and `scratch`; an empty `grad_x` is not computed. See the module."""
+    g = record_in(w, 0, GEOMETRY)
     own = scratch[tid]
-    image_size = w[geo.CHANNELS] * w[geo.HEIGHT] * w[geo.WIDTH]
-    images, slot = x.size // image_size, w[geo.SLOT]
+    image_size = g.channels * g.height * g.width
+    images, slot = x.size // image_size, g.slot
     first_image, last_image = share(images, tid, n_threads, BLOCK_ROWS)
     if is_sparse(w, after):
         backward_sparse(grad_x, partials, own, grad_out, x, weight, out, index, w, after, first_image, last_image)
         return
-    lines = own[w[geo.PACKED] :]
+    lines = own[g.packed :]
     # An image's planes and gradient planes lie side by side, where they are in every call: their borders stay zero.
-    sums = own[w[geo.PACKED] + w[geo.LINES] :]
-    planes = sums[w[geo.WIDE_SUMS] :]
-    grads = planes[w[geo.PLANES_WORDS] :]
-    filters, channels = w[geo.FILTERS] // w[geo.GROUPS], w[geo.CHANNELS] // w[geo.GROUPS]
+    sums = own[g.packed + g.lines :]
+    planes = sums[g.wide_sums :]
+    grads = planes[g.planes_words :]
+    filters, channels = g.filters // g.groups, g.channels // g.groups
     wide_filters, wide_channels = is_wide(filters, x), is_wide(channels, x)
     if grad_x.size:
         _pack_channels(own, weight, w, wide_channels)
     for block in range(first_image, last_image, BLOCK_ROWS):
         block_end = min(block + BLOCK_ROWS, last_image)
         if wide_filters:
-            sums[: w[geo.WIDE_SUMS]] = 0
-        for start in range(block, block_end, w[geo.PASS]):
-            count = min(w[geo.PASS], block_end - start)
+            sums[: g.wide_sums] = 0
+        for start in range(block, block_end, g.images_a_pass):
+            count = min(g.images_a_pass, block_end - start)
             for i in range(count):
-                if not w[geo.DIRECT]:
+                if not g.direct:
                     pad(planes, i * slot, x, (start + i) * image_size, w)
                 spread(grads, i * slot, grad_out, out, index, start + i, w, after)
                 if not grad_x.size:
                     continue
                 target = (start + i) * image_size
-                if not w[geo.COVERED]:
+                if not g.covered:
                     for j in range(image_size):
                         grad_x[target + j] = 0
                 if wide_channels:
@@ -206,7 +221,7 @@ def backward_images(  # type: ignore[no-untyped-def]
                     input_gradient(grad_x, target, own, lines, grads, i * slot, w)
             partial, adds = partials[block // BLOCK_ROWS], start > block
             source, source0, source_image = planes, 0, slot
-            if w[geo.DIRECT]:
+            if g.direct:
                 source, source0, source_image = x, start * image_size, image_size
             _bias_gradient(partial, grads, 0, w, count, adds)
             if wide_filters:

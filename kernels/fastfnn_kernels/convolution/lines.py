@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 from fastfnn_kernels._config import helper, inlined
-from fastfnn_kernels.convolution import geometry as geo
-from fastfnn_kernels.convolution.geometry import FEW_TAPS, TAPS, TILES
+from fastfnn_kernels.convolution.geometry import FEW_TAPS, FIRST_PHASE, GEOMETRY, PHASE, PHASE_WORDS, TAPS, TILES
 from fastfnn_kernels.convolution.planes import first_pixel
 from fastfnn_kernels.reference.conv import POOL, RELU, RELU_POOL
-from fastfnn_kernels.simd import VECTOR_BYTES, convolve_tile, correlate_tile, move_row, pool_row_2x2
+from fastfnn_kernels.simd import VECTOR_BYTES, convolve_tile, correlate_tile, move_row, pool_row_2x2, record_in
 
 
 def _make_lines(rows: int, vectors: int) -> Any:
@@ -56,8 +55,9 @@ def _lines(height, out, ldo, weight, w0, start, s0, x, x0, table, t0, depth, pix
 @helper
 def pack_filters(packed, p0, weight, bias, w, group):  # type: ignore[no-untyped-def]
     """A group's filters as `convolve_tile` reads them, tile by tile ``[depth][filter of the tile]``; then biases."""
-    filters, depth = w[geo.FILTERS] // w[geo.GROUPS], weight.size // w[geo.FILTERS]
-    first, tile = 0, w[geo.FILTER_TILES]
+    g = record_in(w, 0, GEOMETRY)
+    filters, depth = g.filters // g.groups, weight.size // g.filters
+    first, tile = 0, g.filter_tiles
     while w[tile] > 0:
         height = w[tile]
         for i in range(height):
@@ -74,13 +74,14 @@ def pack_filters(packed, p0, weight, bias, w, group):  # type: ignore[no-untyped
 @helper
 def pack_channels(packed, p0, weight, w, group, phase):  # type: ignore[no-untyped-def]
     """The same for the gradient of the input: ``[filter, tap of the phase][channel of the tile]``."""
-    filters, channels = w[geo.FILTERS] // w[geo.GROUPS], w[geo.CHANNELS] // w[geo.GROUPS]
-    tap_count, tap_list = w[geo.TAP_COUNT], w[phase + geo.TAP_LIST]
-    first, tile = 0, w[geo.CHANNEL_TILES]
+    g = record_in(w, 0, GEOMETRY)
+    filters, channels = g.filters // g.groups, g.channels // g.groups
+    tap_count, tap_list = g.tap_count, phase.tap_list
+    first, tile = 0, g.channel_tiles
     while w[tile] > 0:
         height = w[tile]
         for k in range(group * filters, (group + 1) * filters):
-            for t in range(w[phase + geo.PHASE_TAPS]):
+            for t in range(phase.taps):
                 source = (k * channels + first) * tap_count + w[tap_list + t]
                 for i in range(height):
                     packed[p0 + i] = weight[source + i * tap_count] if first + i < channels else 0
@@ -98,27 +99,28 @@ def whole_vectors(count, array):  # type: ignore[no-untyped-def]
 @helper
 def input_gradient(grad_x, x0, own, lines, grads, g0, w):  # type: ignore[no-untyped-def]
     """The gradient of one image: a convolution of its gradient planes, for each phase with the taps that it has."""
-    groups, line, height, width = w[geo.GROUPS], w[geo.LINE], w[geo.HEIGHT], w[geo.WIDTH]
-    filters, channels = w[geo.FILTERS] // groups, w[geo.CHANNELS] // groups
-    stride_h, stride_w, room = w[geo.STRIDE_H], w[geo.STRIDE_W], w[geo.CHANNEL_ROOM]
-    group_weights = room * filters * w[geo.TAP_COUNT]
-    for phase in range(stride_h * stride_w):
-        record = w[geo.PHASES] + phase * geo.PHASE_WORDS
-        rows, columns = w[record + geo.ROW_COUNT], w[record + geo.COLUMN_COUNT]
-        depth = filters * w[record + geo.PHASE_TAPS]
+    g = record_in(w, 0, GEOMETRY)
+    groups, line, height, width = g.groups, g.line, g.height, g.width
+    filters, channels = g.filters // groups, g.channels // groups
+    stride_h, stride_w, room = g.stride_h, g.stride_w, g.channel_room
+    group_weights = room * filters * g.tap_count
+    for number in range(stride_h * stride_w):
+        phase = record_in(w, FIRST_PHASE + number * PHASE_WORDS, PHASE)
+        rows, columns = phase.row_count, phase.column_count
+        depth = filters * phase.taps
         if rows == 0 or columns == 0 or depth == 0:
             continue
         pixels = (rows - 1) * line + columns
         ldo = whole_vectors(pixels, grad_x)
-        target, pixel = first_pixel(w, record)
+        target, pixel = first_pixel(w, phase)
         for group in range(groups):
-            first, tile = 0, w[geo.CHANNEL_TILES]
-            weights = group * group_weights + w[record + geo.TAPS_BEFORE] * filters * room
-            source = g0 + group * filters * w[geo.GRAD_PLANE] + w[geo.LEAD] + pixel
+            first, tile = 0, g.channel_tiles
+            weights = group * group_weights + phase.taps_before * filters * room
+            source = g0 + group * filters * g.grad_plane + g.lead + pixel
             while w[tile] > 0:
                 # fmt: off
                 _lines(w[tile], lines, ldo, own, weights, own, groups * group_weights, grads, source, w,
-                       w[record + geo.PHASE_TABLE], depth, pixels)
+                       phase.table, depth, pixels)
                 # fmt: on
                 for i in range(min(w[tile], channels - first)):
                     to = x0 + (group * channels + first + i) * height * width + target
@@ -139,15 +141,16 @@ def _make_products(rows: int) -> Any:
     @helper
     def products(partial, o0, depth, grads, g0, x, x0, x_image, w, pixels, images, adds):  # type: ignore[no-untyped-def]
         """Tiles along the `depth` taps of `rows` filters."""
+        g = record_in(w, 0, GEOMETRY)
         t = 0
         # fmt: off
         while depth - t > FEW_TAPS:
-            correlate_tile(rows, TAPS, partial, o0 + t, depth, grads, g0, w[geo.GRAD_PLANE], w[geo.SLOT], x, x0,
-                           x_image, w, w[geo.TABLE] + t, pixels, images, adds, min(TAPS, depth - t))
+            correlate_tile(rows, TAPS, partial, o0 + t, depth, grads, g0, g.grad_plane, g.slot, x, x0,
+                           x_image, w, g.table + t, pixels, images, adds, min(TAPS, depth - t))
             t += TAPS
         if t < depth:
-            correlate_tile(rows, FEW_TAPS, partial, o0 + t, depth, grads, g0, w[geo.GRAD_PLANE], w[geo.SLOT], x,
-                           x0, x_image, w, w[geo.TABLE] + t, pixels, images, adds, depth - t)
+            correlate_tile(rows, FEW_TAPS, partial, o0 + t, depth, grads, g0, g.grad_plane, g.slot, x,
+                           x0, x_image, w, g.table + t, pixels, images, adds, depth - t)
         # fmt: on
 
     return products
@@ -159,14 +162,15 @@ _products_of_4, _products_of_2, _products_of_1 = _make_products(4), _make_produc
 @helper
 def weight_gradient(partial, grads, g0, x, x0, x_image, w, images, adds):  # type: ignore[no-untyped-def]
     """Add some images' part to a block's part of the weight's gradient."""
-    groups, depth = w[geo.GROUPS], w[geo.CHANNELS] // w[geo.GROUPS] * w[geo.TAP_COUNT]
-    filters = w[geo.FILTERS] // groups
-    pixels = (w[geo.OUT_HEIGHT] - 1) * w[geo.LINE] + w[geo.OUT_WIDTH]
+    g = record_in(w, 0, GEOMETRY)
+    groups, depth = g.groups, g.channels // g.groups * g.tap_count
+    filters = g.filters // groups
+    pixels = (g.out_height - 1) * g.line + g.out_width
     for group in range(groups):
-        k, source = 0, x0 + group * (w[geo.PLANES] // groups)
+        k, source = 0, x0 + group * (g.planes // groups)
         while k < filters:
             filter_ = group * filters + k
-            line = g0 + filter_ * w[geo.GRAD_PLANE] + w[geo.LEAD]
+            line = g0 + filter_ * g.grad_plane + g.lead
             o0 = filter_ * depth
             if filters - k >= 4:
                 _products_of_4(partial, o0, depth, grads, line, x, source, x_image, w, pixels, images, adds)
@@ -182,19 +186,20 @@ def weight_gradient(partial, grads, g0, x, x0, x_image, w, images, adds):  # typ
 @helper
 def convolve_lines(out, index, n, own, lines, w0, s0, x, x0, w, group, after):  # type: ignore[no-untyped-def]
     """One group of one image, and what follows."""
-    filters, depth = w[geo.FILTERS] // w[geo.GROUPS], w[geo.CHANNELS] // w[geo.GROUPS] * w[geo.TAP_COUNT]
-    out_h, out_w, line = w[geo.OUT_HEIGHT], w[geo.OUT_WIDTH], w[geo.LINE]
+    g = record_in(w, 0, GEOMETRY)
+    filters, depth = g.filters // g.groups, g.channels // g.groups * g.tap_count
+    out_h, out_w, line = g.out_height, g.out_width, g.line
     pixels = (out_h - 1) * line + out_w
     ldo = whole_vectors(pixels, out)
     zero = out.dtype.type(0)
     lowest = zero if after in (RELU, RELU_POOL) else out.dtype.type(-np.inf)
     pooled_h, pooled_w = out_h // 2, out_w // 2
-    first, tile = 0, w[geo.FILTER_TILES]
+    first, tile = 0, g.filter_tiles
     while w[tile] > 0:
         height = w[tile]
-        _lines(height, lines, ldo, own, w0, own, s0 + first, x, x0, w, w[geo.TABLE], depth, pixels)
+        _lines(height, lines, ldo, own, w0, own, s0 + first, x, x0, w, g.table, depth, pixels)
         for i in range(min(height, filters - first)):
-            k = n * w[geo.FILTERS] + group * filters + first + i
+            k = n * g.filters + group * filters + first + i
             # fmt: off
             if after >= POOL:
                 for row in range(pooled_h):

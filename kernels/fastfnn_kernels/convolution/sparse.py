@@ -10,11 +10,18 @@ from __future__ import annotations
 import numpy as np
 
 from fastfnn_kernels._config import helper
-from fastfnn_kernels.convolution import geometry as geo
-from fastfnn_kernels.convolution.geometry import PIECE_TILES
+from fastfnn_kernels.convolution.geometry import BLOCK_ROWS, GEOMETRY, PIECE_TILES
 from fastfnn_kernels.convolution.wide import lanes_of, turn
 from fastfnn_kernels.reference.conv import RELU_POOL
-from fastfnn_kernels.simd import VECTOR_BYTES, gather_pieces, list_windows, move_row, scatter_pieces, transpose_block
+from fastfnn_kernels.simd import (
+    VECTOR_BYTES,
+    gather_pieces,
+    list_windows,
+    move_row,
+    record_in,
+    scatter_pieces,
+    transpose_block,
+)
 
 TALL, MIDDLE, LOW = PIECE_TILES
 
@@ -22,28 +29,31 @@ TALL, MIDDLE, LOW = PIECE_TILES
 @helper
 def _pieces(w, array):  # type: ignore[no-untyped-def]
     """Where the table of pieces begins, and how many there are."""
+    g = record_in(w, 0, GEOMETRY)
     if array.itemsize == 4:
-        return w[geo.PIECES], w[geo.PIECE_COUNT]
-    return w[geo.PIECES_OF_8_BYTES], w[geo.PIECE_COUNT_OF_8_BYTES]
+        return g.pieces, g.piece_count
+    return g.pieces_of_8_bytes, g.piece_count_of_8_bytes
 
 
 @helper
 def _piece_of(w, lanes, c, u, v):  # type: ignore[no-untyped-def]
     """Where tap (u, v) of channel c lies in a filter's pieces."""
-    row_pieces = (w[geo.KERNEL_W] * w[geo.CHANNELS] + lanes - 1) // lanes
-    return u * row_pieces * lanes + v * w[geo.CHANNELS] + c
+    g = record_in(w, 0, GEOMETRY)
+    row_pieces = (g.kernel_w * g.channels + lanes - 1) // lanes
+    return u * row_pieces * lanes + v * g.channels + c
 
 
 @helper
 def pack_pieces(packed, weight, w):  # type: ignore[no-untyped-def]
     """``packed[filter][piece][lane]``; lanes behind a row's end are zero."""
+    g = record_in(w, 0, GEOMETRY)
     lanes, (_, count) = lanes_of(packed), _pieces(w, packed)
-    packed[: w[geo.FILTERS] * count * lanes] = 0
+    packed[: g.filters * count * lanes] = 0
     source = 0
-    for k in range(w[geo.FILTERS]):
-        for c in range(w[geo.CHANNELS]):
-            for u in range(w[geo.KERNEL_H]):
-                for v in range(w[geo.KERNEL_W]):
+    for k in range(g.filters):
+        for c in range(g.channels):
+            for u in range(g.kernel_h):
+                for v in range(g.kernel_w):
                     packed[k * count * lanes + _piece_of(w, lanes, c, u, v)] = weight[source]
                     source += 1
 
@@ -51,12 +61,13 @@ def pack_pieces(packed, weight, w):  # type: ignore[no-untyped-def]
 @helper
 def store_pieces(partial, sums, w):  # type: ignore[no-untyped-def]
     """The way back: a block's sums to ``partial[filter][channel][tap]``."""
+    g = record_in(w, 0, GEOMETRY)
     lanes, (_, count) = lanes_of(sums), _pieces(w, sums)
     target = 0
-    for k in range(w[geo.FILTERS]):
-        for c in range(w[geo.CHANNELS]):
-            for u in range(w[geo.KERNEL_H]):
-                for v in range(w[geo.KERNEL_W]):
+    for k in range(g.filters):
+        for c in range(g.channels):
+            for u in range(g.kernel_h):
+                for v in range(g.kernel_w):
                     partial[target] = sums[k * count * lanes + _piece_of(w, lanes, c, u, v)]
                     target += 1
 
@@ -64,10 +75,11 @@ def store_pieces(partial, sums, w):  # type: ignore[no-untyped-def]
 @helper
 def to_pixels(pixels, x, x0, w):  # type: ignore[no-untyped-def]
     """An image to padded rows of pixels, channels side by side; what is not image stays zero."""
-    channels, height, width = w[geo.CHANNELS], w[geo.HEIGHT], w[geo.WIDTH]
+    g = record_in(w, 0, GEOMETRY)
+    channels, height, width = g.channels, g.height, g.width
     lanes = lanes_of(pixels)
     for i in range(height):
-        target = (i + w[geo.PAD_H]) * w[geo.PIXEL_LINE] + w[geo.PAD_W] * channels
+        target = (i + g.pad_h) * g.pixel_line + g.pad_w * channels
         if channels == 1:
             move_row(False, pixels, target, x, x0 + i * width, x, width, pixels.dtype.type(-np.inf))
             continue
@@ -84,9 +96,10 @@ def to_pixels(pixels, x, x0, w):  # type: ignore[no-untyped-def]
 @helper
 def from_pixels(grad_x, x0, pixels, w):  # type: ignore[no-untyped-def]
     """The way back, without the padding."""
-    channels, height, width = w[geo.CHANNELS], w[geo.HEIGHT], w[geo.WIDTH]
+    g = record_in(w, 0, GEOMETRY)
+    channels, height, width = g.channels, g.height, g.width
     for i in range(height):
-        source = (i + w[geo.PAD_H]) * w[geo.PIXEL_LINE] + w[geo.PAD_W] * channels
+        source = (i + g.pad_h) * g.pixel_line + g.pad_w * channels
         if channels == 1:
             to = x0 + i * width
             move_row(False, grad_x, to, pixels, source, pixels, width, grad_x.dtype.type(-np.inf))
@@ -97,9 +110,10 @@ def from_pixels(grad_x, x0, pixels, w):  # type: ignore[no-untyped-def]
 @helper
 def list_gradient(values, places, grad_out, out, index, plane, w, after):  # type: ignore[no-untyped-def]
     """One filter's gradient in one image: values that are not zero, and their places. Returns how many."""
-    line, windows = w[geo.LINE], (w[geo.OUT_HEIGHT] // 2) * (w[geo.OUT_WIDTH] // 2)
-    below, beside = w[geo.STRIDE_H] * w[geo.PIXEL_LINE], w[geo.STRIDE_W] * w[geo.CHANNELS]
-    m0, corners, bases = plane * windows, w[geo.CORNERS], w[geo.BASES]
+    g = record_in(w, 0, GEOMETRY)
+    line, windows = g.line, (g.out_height // 2) * (g.out_width // 2)
+    below, beside = g.stride_h * g.pixel_line, g.stride_w * g.channels
+    m0, corners, bases = plane * windows, g.corners, g.bases
     # fmt: off
     if after == RELU_POOL:
         return list_windows(True, values, places, grad_out, out, index, m0, w, corners, w, bases, windows, line, below,
@@ -150,28 +164,30 @@ def add_input_gradient(pixels, packed, w0, values, places, count, w):  # type: i
 @helper
 def is_sparse(w, after):  # type: ignore[no-untyped-def]
     """Whether this backward applies: behind pooling, and a filter's row meets neighbouring numbers."""
-    return after >= 2 and w[geo.GROUPS] == 1 and w[geo.DILATION_W] == 1
+    g = record_in(w, 0, GEOMETRY)
+    return after >= 2 and g.groups == 1 and g.dilation_w == 1
 
 
 @helper
 def backward_sparse(grad_x, partials, own, grad_out, x, weight, out, index, w, after, first_image, last_image):  # type: ignore[no-untyped-def]
     """Images ``first_image`` to ``last_image``, in blocks as the dense backward has them."""
-    filters, image_size = w[geo.FILTERS], w[geo.CHANNELS] * w[geo.HEIGHT] * w[geo.WIDTH]
+    g = record_in(w, 0, GEOMETRY)
+    filters, image_size = g.filters, g.channels * g.height * g.width
     _, pieces = _pieces(w, own)
-    filter_words, windows = pieces * lanes_of(own), (w[geo.OUT_HEIGHT] // 2) * (w[geo.OUT_WIDTH] // 2)
-    sums, rest = own[: w[geo.WIDE_SUMS]], own[w[geo.WIDE_SUMS] :]
-    packed, rest = rest[: w[geo.WIDE_SUMS]], rest[w[geo.WIDE_SUMS] :]
-    pixels, rest = rest[: w[geo.PIXEL_WORDS]], rest[w[geo.PIXEL_WORDS] :]
-    grad_pixels, rest = rest[: w[geo.PIXEL_WORDS]], rest[w[geo.PIXEL_WORDS] :]
+    filter_words, windows = pieces * lanes_of(own), (g.out_height // 2) * (g.out_width // 2)
+    sums, rest = own[: g.wide_sums], own[g.wide_sums :]
+    packed, rest = rest[: g.wide_sums], rest[g.wide_sums :]
+    pixels, rest = rest[: g.pixel_words], rest[g.pixel_words :]
+    grad_pixels, rest = rest[: g.pixel_words], rest[g.pixel_words :]
     values, places = rest[:windows], rest[windows : 2 * windows].view(np.int32)
     if grad_x.size:
         pack_pieces(packed, weight, w)
-    for block in range(first_image, last_image, geo.BLOCK_ROWS):
-        partial = partials[block // geo.BLOCK_ROWS]
+    for block in range(first_image, last_image, BLOCK_ROWS):
+        partial = partials[block // BLOCK_ROWS]
         biases = partial[partial.size - filters :]
         sums[: filters * filter_words] = 0
         biases[:] = 0
-        for n in range(block, min(block + geo.BLOCK_ROWS, last_image)):
+        for n in range(block, min(block + BLOCK_ROWS, last_image)):
             to_pixels(pixels, x, n * image_size, w)
             if grad_x.size:
                 grad_pixels[:] = 0

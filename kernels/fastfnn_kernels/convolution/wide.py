@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from fastfnn_kernels._config import helper, inlined
-from fastfnn_kernels.convolution import geometry as geo
+from fastfnn_kernels.convolution.geometry import FIRST_PHASE, GEOMETRY, PHASE, PHASE_WORDS
 from fastfnn_kernels.convolution.planes import first_pixel
 from fastfnn_kernels.reference.conv import POOL, RELU, RELU_POOL
-from fastfnn_kernels.simd import VECTOR_BYTES, convolve_wide_tile, correlate_wide_tile, transpose_block
+from fastfnn_kernels.simd import VECTOR_BYTES, convolve_wide_tile, correlate_wide_tile, record_in, transpose_block
 
 #: Pixels of the tiles, and half cycles that one takes for a tap: a tile of few waits for its own sums.
 TALL, MIDDLE, LOW, TALL_COST, MIDDLE_COST, LOW_COST = 10, 7, 4, 11, 8, 8
@@ -85,7 +85,8 @@ def wide_plane(out, weight, w0, s0, x, x0, table, t0, depth, rows, columns, line
 @helper
 def pack_filters_wide(packed, p0, weight, bias, w, group):  # type: ignore[no-untyped-def]
     """A group's filters, ``[panel][depth][lane]``, and behind them their biases."""
-    filters, depth = w[geo.FILTERS] // w[geo.GROUPS], weight.size // w[geo.FILTERS]
+    g = record_in(w, 0, GEOMETRY)
+    filters, depth = g.filters // g.groups, weight.size // g.filters
     lanes, panels = lanes_of(packed), panels_of(filters, packed)
     for k in range(panels * lanes):
         at = p0 + k // lanes * depth * lanes + k % lanes
@@ -97,11 +98,12 @@ def pack_filters_wide(packed, p0, weight, bias, w, group):  # type: ignore[no-un
 @helper
 def pack_channels_wide(packed, p0, weight, w, group, phase):  # type: ignore[no-untyped-def]
     """The same for the gradient of the input: ``[panel][filter, tap of the phase][channel]``, without starts."""
-    filters, channels = w[geo.FILTERS] // w[geo.GROUPS], w[geo.CHANNELS] // w[geo.GROUPS]
-    tap_count, tap_list, lanes = w[geo.TAP_COUNT], w[phase + geo.TAP_LIST], lanes_of(packed)
+    g = record_in(w, 0, GEOMETRY)
+    filters, channels = g.filters // g.groups, g.channels // g.groups
+    tap_count, tap_list, lanes = g.tap_count, phase.tap_list, lanes_of(packed)
     for panel in range(panels_of(channels, packed)):
         for k in range(group * filters, (group + 1) * filters):
-            for t in range(w[phase + geo.PHASE_TAPS]):
+            for t in range(phase.taps):
                 source = (k * channels + panel * lanes) * tap_count + w[tap_list + t]
                 for i in range(lanes):
                     packed[p0 + i] = weight[source + i * tap_count] if panel * lanes + i < channels else 0
@@ -169,20 +171,21 @@ def finish_plane(out, index, o0, lines, places, rows, columns, line, channels, a
 @helper
 def input_gradient_wide(grad_x, x0, own, lines, grads, g0, w):  # type: ignore[no-untyped-def]
     """The gradient of one image: a convolution of its gradient planes, for each phase with the taps that it has."""
-    groups, line, height, width = w[geo.GROUPS], w[geo.LINE], w[geo.HEIGHT], w[geo.WIDTH]
-    filters, channels = w[geo.FILTERS] // groups, w[geo.CHANNELS] // groups
-    lanes, panels, stride_w = lanes_of(grad_x), panels_of(channels, grad_x), w[geo.STRIDE_W]
-    group_weights = panels * lanes * filters * w[geo.TAP_COUNT]
-    for phase in range(w[geo.STRIDE_H] * stride_w):
-        record = w[geo.PHASES] + phase * geo.PHASE_WORDS
-        rows, columns = w[record + geo.ROW_COUNT], w[record + geo.COLUMN_COUNT]
-        depth, table = filters * w[record + geo.PHASE_TAPS], w[record + geo.PHASE_TABLE]
+    g = record_in(w, 0, GEOMETRY)
+    groups, line, height, width = g.groups, g.line, g.height, g.width
+    filters, channels = g.filters // groups, g.channels // groups
+    lanes, panels, stride_w = lanes_of(grad_x), panels_of(channels, grad_x), g.stride_w
+    group_weights = panels * lanes * filters * g.tap_count
+    for number in range(g.stride_h * stride_w):
+        phase = record_in(w, FIRST_PHASE + number * PHASE_WORDS, PHASE)
+        rows, columns = phase.row_count, phase.column_count
+        depth, table = filters * phase.taps, phase.table
         if rows == 0 or columns == 0 or depth == 0:
             continue
-        target, pixel = first_pixel(w, record)
+        target, pixel = first_pixel(w, phase)
         for group in range(groups):
-            weights = group * group_weights + w[record + geo.TAPS_BEFORE] * filters * panels * lanes
-            source = g0 + group * filters * w[geo.GRAD_PLANE] + w[geo.LEAD] + pixel
+            weights = group * group_weights + phase.taps_before * filters * panels * lanes
+            source = g0 + group * filters * g.grad_plane + g.lead + pixel
             for first in range(0, channels, lanes):
                 # fmt: off
                 wide_plane(lines, own, weights, groups * group_weights, grads, source, w, table, depth, rows, columns,
@@ -196,29 +199,30 @@ def input_gradient_wide(grad_x, x0, own, lines, grads, g0, w):  # type: ignore[n
                         for c in range(count):
                             for j in range(columns):
                                 grad_x[to + c * height * width + stride_w * j] = lines[(i * line + j) * lanes + c]
-                    to += w[geo.STRIDE_H] * width
+                    to += g.stride_h * width
                 weights += depth * lanes
 
 
 @helper
 def weight_gradient_wide(sums, turned, grads, g0, x, x0, x_image, w, images):  # type: ignore[no-untyped-def]
     """Add some images' part to a block's ``sums[panel][tap][lane]``; `turned` is room for a gradient by pixels."""
-    groups, depth = w[geo.GROUPS], w[geo.CHANNELS] // w[geo.GROUPS] * w[geo.TAP_COUNT]
-    filters, lanes = w[geo.FILTERS] // groups, lanes_of(sums)
-    rows, columns, table, places = w[geo.OUT_HEIGHT], w[geo.OUT_WIDTH], w[geo.TABLE], w[geo.PIXELS]
+    g = record_in(w, 0, GEOMETRY)
+    groups, depth = g.groups, g.channels // g.groups * g.tap_count
+    filters, lanes = g.filters // groups, lanes_of(sums)
+    rows, columns, table, places = g.out_height, g.out_width, g.table, g.pixels
     at = 0
     for group in range(groups):
         for first in range(0, filters, lanes):
             count = min(lanes, filters - first)
             for n in range(images):
-                source = x0 + n * x_image + group * (w[geo.PLANES] // groups)
-                line = g0 + n * w[geo.SLOT] + (group * filters + first) * w[geo.GRAD_PLANE] + w[geo.LEAD]
+                source = x0 + n * x_image + group * (g.planes // groups)
+                line = g0 + n * g.slot + (group * filters + first) * g.grad_plane + g.lead
                 for i in range(rows):
                     for j in range(0, columns, lanes):
                         pixels = min(lanes, columns - j)
                         # fmt: off
-                        transpose_block(turned, (i * columns + j) * lanes, lanes, grads, line + i * w[geo.LINE] + j,
-                                        w[geo.GRAD_PLANE], count, pixels, lanes)
+                        transpose_block(turned, (i * columns + j) * lanes, lanes, grads, line + i * g.line + j,
+                                        g.grad_plane, count, pixels, lanes)
                         # fmt: on
                 t = 0
                 # fmt: off
@@ -241,8 +245,9 @@ def weight_gradient_wide(sums, turned, grads, g0, x, x0, x_image, w, images):  #
 @helper
 def store_weight_gradient_wide(partial, sums, w):  # type: ignore[no-untyped-def]
     """A block's sums to ``partial[filter][tap]``."""
-    groups, depth, lanes = w[geo.GROUPS], w[geo.CHANNELS] // w[geo.GROUPS] * w[geo.TAP_COUNT], lanes_of(sums)
-    filters, at = w[geo.FILTERS] // groups, 0
+    g = record_in(w, 0, GEOMETRY)
+    groups, depth, lanes = g.groups, g.channels // g.groups * g.tap_count, lanes_of(sums)
+    filters, at = g.filters // groups, 0
     for group in range(groups):
         for first in range(0, filters, lanes):
             count = min(lanes, filters - first)

@@ -1,8 +1,8 @@
 """The operations of a program: each binds a kernel to a record of addresses and sizes.
 
-A function in these modules makes the operation ``(record, at)`` for a dtype; `address` compiles it on first use. What
-follows the address in its record (see `program`) is listed in its docstring or its module's. "Rows" are arrays of a
-chunk's rows, of which an operation does those of its thread; "data" are arrays of all rows, read in the epoch's order.
+A new one is a function whose parameters say what they are, or a kernel with the same said beside it; it is registered
+by a line, and compiled when a network first uses it. "Rows" are arrays of a chunk's rows, of which an operation gets
+those of its thread; "sources" are the caller's data, read in the epoch's order.
 """
 
 from __future__ import annotations
@@ -22,10 +22,15 @@ from fastfnn_kernels.operations import (
     sparse,
     updates,
 )
-from fastfnn_kernels.operations._record import MAKERS, address, prepare
+from fastfnn_kernels.operations._fields import DATA, INDEX, NETWORK, Room
+from fastfnn_kernels.operations._registry import OPERATIONS, address, prepare
 
 __all__ = [
-    "MAKERS",
+    "DATA",
+    "INDEX",
+    "NETWORK",
+    "OPERATIONS",
+    "Room",
     "activations",
     "address",
     "compile_all",
@@ -40,25 +45,20 @@ __all__ = [
     "updates",
 ]
 
-#: Operations of no dtype.
-WITHOUT_DTYPE = ("gather_labels", "dropout_step")
-#: Operations that read the caller's data, and dtypes that those commonly have.
-READ_DATA = ("gather", "mark_rows")
+#: Dtypes that the caller's data commonly have.
 DATA_DTYPES = (np.uint8, np.float32, np.float64)
 
 
 def compile_all(dtype: Any) -> None:
     """Compile every operation for `dtype`, or load it from the cache."""
     wanted = []
-    for name in MAKERS:
-        if name in WITHOUT_DTYPE:
-            wanted.append((name,))
-        elif name in READ_DATA:
-            wanted += [(name, dtype, data_dtype) for data_dtype in DATA_DTYPES]
-        elif name in ("csr_nonzeros", "mark_csr_rows"):
+    for name, operation in OPERATIONS.items():
+        if INDEX in operation.dtypes:
             wanted.append((name, dtype, dtype, np.int32))
+        elif DATA in operation.dtypes:
+            wanted += [(name, dtype, data_dtype) for data_dtype in DATA_DTYPES]
         else:
-            wanted.append((name, dtype))
+            wanted.append((name, dtype) if operation.dtypes else (name,))
     prepare(wanted)
     for operation in wanted:
         address(*operation)

@@ -40,25 +40,21 @@ def compile_ahead(keys: list[Key], compile_one: Callable[[Key], object], meanwhi
 
     Those are in the cache if all went well. `meanwhile` is called where the helper has the last task.
     """
-    # Signatures of one function share an index in the cache, which two processes must not write at once.
-    names = {name: [key for key in keys if key[0] == name] for name in dict.fromkeys(key[0] for key in keys)}
-    order = sorted(names, key=lambda name: SLOW.index(name) if name in SLOW else len(SLOW))
-    waiting = deque(names[name] for name in order)
+    waiting = deque(sorted(keys, key=lambda key: SLOW.index(key[0]) if key[0] in SLOW else len(SLOW)))
     with _helper(waiting) if len(waiting) > 1 else contextlib.nullcontext() as feeder:
-        while task := _next(waiting):
-            for key in task:
-                compile_one(key)
+        while key := _next(waiting):
+            compile_one(key)
         if feeder is not None:
             meanwhile()
             while feeder.is_alive():
                 feeder.join(0.1)  # with a limit, for on Windows no interrupt ends a wait without one
 
 
-def _next(waiting: deque[list[Key]]) -> list[Key]:
+def _next(waiting: deque[Key]) -> Key | None:
     try:
         return waiting.popleft()
     except IndexError:  # perhaps the helper was faster
-        return []
+        return None
 
 
 def _cores() -> int:
@@ -66,7 +62,7 @@ def _cores() -> int:
 
 
 @contextlib.contextmanager
-def _helper(waiting: deque[list[Key]]) -> Iterator[threading.Thread | None]:
+def _helper(waiting: deque[Key]) -> Iterator[threading.Thread | None]:
     """A thread that feeds a helper, which ends with the block, whatever happens; None where there cannot be one."""
     helper = _start()
     if helper is None:
@@ -101,19 +97,18 @@ def _start() -> subprocess.Popen[bytes] | None:
         return None
 
 
-def _feed(helper: subprocess.Popen[bytes], waiting: deque[list[Key]]) -> None:
+def _feed(helper: subprocess.Popen[bytes], waiting: deque[Key]) -> None:
     """Give the helper a task whenever it says, by a line, that it is ready."""
     assert helper.stdin is not None
     assert helper.stdout is not None
     with contextlib.suppress(OSError, ValueError):  # it was killed, its pipes are closed
-        while helper.stdout.readline() and (task := _next(waiting)):
-            helper.stdin.write(json.dumps(task).encode() + b"\n")
+        while helper.stdout.readline() and (key := _next(waiting)):
+            helper.stdin.write(json.dumps(key).encode() + b"\n")
 
 
 def serve(compile_one: Callable[[Key], object]) -> None:
     """Be the helper: have ``compile_one(key)`` compile what comes, until there is nothing to read."""
     print(flush=True)
     for line in sys.stdin:
-        for name, *dtypes in json.loads(line):
-            compile_one((name, *dtypes))
+        compile_one(tuple(json.loads(line)))
         print(flush=True)

@@ -1,124 +1,103 @@
 """Convolution, with what `lowering` has fused to it.
 
-Where fields are called words, they are the address of a geometry's words and how many there are.
+`words` are a geometry's. Images, outputs and weights are flat; `scratch` is what each thread works in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 
-from fastfnn_kernels._config import helper
-from fastfnn_kernels.convolution import geometry as geo
 from fastfnn_kernels.convolution import images
-from fastfnn_kernels.convolution.geometry import BLOCK_ROWS
-from fastfnn_kernels.operations._record import my_flat, operation, real
-from fastfnn_kernels.program import ADDS, FIRST, LAST, N_THREADS, ROWS, TID
-from fastfnn_kernels.simd import array_at, word
+from fastfnn_kernels.operations._fields import (
+    Adds,
+    Array,
+    Count,
+    Flag,
+    Number,
+    all_blocks,
+    array,
+    arrays,
+    blocks,
+    own,
+    rows,
+)
+from fastfnn_kernels.operations._registry import by_shares, operation
 
-# Names of the module, not of a closure: numba's cache cannot tell closures over compiled functions apart.
-_forward, _backward, _sum_blocks = images.forward_images, images.backward_images, images.sum_blocks.jitted
-
-
-@helper
-def _out_width(w: Any, after: int) -> int:
-    """Elements of an image's output."""
-    height, width = w[geo.OUT_HEIGHT], w[geo.OUT_WIDTH]
-    return w[geo.FILTERS] * (height // 2 * (width // 2) if after >= images.POOL else height * width)
-
-
-@helper
-def _weights(w: Any) -> int:
-    return w[geo.FILTERS] * (w[geo.CHANNELS] // w[geo.GROUPS]) * w[geo.TAP_COUNT]
-
-
-@operation
-def convolution(dtype: Any) -> Callable[[int, int], None]:
-    """out (rows), index (rows of int32), scratch, x (rows), weight, bias, words, what follows, scratch a thread.
-
-    The last field is the distance in bytes from one thread's weight and bias to the next's, for such as are folded.
-    """
-
-    def convolution(record: int, at: int) -> None:
-        w = array_at(word(record, 7), word(record, 8), np.int64)
-        after, elements, own = word(record, 9), word(record, 10), word(at, TID) * word(record, 11)
-        out = my_flat(record, 1, at, _out_width(w, after), dtype)
-        index = my_flat(record, 2, at, _out_width(w, after) if after >= images.POOL else 0, np.int32)
-        scratch = array_at(word(record, 3) + word(at, TID) * elements * out.itemsize, elements, dtype)
-        x = my_flat(record, 4, at, w[geo.CHANNELS] * w[geo.HEIGHT] * w[geo.WIDTH], dtype)
-        weight, bias = (
-            array_at(word(record, 5) + own, _weights(w), dtype),
-            array_at(word(record, 6) + own, w[geo.FILTERS], dtype),
-        )
-        _forward(out, index, scratch.reshape(1, elements), x, weight, bias, w, after, 0, 1)
-
-    return convolution
+Images = Annotated[Array, rows("image", axes=1)]
+MaybeImages = Annotated[Array, rows("image", axes=1, optional=True)]
+Outputs = Annotated[Array, rows("outputs", axes=1)]
+Index = Annotated[Array, rows("outputs", dtype=np.int32, axes=1, optional=True)]
+Scratch = Annotated[Array, own(1, "room")]
+Words = Annotated[Array, array("word_count", dtype=np.int64)]
+Weights = Annotated[Array, array("weights")]
+Filters = Annotated[Array, array("filters")]
+#: Each thread has filters of its own where they are folded, and else all have the same.
+_of_thread_if_folded = arrays("place.tid * record.folded", None, lambda room: 1)
 
 
 @operation
-def convolution_backward(dtype: Any) -> Callable[[int, int], None]:
-    """grad_x (rows, or 0), partials, scratch, grad_out, x, weight, out, index (rows), words, what follows, scratch.
-
-    The partial sums are one row for each block of the chunk's rows; the last field is scratch elements a thread.
-    """
-
-    def convolution_backward(record: int, at: int) -> None:
-        w = array_at(word(record, 9), word(record, 10), np.int64)
-        after, elements = word(record, 11), word(record, 12)
-        image, sums = w[geo.CHANNELS] * w[geo.HEIGHT] * w[geo.WIDTH], _weights(w) + w[geo.FILTERS]
-        grad_x = my_flat(record, 1, at, image if word(record, 1) else 0, dtype)
-        blocks = (word(at, LAST) + BLOCK_ROWS - 1) // BLOCK_ROWS
-        partials = array_at(word(record, 2), blocks * sums, dtype).reshape(blocks, sums)[
-            word(at, FIRST) // BLOCK_ROWS :
-        ]
-        scratch = array_at(word(record, 3) + word(at, TID) * elements * grad_x.itemsize, elements, dtype)
-        grad_out, x = my_flat(record, 4, at, _out_width(w, after), dtype), my_flat(record, 5, at, image, dtype)
-        weight = array_at(word(record, 6), _weights(w), dtype)
-        out = my_flat(record, 7, at, _out_width(w, after), dtype)
-        index = my_flat(record, 8, at, _out_width(w, after) if after >= images.POOL else 0, np.int32)
-        # fmt: off
-        _backward(grad_x, partials, scratch.reshape(1, elements), grad_out, x, weight, out, index, w, after, 0, 1)
-        # fmt: on
-
-    return convolution_backward
+def convolution(
+    out: Outputs,
+    index: Index,
+    scratch: Scratch,
+    x: Images,
+    weight: Annotated[Array, _of_thread_if_folded("weights")],
+    bias: Annotated[Array, _of_thread_if_folded("filters")],
+    words: Words,
+    after: Count,
+    folded: Flag,
+) -> None:
+    """`index` where pooling follows. Filters that are `folded` come from `fold_batch_norm`."""
+    images.forward_images(out, index, scratch, x, weight, bias, words, after, 0, 1)
 
 
 @operation
-def sum_blocks(dtype: Any) -> Callable[[int, int], None]:
-    """grad_weight, grad_bias, partials, size of each: gradients from the blocks. Each thread does its share."""
+def convolution_backward(
+    grad_x: MaybeImages,
+    partials: Annotated[Array, blocks("sums")],
+    scratch: Scratch,
+    grad_out: Outputs,
+    x: Images,
+    weight: Weights,
+    out: Outputs,
+    index: Index,
+    words: Words,
+    after: Count,
+) -> None:
+    """The gradients of weight and bias are the sums of `partials`."""
+    images.backward_images(grad_x, partials, scratch, grad_out, x, weight, out, index, words, after, 0, 1)
 
-    def sum_blocks(record: int, at: int) -> None:
-        weights, biases, sums = word(record, 4), word(record, 5), word(record, 6)
-        blocks = (word(at, ROWS) + BLOCK_ROWS - 1) // BLOCK_ROWS
-        grad_weight, grad_bias = array_at(word(record, 1), weights, dtype), array_at(word(record, 2), biases, dtype)
-        partials = array_at(word(record, 3), blocks * sums, dtype).reshape(blocks, sums)
-        _sum_blocks(grad_weight, grad_bias, partials, word(at, ADDS) != 0, word(at, TID), word(at, N_THREADS))
 
-    return sum_blocks
+by_shares(
+    images.sum_blocks,
+    grad_weight=Weights,
+    grad_bias=array("biases"),
+    partials=all_blocks("sums"),
+    accumulate=Adds,
+)
 
 
 @operation
-def fold_batch_norm(dtype: Any) -> Callable[[int, int], None]:
-    """out (a thread's weight, then its bias), weight, bias, mean, variance, gain, shift, sizes of weight and bias, eps.
+def fold_batch_norm(
+    folded_weight: Annotated[Array, own("weights")],
+    folded_bias: Annotated[Array, own("filters")],
+    weight: Weights,
+    bias: Filters,
+    mean: Filters,
+    variance: Filters,
+    gain: Filters,
+    shift: Filters,
+    eps: Number,
+) -> None:
+    """A convolution whose filters are scaled does what batch normalisation would do to its output.
 
-    A convolution whose filters are scaled does what batch normalisation would do to its output:
     ``γ (conv(x) + b - μ) / σ + β = conv'(x) + b'`` with ``weight' = weight γ / σ`` and ``b' = (b - μ) γ / σ + β``.
     """
-
-    def fold_batch_norm(record: int, at: int) -> None:
-        weights, filters = word(record, 8), word(record, 9)
-        item = array_at(word(record, 1), 1, dtype).itemsize
-        out = array_at(word(record, 1) + word(at, TID) * (weights + filters) * item, weights + filters, dtype)
-        weight, bias = array_at(word(record, 2), weights, dtype), array_at(word(record, 3), filters, dtype)
-        mean, variance = array_at(word(record, 4), filters, dtype), array_at(word(record, 5), filters, dtype)
-        gain, shift = array_at(word(record, 6), filters, dtype), array_at(word(record, 7), filters, dtype)
-        depth = weights // filters
-        for k in range(filters):
-            factor = gain[k] / np.sqrt(variance[k] + dtype(real(record, 10)))
-            for d in range(depth):
-                out[k * depth + d] = weight[k * depth + d] * factor
-            out[weights + k] = (bias[k] - mean[k]) * factor + shift[k]
-
-    return fold_batch_norm
+    depth = weight.size // bias.size
+    for k in range(bias.size):
+        factor = gain[k] / np.sqrt(variance[k] + eps)
+        for d in range(k * depth, (k + 1) * depth):
+            folded_weight[d] = weight[d] * factor
+        folded_bias[k] = (bias[k] - mean[k]) * factor + shift[k]

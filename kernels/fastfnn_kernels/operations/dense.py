@@ -2,150 +2,145 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 
 from fastfnn_kernels import normalization, optim
-from fastfnn_kernels.operations._record import data_row, my_flat, my_rows, operation, prefetch_row, setting
+from fastfnn_kernels.operations._data import data_row, prefetch_row
+from fastfnn_kernels.operations._fields import (
+    NETWORK,
+    Address,
+    Adds,
+    Array,
+    Count,
+    DType,
+    NThreads,
+    Place,
+    Setting,
+    Source,
+    Tid,
+    all_rows,
+    array,
+    each_threads,
+    rows,
+    source_rows,
+)
+from fastfnn_kernels.operations._registry import by_rows, by_shares, operation
 from fastfnn_kernels.products import gemm, linear
-from fastfnn_kernels.program import ADDS, FIRST, LAST, N_THREADS, RESULT, ROWS, START, TID
-from fastfnn_kernels.simd import array_at, word
+from fastfnn_kernels.simd import array_at
 from fastfnn_kernels.team import share
 
-# Names of the module, not of a closure: numba's cache cannot tell closures over compiled functions apart.
-_gemm, _column_sum, _normalize = gemm.gemm.jitted, linear.column_sum.jitted, normalization.normalize.jitted
-_sgd = optim.sgd.jitted
+Rows = Annotated[Array, rows("width")]
+Channels = Annotated[Array, array("channels")]
+Columns = Annotated[Array, array("width")]
+
+#: What a `product` is: a layer's forward, the gradients of its input and of its weight, an SGD step of the weight.
+FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT, SGD_STEP = range(4)
+
+_gemm, _column_sum = gemm.gemm.jitted, linear.column_sum.jitted
+_normalize, _sgd = normalization.normalize.jitted, optim.sgd.jitted
 
 
 @operation
-def gather(dtype: Any, data_dtype: Any) -> Callable[[int, int], None]:
-    """out (rows), place of the data, width, factor, shift, channels: data, scaled, in the network's dtype."""
-
-    def gather(record: int, at: int) -> None:
-        data, width, channels = word(at, word(record, 2)), word(record, 3), word(record, 6)
-        factor, shift = array_at(word(record, 4), channels, dtype), array_at(word(record, 5), channels, dtype)
-        out = my_rows(record, 1, at, width, dtype)
-        rows = out.shape[0]
-        for i in range(rows):
-            prefetch_row(at, data, width, data_dtype, min(i + 2, rows - 1))
-            start = data_row(at, word(at, FIRST) + i) * width
-            row = array_at(data, start + width, data_dtype)[start:].reshape(1, width)
-            _normalize(out[i : i + 1], row, factor, shift, 0, 1)
-
-    return gather
-
-
-@operation
-def gather_labels() -> Callable[[int, int], None]:
-    """out (rows of int64), place of the data (int64)."""
-
-    def gather_labels(record: int, at: int) -> None:
-        out, data = my_flat(record, 1, at, 1, np.int64), word(at, word(record, 2))
-        for i in range(out.size):
-            out[i] = word(data, data_row(at, word(at, FIRST) + i))
-
-    return gather_labels
+def gather(
+    out: Rows,
+    data: Annotated[Array, source_rows("width")],
+    factor: Channels,
+    shift: Channels,
+    width: Count,
+    place: Place,
+) -> None:
+    """The chunk's rows of the data, scaled, in the network's dtype."""
+    n = out.shape[0]
+    for i in range(n):
+        prefetch_row(place, data, width, min(i + 2, n - 1))
+        row = data_row(place, place.first + i)
+        _normalize(out[i : i + 1], data[row : row + 1], factor, shift, 0, 1)
 
 
 @operation
-def store(dtype: Any) -> Callable[[int, int], None]:
-    """x (rows), width: the rows into the result, in the order of the data."""
-
-    def store(record: int, at: int) -> None:
-        width = word(record, 2)
-        x, first = my_flat(record, 1, at, width, dtype), (word(at, START) + word(at, FIRST)) * width
-        out = array_at(word(at, RESULT), first + x.size, dtype)[first:]
-        for i in range(x.size):
-            out[i] = x[i]
-
-    return store
+def gather_labels(
+    out: Annotated[Array, rows(dtype=np.int64)], data: Annotated[Array, source_rows(dtype=np.int64)], place: Place
+) -> None:
+    """The chunk's labels."""
+    for i in range(out.size):
+        out[i] = data[data_row(place, place.first + i)]
 
 
 @operation
-def scale(dtype: Any) -> Callable[[int, int], None]:
-    """out, x (rows), width, factor, shift, channels: a `Normalize` inside the network."""
+def store(
+    out: Annotated[Array, source_rows("width", dtype=NETWORK, axes=1)],
+    x: Annotated[Array, rows("width", axes=1)],
+    width: Count,
+    place: Place,
+) -> None:
+    """Rows to where the caller wants them, in the order of the data."""
+    first = (place.start + place.first) * width
+    result = out[first : first + x.size]
+    for i in range(x.size):
+        result[i] = x[i]
 
-    def scale(record: int, at: int) -> None:
-        width, channels = word(record, 3), word(record, 6)
-        factor, shift = array_at(word(record, 4), channels, dtype), array_at(word(record, 5), channels, dtype)
-        _normalize(my_rows(record, 1, at, width, dtype), my_rows(record, 2, at, width, dtype), factor, shift, 0, 1)
 
-    return scale
+# A `Normalize` inside the network.
+by_rows(normalization.normalize, out=Rows, x=Rows, factor=Channels, shift=Channels)
 
 
 @operation
-def product(dtype: Any) -> Callable[[int, int], None]:
-    """out, scratch, a, b, extra, k, n, form, epilogue, scratch elements a thread, alpha's address, a's place.
+def product(
+    out: Address,
+    scratch: Annotated[Array, each_threads("panel")],
+    a: Address,
+    data: Source,
+    b: Address,
+    extra: Address,
+    k: Count,
+    n: Count,
+    form: Count,
+    epilogue: Count,
+    alpha: Setting,
+    place: Place,
+    dtype: DType,
+) -> None:
+    """A product of rows and a (k, n) weight; `a` may be rows of the data in the network's dtype, read as they lie.
 
-    Form 0, out (rows) = a (rows) @ b: a layer's forward; where a's place is not 0, it is data in the network's dtype,
-    read as it lies. Form 1, out (rows) = a (rows) @ b.T: its input's gradient. Form 2, out (+)= alpha * a.T @ b over
-    the rows of both: its weight's gradient; each thread does its share of out. Form 3 is form 2 that always adds: an
-    SGD step. In both a may be such data, too.
+    FORWARD: out (rows, n) = a (rows, k) @ b (k, n), through the epilogue; and INPUT_GRADIENT: out (rows, n) = a @ b.T
+    with b (n, k). WEIGHT_GRADIENT: out (k, n) (+)= alpha * a.T @ b over all rows of both; each thread does its share of
+    out. SGD_STEP: that is added to the weight itself.
     """
+    tid, n_threads, pads = place.tid, place.n_threads, scratch
+    first, last = (0, place.rows) if form >= WEIGHT_GRADIENT else (place.first, place.last)
+    if data:
+        left = array_at(data, (place.start + last, k), dtype)[place.start + first :]
+    else:
+        left = array_at(a, (last, k), dtype)[first:]
+    adds = form == SGD_STEP or (form == WEIGHT_GRADIENT and place.adds != 0)
+    if form >= WEIGHT_GRADIENT:
+        result, right = array_at(out, (k, n), dtype), array_at(b, (last, n), dtype)
+        more = array_at(extra, (0,), dtype)
+    else:
+        result, right = array_at(out, (last, n), dtype)[first:], array_at(b, (k, n), dtype)
+        more = array_at(extra, (n,), dtype)
+        if form == INPUT_GRADIENT:
+            right = array_at(b, (n, k), dtype)
+        if epilogue == gemm.RELU_MASK:
+            more = array_at(extra, (last * n,), dtype)[first * n :]
+        pads, tid, n_threads = scratch[tid : tid + 1], 0, 1  # the rows are this thread's alone
+    # One call for all forms: numba compiles the whole of it for each.
+    # fmt: off
+    _gemm(result, pads, left, right, more, form >= WEIGHT_GRADIENT, form == INPUT_GRADIENT, alpha, adds, epilogue, tid,
+          n_threads)
+    # fmt: on
 
-    def product(record: int, at: int) -> None:
-        k, n, form, epilogue, panel = (
-            word(record, 6),
-            word(record, 7),
-            word(record, 8),
-            word(record, 9),
-            word(record, 10),
-        )
-        tid, n_threads = word(at, TID), word(at, N_THREADS)
-        alpha = dtype(setting(record, 11))
-        scratch = array_at(word(record, 2), n_threads * panel, dtype).reshape(n_threads, panel)
-        adds = form == 3 or (form == 2 and word(at, ADDS) != 0)
-        if form >= 2:
-            rows = word(at, ROWS)
-            out = array_at(word(record, 1), k * n, dtype).reshape(k, n)
-            b = array_at(word(record, 4), rows * n, dtype).reshape(rows, n)
-            first, place = 0, word(record, 3)
-            if word(record, 12):
-                first, place = word(at, START) * k, word(at, word(record, 12))
-            a = array_at(place, first + rows * k, dtype)[first:].reshape(rows, k)
-            extra = array_at(word(record, 5), 0, dtype)
-        else:
-            out, scratch = my_rows(record, 1, at, n, dtype), scratch[tid : tid + 1]
-            tid, n_threads = 0, 1  # the rows are this thread's alone
-            if word(record, 12):
-                data, start = word(at, word(record, 12)), word(at, START)
-                a = array_at(data, (start + word(at, LAST)) * k, dtype)[(start + word(at, FIRST)) * k :].reshape(-1, k)
-            else:
-                a = my_rows(record, 3, at, k, dtype)
-            b = array_at(word(record, 4), k * n, dtype).reshape((k, n) if form == 0 else (n, k))
-            extra = array_at(word(record, 5), n, dtype)
-            if epilogue == gemm.RELU_MASK:
-                extra = my_flat(record, 5, at, n, dtype)
-        # One call for all forms: numba compiles the whole of it for each.
-        _gemm(out, scratch, a, b, extra, form >= 2, form == 1, alpha, adds, epilogue, tid, n_threads)
 
-    return product
+by_shares(linear.column_sum, out=Columns, x=all_rows("width"), accumulate=Adds)
 
 
 @operation
-def column_sum(dtype: Any) -> Callable[[int, int], None]:
-    """out, x (rows), width: a bias's gradient. Each thread does its share of the columns."""
-
-    def column_sum(record: int, at: int) -> None:
-        width, rows = word(record, 3), word(at, ROWS)
-        x = array_at(word(record, 2), rows * width, dtype).reshape(rows, width)
-        _column_sum(array_at(word(record, 1), width, dtype), x, word(at, ADDS) != 0, word(at, TID), word(at, N_THREADS))
-
-    return column_sum
-
-
-@operation
-def column_sum_sgd(dtype: Any) -> Callable[[int, int], None]:
-    """out, x (rows), width, parameters, learning rate's address: a bias's gradient, and at once its SGD step."""
-
-    def column_sum_sgd(record: int, at: int) -> None:
-        width, rows, tid, n_threads = word(record, 3), word(at, ROWS), word(at, TID), word(at, N_THREADS)
-        x = array_at(word(record, 2), rows * width, dtype).reshape(rows, width)
-        grads, params = array_at(word(record, 1), width, dtype), array_at(word(record, 4), width, dtype)
-        _column_sum(grads, x, False, tid, n_threads)
-        start, stop = share(width, tid, n_threads, linear.GRAIN)  # the columns that this thread has just summed
-        _sgd(params[start:stop], grads[start:stop], dtype(setting(record, 5)), dtype(0), 0, 1)
-
-    return column_sum_sgd
+def column_sum_sgd(
+    out: Columns, x: Annotated[Array, all_rows("width")], param: Columns, lr: Setting, tid: Tid, n_threads: NThreads
+) -> None:
+    """A bias's gradient, and at once its SGD step."""
+    _column_sum(out, x, False, tid, n_threads)
+    start, stop = share(out.size, tid, n_threads, linear.GRAIN)  # the columns that this thread has just summed
+    _sgd(param[start:stop], out[start:stop], lr, out.dtype.type(0), 0, 1)

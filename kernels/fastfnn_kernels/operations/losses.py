@@ -1,143 +1,104 @@
-"""Losses.
+"""Losses: those of the rows, and in training the gradient for the prediction.
 
-Row losses (rows of float64), grad, prediction, target (rows), width, whether mean[, label smoothing | losses (rows)].
-Where grad is 0 there is none to make; the cross-entropies, which need it to work in, always make it.
+An element loss keeps those of the elements. The cross-entropies need the gradient's memory to work in, also where
+nobody trains.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from fastfnn_kernels import losses, softmax
 from fastfnn_kernels._config import helper
-from fastfnn_kernels.operations._record import loss_scale, my_flat, my_rows, operation, real
-from fastfnn_kernels.simd import word
+from fastfnn_kernels.operations._fields import Array, Number, rows, scale
+from fastfnn_kernels.operations._registry import operation
 
-# Names of the module, not of a closure: numba's cache cannot tell closures over compiled functions apart.
+RowNumbers = Annotated[Array, rows(dtype=np.float64)]
+Labels = Annotated[Array, rows(dtype=np.int64)]
+Rows = Annotated[Array, rows("width")]
+MaybeRows = Annotated[Array, rows("width", optional=True)]
+Flat = Annotated[Array, rows("width", axes=1)]
+MaybeFlat = Annotated[Array, rows("width", axes=1, optional=True)]
+Scale = Annotated[float, scale()]
+ElementScale = Annotated[float, scale("width")]
+
 _cross_entropy, _cross_entropy_rows = softmax.softmax_cross_entropy.jitted, softmax.softmax_cross_entropy_rows.jitted
 _nll_losses, _nll_gradient = losses.nll_losses.jitted, losses.nll_gradient.jitted
 _nll_losses_rows, _nll_gradient_rows = losses.nll_losses_rows.jitted, losses.nll_gradient_rows.jitted
-_bce_losses, _bce_gradient = losses.bce_losses.jitted, losses.bce_gradient.jitted
-_bce_logit_losses, _bce_logit_gradient = losses.bce_with_logits_losses.jitted, losses.bce_with_logits_gradient.jitted
-_mse_losses, _mse_gradient = losses.mse_losses.jitted, losses.mse_gradient.jitted
 
 
 @operation
-def cross_entropy(dtype: Any) -> Callable[[int, int], None]:
-    def cross_entropy(record: int, at: int) -> None:
-        width, factor = word(record, 5), dtype(loss_scale(record, 6, at, 1))
-        grad, prediction = my_rows(record, 2, at, width, dtype), my_rows(record, 3, at, width, dtype)
-        row_losses, target = my_flat(record, 1, at, 1, np.float64), my_flat(record, 4, at, 1, np.int64)
-        _cross_entropy(row_losses, grad, prediction, target, factor, dtype(real(record, 7)), 0, 1)
-
-    return cross_entropy
+def cross_entropy(
+    losses: RowNumbers, grad: Rows, prediction: Rows, target: Labels, scale: Scale, label_smoothing: Number
+) -> None:
+    _cross_entropy(losses, grad, prediction, target, scale, label_smoothing, 0, 1)
 
 
 @operation
-def cross_entropy_rows(dtype: Any) -> Callable[[int, int], None]:
-    def cross_entropy_rows(record: int, at: int) -> None:
-        width, factor = word(record, 5), dtype(loss_scale(record, 6, at, 1))
-        grad, prediction = my_rows(record, 2, at, width, dtype), my_rows(record, 3, at, width, dtype)
-        row_losses, target = my_flat(record, 1, at, 1, np.float64), my_rows(record, 4, at, width, dtype)
-        _cross_entropy_rows(row_losses, grad, prediction, target, factor, dtype(real(record, 7)), 0, 1)
-
-    return cross_entropy_rows
+def cross_entropy_rows(
+    losses: RowNumbers, grad: Rows, prediction: Rows, target: Rows, scale: Scale, label_smoothing: Number
+) -> None:
+    _cross_entropy_rows(losses, grad, prediction, target, scale, label_smoothing, 0, 1)
 
 
 @operation
-def nll(dtype: Any) -> Callable[[int, int], None]:
-    def nll(record: int, at: int) -> None:
-        width, factor = word(record, 5), dtype(loss_scale(record, 6, at, 1))
-        prediction, target = my_rows(record, 3, at, width, dtype), my_flat(record, 4, at, 1, np.int64)
-        _nll_losses(my_flat(record, 1, at, 1, np.float64), prediction, target, 0, 1)
-        if word(record, 2):
-            _nll_gradient(my_rows(record, 2, at, width, dtype), prediction, target, factor, 0, 1)
-
-    return nll
+def nll(losses: RowNumbers, grad: MaybeRows, prediction: Rows, target: Labels, scale: Scale) -> None:
+    _nll_losses(losses, prediction, target, 0, 1)
+    if grad.size:
+        _nll_gradient(grad, prediction, target, scale, 0, 1)
 
 
 @operation
-def nll_rows(dtype: Any) -> Callable[[int, int], None]:
-    def nll_rows(record: int, at: int) -> None:
-        width, factor = word(record, 5), dtype(loss_scale(record, 6, at, 1))
-        prediction, target = my_rows(record, 3, at, width, dtype), my_rows(record, 4, at, width, dtype)
-        _nll_losses_rows(my_flat(record, 1, at, 1, np.float64), prediction, target, 0, 1)
-        if word(record, 2):
-            _nll_gradient_rows(my_rows(record, 2, at, width, dtype), prediction, target, factor, 0, 1)
-
-    return nll_rows
+def nll_rows(losses: RowNumbers, grad: MaybeRows, prediction: Rows, target: Rows, scale: Scale) -> None:
+    _nll_losses_rows(losses, prediction, target, 0, 1)
+    if grad.size:
+        _nll_gradient_rows(grad, prediction, target, scale, 0, 1)
 
 
 @helper
-def _add_up(row_losses: Any, element_losses: Any, width: int) -> None:
+def _add_up(row_losses: Any, elements: Any) -> None:
+    width = elements.size // row_losses.size
     for i in range(row_losses.size):
         total = 0.0
         for j in range(width):
-            total += element_losses[i * width + j]
+            total += elements[i * width + j]
         row_losses[i] = total
 
 
-@operation
-def bce(dtype: Any) -> Callable[[int, int], None]:
-    def bce(record: int, at: int) -> None:
-        width, factor = word(record, 5), dtype(loss_scale(record, 6, at, word(record, 5)))
-        prediction, target = my_flat(record, 3, at, width, dtype), my_flat(record, 4, at, width, dtype)
-        elements = my_flat(record, 7, at, width, dtype)
-        _bce_losses(elements, prediction, target, 0, 1)
-        if word(record, 2):
-            _bce_gradient(my_flat(record, 2, at, width, dtype), prediction, target, factor, 0, 1)
-        _add_up(my_flat(record, 1, at, 1, np.float64), elements, width)
+def _element_loss(name: str, losses_of: Any, gradient_of: Any) -> None:
+    losses_kernel, gradient_kernel = losses_of.jitted, gradient_of.jitted
 
-    return bce
+    def element_loss(
+        losses: RowNumbers,
+        elements: Flat,
+        grad: MaybeFlat,
+        prediction: Flat,
+        target: Flat,
+        scale: ElementScale,
+    ) -> None:
+        losses_kernel(elements, prediction, target, 0, 1)
+        if grad.size:
+            gradient_kernel(grad, prediction, target, scale, 0, 1)
+        _add_up(losses, elements)
+
+    operation(element_loss, name)
 
 
-@operation
-def bce_with_logits(dtype: Any) -> Callable[[int, int], None]:
-    def bce_with_logits(record: int, at: int) -> None:
-        width, factor = word(record, 5), dtype(loss_scale(record, 6, at, word(record, 5)))
-        prediction, target = my_flat(record, 3, at, width, dtype), my_flat(record, 4, at, width, dtype)
-        elements = my_flat(record, 7, at, width, dtype)
-        _bce_logit_losses(elements, prediction, target, 0, 1)
-        if word(record, 2):
-            _bce_logit_gradient(my_flat(record, 2, at, width, dtype), prediction, target, factor, 0, 1)
-        _add_up(my_flat(record, 1, at, 1, np.float64), elements, width)
-
-    return bce_with_logits
+_element_loss("bce", losses.bce_losses, losses.bce_gradient)
+_element_loss("bce_with_logits", losses.bce_with_logits_losses, losses.bce_with_logits_gradient)
+_element_loss("mse", losses.mse_losses, losses.mse_gradient)
 
 
 @operation
-def mse(dtype: Any) -> Callable[[int, int], None]:
-    def mse(record: int, at: int) -> None:
-        width, factor = word(record, 5), dtype(loss_scale(record, 6, at, word(record, 5)))
-        prediction, target = my_flat(record, 3, at, width, dtype), my_flat(record, 4, at, width, dtype)
-        elements = my_flat(record, 7, at, width, dtype)
-        _mse_losses(elements, prediction, target, 0, 1)
-        if word(record, 2):
-            _mse_gradient(my_flat(record, 2, at, width, dtype), prediction, target, factor, 0, 1)
-        _add_up(my_flat(record, 1, at, 1, np.float64), elements, width)
-
-    return mse
-
-
-@operation
-def weigh(dtype: Any) -> Callable[[int, int], None]:
-    """Row losses (rows of float64), grad (rows, or 0), weights (rows), width: each row's loss and gradient times its
-    weight."""
-
-    def weigh(record: int, at: int) -> None:
-        row_losses, weights = my_flat(record, 1, at, 1, np.float64), my_flat(record, 3, at, 1, dtype)
-        for i in range(row_losses.size):
-            row_losses[i] *= weights[i]
-        if word(record, 2):
-            grad = my_rows(record, 2, at, word(record, 4), dtype)
-            for i in range(row_losses.size):
-                for j in range(grad.shape[1]):
-                    grad[i, j] *= weights[i]
-
-    return weigh
+def weigh(losses: RowNumbers, grad: MaybeRows, weights: Annotated[Array, rows()]) -> None:
+    """Each row's loss and gradient times its weight."""
+    for i in range(losses.size):
+        losses[i] *= weights[i]
+    for i in range(grad.shape[0]):
+        for j in range(grad.shape[1]):
+            grad[i, j] *= weights[i]
 
 
 @helper
@@ -149,19 +110,14 @@ def _largest(x: Any, row: int) -> int:
 
 
 @operation
-def count_hits(dtype: Any) -> Callable[[int, int], None]:
-    """hits (rows of float64), prediction, target (rows of labels, or of weights), width, whether labels."""
+def count_hits(hits: RowNumbers, prediction: Rows, target: Labels) -> None:
+    """1 for each row whose largest output is the label's, else 0."""
+    for i in range(hits.size):
+        hits[i] = _largest(prediction, i) == target[i]
 
-    def count_hits(record: int, at: int) -> None:
-        width = word(record, 4)
-        hits, prediction = my_flat(record, 1, at, 1, np.float64), my_rows(record, 2, at, width, dtype)
-        if word(record, 5):
-            labels = my_flat(record, 3, at, 1, np.int64)
-            for i in range(hits.size):
-                hits[i] = _largest(prediction, i) == labels[i]
-        else:
-            target = my_rows(record, 3, at, width, dtype)
-            for i in range(hits.size):
-                hits[i] = _largest(prediction, i) == _largest(target, i)
 
-    return count_hits
+@operation
+def count_hits_rows(hits: RowNumbers, prediction: Rows, target: Rows) -> None:
+    """The same where the target's largest weight says the class."""
+    for i in range(hits.size):
+        hits[i] = _largest(prediction, i) == _largest(target, i)

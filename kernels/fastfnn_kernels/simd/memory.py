@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 from numba.np.arrayobj import make_array, populate_array
 
-from fastfnn_kernels.simd._emit import I32, I64, emit_prefetch, intrinsic, pointer_to
+from fastfnn_kernels.simd._emit import I32, emit_prefetch, intrinsic, pointer_to
 
 
 @intrinsic
@@ -138,49 +138,80 @@ def _call_with_pointer(builder: ir.IRBuilder, name: str, place: Any) -> None:
 
 
 @intrinsic
-def prefetch(typing, address):  # type: ignore[no-untyped-def]
-    """Have the cache line at `address` fetched for reading; a wrong address does no harm."""
+def prefetch(typing, array, index):  # type: ignore[no-untyped-def]
+    """Have the cache line of element `index` of a flat array fetched for reading; a wrong one does no harm."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        emit_prefetch(builder, builder.inttoptr(args[0], I64.as_pointer()), for_writing=False)
+        emit_prefetch(builder, pointer_to(context, builder, signature.args[0], args[0], args[1]), for_writing=False)
         return context.get_dummy_value()
 
-    return types.void(types.int64), codegen
+    return types.void(array, types.intp), codegen
 
 
 @intrinsic
-def word(typing, address, index):  # type: ignore[no-untyped-def]
-    """The int64 at `address` + 8 * `index`: a field of an operation's record."""
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        return builder.load(builder.gep(builder.inttoptr(args[0], I64.as_pointer()), [args[1]]))
-
-    return types.int64(types.int64, types.intp), codegen
-
-
-@intrinsic
-def array_at(typing, address, count, dtype):  # type: ignore[no-untyped-def]
-    """The `count` numbers of `dtype` (a NumPy scalar class) at `address`, as a flat array; Python keeps them alive."""
+def array_at(typing, address, shape, dtype):  # type: ignore[no-untyped-def]
+    """The numbers of `dtype` (a NumPy scalar class) at `address` as a C-contiguous array; Python keeps them alive."""
     element = dtype.instance_type
-    array_type = types.Array(element, 1, "C")
+    array_type = types.Array(element, len(shape), "C")
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
         array = make_array(array_type)(context, builder)
+        sizes = cgutils.unpack_tuple(builder, args[1])
         item_bytes = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(element)))
+        strides = [item_bytes]
+        for size in reversed(sizes[1:]):
+            strides.insert(0, builder.mul(strides[0], size))
         data = builder.inttoptr(args[0], context.get_data_type(element).as_pointer())
-        populate_array(array, data=data, shape=[args[1]], strides=[item_bytes], itemsize=item_bytes, meminfo=None)
+        populate_array(array, data=data, shape=sizes, strides=strides, itemsize=item_bytes, meminfo=None)
         return array._getvalue()
 
-    return array_type(types.int64, types.intp, dtype), codegen
+    return array_type(types.int64, shape, dtype), codegen
+
+
+@intrinsic
+def number_at(typing, address, dtype):  # type: ignore[no-untyped-def]
+    """The number of `dtype` (a NumPy scalar class) at `address`."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        return builder.load(builder.inttoptr(args[0], context.get_data_type(dtype.instance_type).as_pointer()))
+
+    return dtype.instance_type(types.int64, dtype), codegen
+
+
+# A record is a structure whose fields numba reads by name. It is passed on as a pointer, but returned as a copy: so
+# these are intrinsics, which become part of their caller.
+
+
+@intrinsic
+def record_at(typing, address, layout):  # type: ignore[no-untyped-def]
+    """The structure of the dtype `layout` at `address`: not a copy."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(layout.dtype))
+
+    return layout.dtype(types.int64, layout), codegen
+
+
+@intrinsic
+def record_in(typing, array, first, layout):  # type: ignore[no-untyped-def]
+    """The structure of the dtype `layout` that lies in a flat array, from element `first` on: not a copy."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        pointer = pointer_to(context, builder, signature.args[0], args[0], args[1])
+        return builder.bitcast(pointer, context.get_value_type(layout.dtype))
+
+    return layout.dtype(array, types.intp, layout), codegen
 
 
 @intrinsic
 def call_operation(typing, function, record, at):  # type: ignore[no-untyped-def]
-    """Call the operation at the address `function` with the addresses of its record and of the thread's place."""
+    """Call the operation at the address `function` with its record and the thread's place."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        operation = ir.FunctionType(ir.VoidType(), [I64, I64])
-        builder.call(builder.inttoptr(args[0], operation.as_pointer()), args[1:])
+        byte = ir.IntType(8).as_pointer()
+        operation = ir.FunctionType(ir.VoidType(), [byte, byte])
+        pointers = [builder.bitcast(pointer, byte) for pointer in args[1:]]
+        builder.call(builder.inttoptr(args[0], operation.as_pointer()), pointers)
         return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64, types.int64), codegen
+    return types.void(types.int64, record, at), codegen

@@ -1,0 +1,60 @@
+"""What is to be done, for `program` and `eager` alike: with a model, and with the rows of the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fastfnn.engine.sparsity import CSR
+from fastfnn.losses import Loss
+from fastfnn.model import Sequential
+from fastfnn.optim import Optimizer
+
+Array = NDArray[Any]
+#: So far: the loss (times the rows, for a mean), rows that were right, rows, and the step that failed (from 1) or 0.
+Sums = tuple[float, int, int, int]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model is trained where there is an optimizer, evaluated where there is a loss alone; else it predicts.
+
+    Attributes
+    ----------
+    keep_gradients : bool
+        The model's gradients are to be there after a step; else plain SGD subtracts them as they are made.
+    """
+
+    model: Sequential
+    loss: Loss | None = None
+    optimizer: Optimizer | None = None
+    keep_gradients: bool = False
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Once through the rows of the data.
+
+    Attributes
+    ----------
+    x, y, out : ndarray, or CSR for x
+        Contiguous, with at least one row; `out` takes the predictions.
+    weights : (n,) float64, optional
+        What the rows' losses are multiplied by.
+    order : (n,) int64, optional
+        Of the rows, in training.
+    batch_size : int, optional
+        All rows by default.
+    rates : (steps,) float64, optional
+        A learning rate for every step, instead of the optimizer's.
+    """
+
+    x: Array | CSR
+    y: Array | None = None
+    out: Array | None = None
+    weights: Array | None = None
+    order: Array | None = None
+    batch_size: int | None = None
+    rates: Array | None = None
