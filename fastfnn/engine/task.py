@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -17,8 +16,7 @@ Array = NDArray[Any]
 Sums = tuple[float, int, int, int]
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """A model is trained where there is an optimizer, evaluated where there is a loss alone; else it predicts.
 
     Attributes
@@ -33,8 +31,7 @@ class Task:
     keep_gradients: bool = False
 
 
-@dataclass(frozen=True)
-class Pass:
+class Pass(NamedTuple):
     """Once through the rows of the data.
 
     Attributes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ class ReshapeStep(Step):
 
     def forward(self, table: Table, x: Array | Data) -> Array | Data:
         if isinstance(x, Data):
-            return replace(x, shape=self.out_shape)
+            return x._replace(shape=self.out_shape)
         return x.reshape(len(x), *self.out_shape)
 
     def backward(self, table: Table, x: Array | Data, grad: Array) -> Array | None:
@@ -48,7 +47,7 @@ class NormalizeStep(Step):
     def forward(self, table: Table, x: Array | Data) -> Array | Data:
         if isinstance(x, Data):
             if x.sparsity is not None:  # zeros would not stay zeros
-                return replace(x, factor=float(self.factor[0]), shift=float(self.shift[0]))
+                return x._replace(factor=float(self.factor[0]), shift=float(self.shift[0]))
             return table.gather(x, self.factor, self.shift)
         return self._scale(table, x, self.shift)
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import collections
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +21,7 @@ Record = tuple[tuple[Any, ...], tuple[float, ...]] | None
 ALIGNMENT = 64
 
 
-@dataclass(frozen=True)
-class Data:
+class Data(NamedTuple):
     """Rows of the caller's array, which lie in no buffer and come in the order of the epoch.
 
     Attributes
