@@ -10,30 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastfnn import _checks as check
 from fastfnn.errors import InvalidTypeError, InvalidValueError
-from fastfnn.layers import (
-    AvgPool2d,
-    BatchNorm1d,
-    BatchNorm2d,
-    Conv2d,
-    Dropout,
-    Flatten,
-    GlobalAvgPool2d,
-    Layer,
-    Linear,
-    Matmul,
-    MaxPool2d,
-    Normalize,
-)
+from fastfnn.layers import Layer, Linear, Matmul
 from fastfnn.layers import state_dict as state_dicts
-from fastfnn.layers.base import Shape
+from fastfnn.layers.base import KnownShape, Shape
 
 Array = NDArray[Any]
-#: What is known of a sample's shape: (features,), or (channels, None, None) for images; None for what is unknown.
-KnownShape = tuple[int | None, ...]
-
-#: Layers that may stand between a weight and the activation that its start is chosen for.
-BEFORE_ACTIVATIONS = (AvgPool2d, BatchNorm1d, BatchNorm2d, Dropout, Flatten, GlobalAvgPool2d, MaxPool2d)
-
 #: Parameters start at multiples of this many bytes in the flat array: a cache line, the widest vector.
 ALIGNMENT = 64
 
@@ -288,49 +269,21 @@ class Sequential:
 
 def _activation_after(following: list[Layer]) -> str | None:
     """The class name of the layer that decides how a weight before `following` starts, if there is one."""
-    return next((type(layer).__name__ for layer in following if not isinstance(layer, BEFORE_ACTIVATIONS)), None)
+    return next((type(layer).__name__ for layer in following if not layer.precedes_activation), None)
 
 
 def _check_shapes(layers: list[Layer]) -> None:
     """Refuse neighbours that cannot fit, as far as that is known before there is an input."""
     came: KnownShape | None = None
     for i, layer in enumerate(layers):
-        taken = taken_shape(layer)
+        taken = layer.takes
         if came is not None and taken is not None:
             if not _fits(came, taken):
                 raise InvalidValueError(
                     f"layers[{i}] is {layer!r}, but gets {_described(came)}; expected {_described(taken)}"
                 )
             came = tuple(b if a is None else a for a, b in zip(came, taken, strict=True))
-        came = made_shape(layer, came or taken)
-
-
-def taken_shape(layer: Layer) -> KnownShape | None:
-    """What samples a layer takes; None where it takes any, or nobody knows."""
-    if isinstance(layer, Linear):
-        return (layer.in_features,)
-    if isinstance(layer, BatchNorm1d):
-        return (layer.num_features,)
-    if isinstance(layer, Conv2d):
-        return layer.in_channels, None, None
-    if isinstance(layer, BatchNorm2d):
-        return layer.num_features, None, None
-    return (None, None, None) if isinstance(layer, (MaxPool2d, AvgPool2d, GlobalAvgPool2d)) else None
-
-
-def made_shape(layer: Layer, came: KnownShape | None) -> KnownShape | None:
-    """What samples a layer makes of those that came."""
-    if isinstance(layer, Linear):
-        return (layer.out_features,)
-    if isinstance(layer, Conv2d):
-        return layer.out_channels, None, None
-    if isinstance(layer, Flatten):
-        return came if came is not None and len(came) == 1 else (None,)
-    if isinstance(layer, GlobalAvgPool2d):
-        return came[:1] if came is not None else (None,)
-    # A layer of the user's own that has no `output_shape` makes samples as they came.
-    kept = isinstance(layer, (BatchNorm1d, BatchNorm2d, MaxPool2d, AvgPool2d, Normalize))
-    return came if kept or type(layer).output_shape is Layer.output_shape else None
+        came = layer.makes(came or taken)
 
 
 def _fits(came: KnownShape, taken: KnownShape) -> bool:

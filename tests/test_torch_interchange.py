@@ -365,7 +365,8 @@ def test_modules_without_a_counterpart_are_named(name):
 
 def test_layers_without_a_counterpart_are_named():
     class Own(ff.ReLU):
-        pass
+        def forward(self, x):
+            return 2 * super().forward(x)
 
     with pytest.raises(InvalidValueError, match=r"layers\[1\] is Log\(\), which has no counterpart in PyTorch"):
         ff.to_torch(ff.Sequential(ff.ReLU(), ff.Log()))
@@ -373,6 +374,29 @@ def test_layers_without_a_counterpart_are_named():
         ff.to_torch(ff.Sequential(Own()))
     with pytest.raises(InvalidTypeError, match="model is ReLU; expected a Sequential"):
         ff.to_torch(ff.ReLU())
+
+
+class Swish(ff.Layer):
+    """A user's own: x σ(x)."""
+
+    torch_names = ("SiLU",)
+
+    def forward(self, x):
+        return x * ff.functional.sigmoid(x)
+
+    def to_torch(self, nn):
+        return nn.SiLU()
+
+
+def test_layers_of_ones_own_say_what_they_are_in_pytorch(rng):
+    model = ff.Sequential(ff.Linear(5, 4), Swish(), ff.Linear(4, 2), seed=0)
+    module = ff.to_torch(model)
+    x = rng.normal(size=(7, 5)).astype("float32")
+    expected = module(torch.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(model.forward(x), expected, rtol=1e-5, atol=1e-6)
+    back = ff.from_torch(module)
+    assert [type(layer) for layer in back.layers] == [ff.Linear, Swish, ff.Linear]
+    np.testing.assert_array_equal(back.parameters, model.parameters)
 
 
 def test_fastfnn_does_not_import_torch_by_itself():

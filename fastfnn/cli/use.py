@@ -21,7 +21,6 @@ from fastfnn.cli import common, datasets, files
 from fastfnn.cli.trained import Trained
 from fastfnn.errors import DataError, InvalidValueError
 from fastfnn.interchange.safetensors import write_in_one_step
-from fastfnn.model import taken_shape
 
 Array = NDArray[Any]
 
@@ -255,7 +254,7 @@ def _unused_column(columns: list[str], args: argparse.Namespace, trained: Traine
     """Where a table's column of classes is, which no model takes; None where it has none."""
     if args.label is not None:
         return files.label_place(columns, args.data, args.label)
-    taken = [shape for layer in trained.model.layers if (shape := taken_shape(layer)) is not None]
+    taken = [shape for layer in trained.model.layers if (shape := layer.takes) is not None]
     if taken and len(taken[0]) == 1 and len(columns) == (taken[0][0] or 0) + 1:
         label = trained.settings.get("label")
         with contextlib.suppress(DataError):

@@ -1,1 +1,4 @@
-"""Models from and for others: PyTorch and ONNX. `fastfnn` itself names the functions; each imports its package."""
+"""Models on disk, and from and for others: safetensors, PyTorch, ONNX. Each function imports the package it needs.
+
+What a layer is called elsewhere it says itself: `Layer.to_torch`, `Layer.from_torch`, `Layer.to_onnx`.
+"""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastfnn.layers import Layer
-from fastfnn.model import KnownShape, made_shape, taken_shape
+from fastfnn.layers.base import KnownShape, Layer
 
 
 def onnx_package(caller: str) -> Any:
@@ -20,5 +19,5 @@ def onnx_package(caller: str) -> Any:
 def shape_after(layer: Layer, shape: KnownShape | None) -> KnownShape | None:
     """What is known of the samples that `layer` makes, from what is known of those that it gets."""
     if shape is None or None in shape:
-        return made_shape(layer, shape or taken_shape(layer))
+        return layer.makes(shape or layer.takes)
     return layer.output_shape(tuple(size for size in shape if size is not None))

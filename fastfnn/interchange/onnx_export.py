@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,28 +11,9 @@ from fastfnn._paths import StrPath, as_path
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.interchange.onnx_common import onnx_package, shape_after
 from fastfnn.interchange.safetensors import write_in_one_step
-from fastfnn.layers import (
-    AvgPool2d,
-    BatchNorm1d,
-    BatchNorm2d,
-    Conv2d,
-    Dropout,
-    Flatten,
-    GlobalAvgPool2d,
-    Layer,
-    LeakyReLU,
-    Linear,
-    Log,
-    LogSoftmax,
-    MaxPool2d,
-    Normalize,
-    ReLU,
-    Sigmoid,
-    Softmax,
-    Tanh,
-)
-from fastfnn.layers.base import Array, Shape
-from fastfnn.model import KnownShape, Sequential, taken_shape
+from fastfnn.layers import AvgPool2d, Flatten, MaxPool2d
+from fastfnn.layers.base import Array, KnownShape, Shape
+from fastfnn.model import Sequential
 
 #: Opset and the file format that belongs to it. ONNX 1.12, of 2022, suits most runtimes; but not before ONNX 1.17 is a
 #: pooling's last window that starts in the padding left out, as `ceil_mode` has it here.
@@ -80,10 +59,12 @@ def export_onnx(
         raise InvalidTypeError(f"model is {type(model).__name__}; expected a Sequential")
     target, dtype = as_path(path, "path"), _input_dtype(input_dtype)
     for i, layer in enumerate(model.layers):
-        if type(layer) not in WRITERS:
-            raise InvalidValueError(f"layers[{i}] is {layer!r}; only fastfnn's own layers can be exported")
+        if not layer.says("to_onnx"):
+            raise InvalidValueError(
+                f"layers[{i}] is {layer!r}; only fastfnn's layers can be exported, and such as have a method to_onnx"
+            )
     shape = _told_shape(model) if input_shape is None else _given_shape(model, input_shape)
-    proto = _Graph(onnx, model).write(shape, dtype)
+    proto = Graph(onnx, model).write(shape, dtype)
     onnx.checker.check_model(proto, full_check=True)
     write_in_one_step(target, proto.SerializeToString())
 
@@ -101,9 +82,8 @@ def _input_dtype(value: Any) -> np.dtype[Any]:
 def _told_shape(model: Sequential) -> KnownShape:
     """What samples the model takes, as far as its layers tell."""
     for layer in model.layers:
-        shape = taken_shape(layer)
-        if shape is not None:
-            return shape
+        if layer.takes is not None:
+            return layer.takes
         if isinstance(layer, Flatten):
             break
     raise InvalidValueError(
@@ -126,8 +106,8 @@ def _given_shape(model: Sequential, input_shape: Any) -> Shape:
     return shape
 
 
-class _Graph:
-    """A graph that grows at its end.
+class Graph:
+    """A graph that grows at its end: `Layer.to_onnx` adds to it.
 
     Attributes
     ----------
@@ -158,7 +138,7 @@ class _Graph:
         self.shape = shape
         for i, layer in enumerate(self.model.layers):
             self.i = i
-            WRITERS[type(layer)](self, layer)
+            layer.to_onnx(self)
             self.shape = shape_after(layer, self.shape) or ()
         if not self.nodes:
             self.add("Identity")
@@ -172,6 +152,11 @@ class _Graph:
             ir_version=ir_version,
             producer_name="fastfnn",
         )
+
+    @property
+    def place(self) -> str:
+        """Which layer is being written, for errors."""
+        return f"layers[{self.i}]"
 
     def _type(self, dtype: np.dtype[Any]) -> int:
         return self.onnx.helper.np_dtype_to_tensor_dtype(dtype)
@@ -193,83 +178,3 @@ class _Graph:
         return [
             self.constant(name, self.arrays[f"{self.i}.{name}"]) for name in names if f"{self.i}.{name}" in self.arrays
         ]
-
-
-def _normalize(graph: _Graph, layer: Normalize) -> None:
-    factor, shift = layer.factor_and_shift()
-    first, *others = graph.shape
-    if factor.size > 1 and others:
-        factor, shift = (value.reshape(-1, *[1] * len(others)) for value in (factor, shift))
-    elif factor.size > 1 and first is not None:
-        factor, shift = (value.repeat(first // value.size) for value in (factor, shift))
-    elif factor.size > 1:
-        raise InvalidValueError(f"input_shape is None; expected the shape of one sample, for layers[{graph.i}] {layer}")
-    # The float64 settings do not follow from two rounded numbers; `import_onnx` finds them here.
-    graph.add("Mul", graph.constant("factor", factor), doc=json.dumps(layer.config()))
-    graph.add("Add", graph.constant("shift", shift))
-
-
-def _conv2d(graph: _Graph, layer: Conv2d) -> None:
-    if len(graph.shape) == 2:  # images without a channel axis
-        graph.add("Unsqueeze", graph.constant("axes", np.array([1], np.int64)))
-    filters = layer.filters
-    graph.add(
-        "Conv",
-        *graph.own("weight", "bias"),
-        kernel_shape=filters.kernel_size,
-        strides=filters.stride,
-        pads=filters.padding * 2,
-        dilations=filters.dilation,
-        group=filters.groups,
-    )
-
-
-def _pool(graph: _Graph, layer: MaxPool2d | AvgPool2d) -> None:
-    windows = layer.windows
-    attributes: dict[str, Any] = {
-        "kernel_shape": windows.kernel_size,
-        "strides": windows.stride,
-        "pads": windows.padding * 2,
-        "ceil_mode": int(windows.ceil_mode),
-    }
-    if isinstance(layer, AvgPool2d):
-        graph.add("AveragePool", **attributes, count_include_pad=int(layer.count_include_pad))
-    else:
-        graph.add("MaxPool", **attributes, dilations=windows.dilation)
-
-
-def _global_avg_pool(graph: _Graph, layer: GlobalAvgPool2d) -> None:
-    graph.add("GlobalAveragePool")
-    graph.add("Flatten", axis=1)
-
-
-def _batch_norm(graph: _Graph, layer: BatchNorm1d | BatchNorm2d) -> None:
-    affine = graph.own("weight", "bias")
-    if not layer.affine:
-        ones = np.ones(layer.num_features, layer.dtype)
-        affine = [graph.constant("weight", ones), graph.constant("bias", 0 * ones)]
-    running = graph.own("running_mean", "running_var")
-    # ONNX's momentum is what the old statistics keep.
-    graph.add("BatchNormalization", *affine, *running, epsilon=layer.eps, momentum=1 - layer.momentum)
-
-
-#: How each layer is written; `_Graph.i`, `_Graph.value` and `_Graph.shape` say where.
-WRITERS: dict[type[Layer], Callable[[_Graph, Any], None]] = {
-    AvgPool2d: _pool,
-    BatchNorm1d: _batch_norm,
-    BatchNorm2d: _batch_norm,
-    Conv2d: _conv2d,
-    Dropout: lambda graph, layer: None,
-    Flatten: lambda graph, layer: graph.add("Flatten", axis=1),
-    GlobalAvgPool2d: _global_avg_pool,
-    LeakyReLU: lambda graph, layer: graph.add("LeakyRelu", alpha=layer.negative_slope),
-    Linear: lambda graph, layer: graph.add("Gemm", *graph.own("weight", "bias")),
-    Log: lambda graph, layer: graph.add("Log"),
-    LogSoftmax: lambda graph, layer: graph.add("LogSoftmax", axis=-1),
-    MaxPool2d: _pool,
-    Normalize: _normalize,
-    ReLU: lambda graph, layer: graph.add("Relu"),
-    Sigmoid: lambda graph, layer: graph.add("Sigmoid"),
-    Softmax: lambda graph, layer: graph.add("Softmax", axis=-1),
-    Tanh: lambda graph, layer: graph.add("Tanh"),
-}

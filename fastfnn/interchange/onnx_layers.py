@@ -32,8 +32,8 @@ from fastfnn.layers import (
     Softmax,
     Tanh,
 )
-from fastfnn.layers.base import Array
-from fastfnn.model import KnownShape, Sequential
+from fastfnn.layers.base import Array, KnownShape
+from fastfnn.model import Sequential
 
 Arrays = dict[str, Array]
 #: TensorProto.FLOAT and DOUBLE.

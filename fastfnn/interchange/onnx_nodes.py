@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastfnn.errors import InvalidValueError, ModelFileError
-from fastfnn.layers.base import Array
-from fastfnn.model import KnownShape
+from fastfnn.layers.base import Array, KnownShape
 
 #: Before it, batch normalisation, broadcasting and dropout were written otherwise.
 OLDEST_OPSET = 9

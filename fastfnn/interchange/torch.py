@@ -5,51 +5,20 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from fastfnn.errors import FastFNNError, InvalidTypeError, InvalidValueError
-from fastfnn.layers import (
-    AvgPool2d,
-    BatchNorm1d,
-    BatchNorm2d,
-    Conv2d,
-    Dropout,
-    Flatten,
-    GlobalAvgPool2d,
-    Layer,
-    LeakyReLU,
-    Linear,
-    LogSoftmax,
-    MaxPool2d,
-    Normalize,
-    ReLU,
-    Sigmoid,
-    Softmax,
-    Tanh,
-)
+from fastfnn.layers import Flatten, GlobalAvgPool2d, Layer, LogSoftmax, Normalize, Softmax
 from fastfnn.layers import state_dict as state_dicts
+from fastfnn.layers.base import KnownShape
 from fastfnn.model import Sequential
 
 if TYPE_CHECKING:
     from torch import nn
 
-#: Settings that our layers do not have, and the values of them that are what ours do.
-FIXED: dict[str, dict[str, tuple[Any, ...]]] = {
-    "AdaptiveAvgPool2d": {"output_size": (1, (1, 1))},
-    "AvgPool2d": {"divisor_override": (None,)},
-    "BatchNorm1d": {"track_running_stats": (True,)},
-    "BatchNorm2d": {"track_running_stats": (True,)},
-    "Conv2d": {"padding_mode": ("zeros",)},
-    "Flatten": {"start_dim": (1,), "end_dim": (-1,)},
-    "LogSoftmax": {"dim": (-1, 1)},
-    "MaxPool2d": {"return_indices": (False,)},
-    "Softmax": {"dim": (-1, 1)},
-}
+#: Modules that change no shape.
 ELEMENTWISE = ("Dropout", "LeakyReLU", "ReLU", "Sigmoid", "Tanh")
-#: Whose outputs are images; those of the others that change a sample's shape are rows.
-MAKE_IMAGES = (AvgPool2d, BatchNorm2d, Conv2d, MaxPool2d)
-MAKE_ROWS = (BatchNorm1d, Flatten, GlobalAvgPool2d, Linear)
 
 
 def from_torch(module: nn.Module, dtype: Any = None) -> Sequential:
@@ -109,16 +78,16 @@ def to_torch(model: Sequential) -> nn.Sequential:
     ImportError
         PyTorch is not installed.
     InvalidValueError
-        A layer has no counterpart: `Log`, and layers of your own.
+        A layer has no counterpart: `Log`, and layers of your own without a method `to_torch`.
     """
     torch = _torch("to_torch")
     if not isinstance(model, Sequential):
         raise InvalidTypeError(f"model is {type(model).__name__}; expected a Sequential")
     for i, layer in enumerate(model.layers):
-        if type(layer) not in TO_TORCH:
+        if not (layer.says("to_torch") or type(layer) is Normalize):
             raise InvalidValueError(f"layers[{i}] is {layer!r}, which has no counterpart in PyTorch")
     with torch.random.fork_rng(devices=[]):  # modules draw parameters; the caller's random numbers stay what they are
-        made = [TO_TORCH[type(layer)](torch.nn, layer).train(layer.training) for layer in model.layers]
+        made = [_module(torch.nn, layer).train(layer.training) for layer in model.layers]
     module = torch.nn.Sequential(*made).to(getattr(torch, str(model.dtype)))
     module.load_state_dict({name: torch.from_numpy(array) for name, array in model.state_dict().items()})
     module.training = any(layer.training for layer in model.layers)
@@ -149,12 +118,22 @@ def _leaves(nn: Any, module: Any, place: str) -> Iterator[tuple[str, Any]]:
 def _is_global_pool(nn: Any, module: Any) -> bool:
     """Whether a `Sequential` is what `to_torch` makes of a `GlobalAvgPool2d`."""
     kinds = [type(child) for child in module] if type(module) is nn.Sequential else []
-    return kinds == [nn.AdaptiveAvgPool2d, nn.Flatten] and not any(map(_unlike_ours, module))
+    ours = (GlobalAvgPool2d, Flatten)
+    return kinds == [nn.AdaptiveAvgPool2d, nn.Flatten] and not any(map(_unlike_ours, module, ours))
 
 
-def _unlike_ours(module: Any) -> str | None:
+def _kinds() -> dict[str, type[Layer]]:
+    """The layers by the names of PyTorch's classes that they are made of; a user's own are among them."""
+    kinds, waiting = {}, [Layer]
+    while waiting:
+        waiting += (kind := waiting.pop()).__subclasses__()
+        kinds |= dict.fromkeys(vars(kind).get("torch_names", ()), kind)
+    return kinds
+
+
+def _unlike_ours(module: Any, kind: type[Layer]) -> str | None:
     """What a setting would have to be, if there is one that ours do not have."""
-    for name, values in FIXED.get(type(module).__name__, {}).items():
+    for name, values in kind.torch_fixed.items():
         if getattr(module, name) not in values:
             return f"{name}={' or '.join(map(repr, values))}"
     return None
@@ -162,24 +141,28 @@ def _unlike_ours(module: Any) -> str | None:
 
 def _layer(nn: Any, place: str, module: Any) -> Layer:
     """The layer that a module is, without its parameters."""
-    name = type(module).__name__
-    known = _normalize_class() if name == "NormalizeModule" else getattr(nn, name, None)
-    if name not in FROM_TORCH or type(module) is not known:  # a subclass may do something else
-        raise InvalidTypeError(f"{place} is {name}; expected one of {', '.join(sorted(FROM_TORCH))}")
-    expected = _unlike_ours(module)
-    if expected:
-        raise InvalidValueError(f"{place} is {module!r}; expected {expected}")
-    try:
-        layer = FROM_TORCH[name](module)
-    except FastFNNError as error:
-        raise InvalidValueError(f"{place} is {module!r}: {error}") from None
+    name, kinds = type(module).__name__, _kinds()
+    if name == "NormalizeModule" and type(module) is _normalize_class():
+        layer: Layer = Normalize(**module.settings)
+    elif name == "Sequential":  # all others are flattened
+        layer = GlobalAvgPool2d()
+    elif name not in kinds or type(module) is not getattr(nn, name, None):  # a subclass may do something else
+        raise InvalidTypeError(f"{place} is {name}; expected one of {', '.join(sorted(kinds))}")
+    else:
+        expected = _unlike_ours(module, kinds[name])
+        if expected:
+            raise InvalidValueError(f"{place} is {module!r}; expected {expected}")
+        try:
+            layer = kinds[name].from_torch(module)
+        except FastFNNError as error:
+            raise InvalidValueError(f"{place} is {module!r}: {error}") from None
     layer.training = module.training
     return layer
 
 
 def _check_places(leaves: list[tuple[str, Any]], layers: dict[str, Layer]) -> None:
     """Refuse modules that do what ours do in other places than theirs."""
-    images = False
+    shape: KnownShape | None = None
     for i, (place, module) in enumerate(leaves):
         layer = layers[place]
         if type(module).__name__ == "AdaptiveAvgPool2d":
@@ -188,9 +171,10 @@ def _check_places(leaves: list[tuple[str, Any]], layers: dict[str, Layer]) -> No
                 raise InvalidValueError(
                     f"{place} is {module!r} without a Flatten behind it; expected one, as ours gives rows (n, channels)"
                 )
+        images = shape is not None and len(shape) == 3
         if isinstance(layer, (Softmax, LogSoftmax)) and images and module.dim == 1:
             raise InvalidValueError(f"{place} is {module!r} of images; expected dim=-1, as ours is over the last axis")
-        images = isinstance(layer, MAKE_IMAGES) or (images and not isinstance(layer, MAKE_ROWS))
+        shape = layer.makes(shape or layer.takes)
 
 
 def _check_nothing_is_shared(leaves: list[tuple[str, Any]]) -> None:
@@ -203,87 +187,11 @@ def _check_nothing_is_shared(leaves: list[tuple[str, Any]]) -> None:
                 )
 
 
-def _conv2d(module: Any) -> Conv2d:
-    padding = module.padding
-    if padding == "valid":
-        padding = 0
-    elif padding == "same":
-        totals = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
-        if any(total % 2 for total in totals):
-            raise InvalidValueError("padding 'same' differs from side to side here; expected the same on both")
-        padding = (totals[0] // 2, totals[1] // 2)
-    sizes = (module.kernel_size, module.stride, padding, module.dilation)
-    return Conv2d(module.in_channels, module.out_channels, *sizes, module.groups, module.bias is not None)
-
-
-def _batch_norm(module: Any) -> Layer:
-    kind = BatchNorm1d if type(module).__name__ == "BatchNorm1d" else BatchNorm2d
-    return kind(module.num_features, module.eps, module.momentum, module.affine)
-
-
-#: By the names of PyTorch's classes: what makes our layer from one of its modules.
-FROM_TORCH: dict[str, Callable[[Any], Layer]] = {
-    "AdaptiveAvgPool2d": lambda m: GlobalAvgPool2d(),
-    "AvgPool2d": lambda m: AvgPool2d(m.kernel_size, m.stride, m.padding, m.ceil_mode, m.count_include_pad),
-    "BatchNorm1d": _batch_norm,
-    "BatchNorm2d": _batch_norm,
-    "Conv2d": _conv2d,
-    "Dropout": lambda m: Dropout(m.p),
-    "Flatten": lambda m: Flatten(),
-    "LeakyReLU": lambda m: LeakyReLU(m.negative_slope),
-    "Linear": lambda m: Linear(m.in_features, m.out_features, m.bias is not None),
-    "LogSoftmax": lambda m: LogSoftmax(),
-    "MaxPool2d": lambda m: MaxPool2d(m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode),
-    "NormalizeModule": lambda m: Normalize(**m.settings),
-    "ReLU": lambda m: ReLU(),
-    "Sequential": lambda m: GlobalAvgPool2d(),  # all others are flattened
-    "Sigmoid": lambda m: Sigmoid(),
-    "Softmax": lambda m: Softmax(),
-    "Tanh": lambda m: Tanh(),
-}
-
-
 # To PyTorch
 
 
-def _max_pool(nn: Any, layer: MaxPool2d) -> Any:
-    windows = layer.windows
-    return nn.MaxPool2d(
-        windows.kernel_size, windows.stride, windows.padding, windows.dilation, ceil_mode=windows.ceil_mode
-    )
-
-
-def _avg_pool(nn: Any, layer: AvgPool2d) -> Any:
-    windows = layer.windows
-    return nn.AvgPool2d(
-        windows.kernel_size, windows.stride, windows.padding, windows.ceil_mode, layer.count_include_pad
-    )
-
-
-def _to_conv2d(nn: Any, layer: Conv2d) -> Any:
-    filters = layer.filters
-    return nn.Conv2d(layer.in_channels, layer.out_channels, filters.kernel_size, *filters.settings, bias=layer.bias)
-
-
-#: What makes PyTorch's module, without its parameters, from one of our layers.
-TO_TORCH: dict[type[Layer], Callable[[Any, Any], Any]] = {
-    AvgPool2d: _avg_pool,
-    BatchNorm1d: lambda nn, layer: nn.BatchNorm1d(layer.num_features, layer.eps, layer.momentum, layer.affine),
-    BatchNorm2d: lambda nn, layer: nn.BatchNorm2d(layer.num_features, layer.eps, layer.momentum, layer.affine),
-    Conv2d: _to_conv2d,
-    Dropout: lambda nn, layer: nn.Dropout(layer.p),
-    Flatten: lambda nn, layer: nn.Flatten(),
-    GlobalAvgPool2d: lambda nn, layer: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
-    LeakyReLU: lambda nn, layer: nn.LeakyReLU(layer.negative_slope),
-    Linear: lambda nn, layer: nn.Linear(layer.in_features, layer.out_features, layer.bias),
-    LogSoftmax: lambda nn, layer: nn.LogSoftmax(dim=-1),
-    MaxPool2d: _max_pool,
-    Normalize: lambda nn, layer: _normalize_class()(layer),
-    ReLU: lambda nn, layer: nn.ReLU(),
-    Sigmoid: lambda nn, layer: nn.Sigmoid(),
-    Softmax: lambda nn, layer: nn.Softmax(dim=-1),
-    Tanh: lambda nn, layer: nn.Tanh(),
-}
+def _module(nn: Any, layer: Layer) -> Any:
+    return _normalize_class()(layer) if type(layer) is Normalize else layer.to_torch(nn)
 
 
 @functools.cache

@@ -12,6 +12,8 @@ from fastfnn.errors import InvalidValueError
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
+#: What is known of a sample's shape: (features,), or (channels, None, None) for images; None for what is unknown.
+KnownShape = tuple[int | None, ...]
 
 
 def short_pairs(pairs: dict[str, tuple[int, int]], defaults: dict[str, tuple[int, int]]) -> dict[str, Any]:
@@ -42,6 +44,12 @@ class Layer:
 
     #: How often a setting of any layer has been written: what is known of layers holds until it changes.
     changes: ClassVar[int] = 0
+    #: Whether a weight starts as if this layer did not stand between it and the activation that follows.
+    precedes_activation: ClassVar[bool] = False
+    #: Names of PyTorch's classes that `from_torch` makes such a layer of, and the values that settings of theirs must
+    #: have which ours have not.
+    torch_names: ClassVar[tuple[str, ...]] = ()
+    torch_fixed: ClassVar[dict[str, tuple[Any, ...]]] = {}
 
     def __init__(self) -> None:
         self._params: dict[str, Array] | None = None
@@ -74,6 +82,40 @@ class Layer:
     def initial_buffers(self) -> dict[str, Array]:
         """Buffers as they are before any training, in float64."""
         return {}
+
+    @property
+    def takes(self) -> KnownShape | None:
+        """What samples it takes; None where it takes any, or nobody knows."""
+        return None
+
+    def makes(self, came: KnownShape | None) -> KnownShape | None:
+        """What samples it makes of those that came, as far as that is known without their shape."""
+        return came if type(self).output_shape is Layer.output_shape else None
+
+    # What others call it. A layer of your own may say so, too; one that inherits from another of ours and has its own
+    # `forward` must, for what it inherits is then no longer true (see `says`).
+
+    def to_torch(self, nn: Any) -> Any:
+        """The module of ``torch.nn`` that it is, without parameters."""
+        raise TypeError(f"{type(self).__name__} has no to_torch")
+
+    @classmethod
+    def from_torch(cls, module: Any) -> Layer:
+        """The layer that a module of one of `torch_names` is, without parameters."""
+        return cls()
+
+    def torch_arrays(self) -> dict[str, Array]:
+        """Views of its parameters and buffers, by PyTorch's names and in its layouts."""
+        return {**self.params, **self.buffers}
+
+    def to_onnx(self, graph: Any) -> None:
+        """Append its nodes to a `fastfnn.interchange.onnx_export.Graph`."""
+        raise TypeError(f"{type(self).__name__} has no to_onnx")
+
+    def says(self, method: str) -> bool:
+        """Whether it says what others call it, by this method, and not only a class whose `forward` is another."""
+        owner = {name: next(kind for kind in type(self).__mro__ if name in vars(kind)) for name in (method, "forward")}
+        return owner[method] is not Layer and issubclass(owner[method], owner["forward"])
 
     # What follows from it
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,7 +11,7 @@ from fastfnn import _checks as check
 from fastfnn.errors import InvalidValueError
 from fastfnn.functional.convolution import Filters, Pair, convolve, convolve_backward
 from fastfnn.initializers import Initializer, initializer
-from fastfnn.layers.base import Array, Layer, Shape, short_pairs
+from fastfnn.layers.base import Array, KnownShape, Layer, Shape, short_pairs
 from fastfnn.layers.linear import affine_params
 
 
@@ -33,6 +33,9 @@ class Conv2d(Layer):
     ----------
     params : ``weight`` (out_channels, in_channels / groups, height, width), ``bias`` (out_channels,)
     """
+
+    torch_names = ("Conv2d",)
+    torch_fixed: ClassVar[dict[str, tuple[Any, ...]]] = {"padding_mode": ("zeros",)}
 
     def __init__(
         self,
@@ -114,3 +117,45 @@ class Conv2d(Layer):
         if filters.groups > 1:
             config["groups"] = filters.groups
         return config if self.bias else {**config, "bias": False}
+
+    @property
+    def takes(self) -> KnownShape:
+        return self.in_channels, None, None
+
+    def makes(self, came: KnownShape | None) -> KnownShape:
+        return self.out_channels, None, None
+
+    def to_torch(self, nn: Any) -> Any:
+        filters = self.filters
+        return nn.Conv2d(self.in_channels, self.out_channels, filters.kernel_size, *filters.settings, bias=self.bias)
+
+    @classmethod
+    def from_torch(cls, module: Any) -> Layer:
+        sizes = (module.kernel_size, module.stride, _padding_of(module), module.dilation)
+        return cls(module.in_channels, module.out_channels, *sizes, module.groups, module.bias is not None)
+
+    def to_onnx(self, graph: Any) -> None:
+        if len(graph.shape) == 2:  # images without a channel axis
+            graph.add("Unsqueeze", graph.constant("axes", np.array([1], np.int64)))
+        filters = self.filters
+        graph.add(
+            "Conv",
+            *graph.own("weight", "bias"),
+            kernel_shape=filters.kernel_size,
+            strides=filters.stride,
+            pads=filters.padding * 2,
+            dilations=filters.dilation,
+            group=filters.groups,
+        )
+
+
+def _padding_of(module: Any) -> Any:
+    """The padding of a module of PyTorch, which may be a word there."""
+    if module.padding == "valid":
+        return 0
+    if module.padding != "same":
+        return module.padding
+    totals = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+    if any(total % 2 for total in totals):
+        raise InvalidValueError("padding 'same' differs from side to side here; expected the same on both")
+    return totals[0] // 2, totals[1] // 2

@@ -35,6 +35,9 @@ class Dropout(Layer):
     Srivastava et al. 2014, "Dropout: A Simple Way to Prevent Neural Networks from Overfitting".
     """
 
+    torch_names = ("Dropout",)
+    precedes_activation = True
+
     def __init__(self, p: float = 0.5, seed: int | None = None) -> None:
         super().__init__()
         self.p = check.real("p", p, least=0.0, below=1.0)
@@ -74,3 +77,13 @@ class Dropout(Layer):
 
     def config(self) -> dict[str, Any]:
         return {"p": self.p} if self.seed is None else {"p": self.p, "seed": self.seed}
+
+    def to_torch(self, nn: Any) -> Any:
+        return nn.Dropout(self.p)
+
+    @classmethod
+    def from_torch(cls, module: Any) -> Layer:
+        return cls(module.p)
+
+    def to_onnx(self, graph: Any) -> None:
+        """Nothing: the graph is for inference."""

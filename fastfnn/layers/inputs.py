@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,11 +13,15 @@ from numpy.typing import ArrayLike
 import fastfnn_kernels as kernels
 from fastfnn import _checks as check
 from fastfnn.errors import InvalidValueError
-from fastfnn.layers.base import Array, Layer, Shape
+from fastfnn.layers.base import Array, KnownShape, Layer, Shape
 
 
 class Flatten(Layer):
     """(n, …) to (n, features), without a copy."""
+
+    precedes_activation = True
+    torch_names = ("Flatten",)
+    torch_fixed: ClassVar[dict[str, tuple[Any, ...]]] = {"start_dim": (1,), "end_dim": (-1,)}
 
     def forward(self, x: ArrayLike) -> Array:
         array = np.asarray(x)
@@ -30,6 +35,15 @@ class Flatten(Layer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return (math.prod(input_shape),)
+
+    def makes(self, came: KnownShape | None) -> KnownShape:
+        return came if came is not None and len(came) == 1 else (None,)
+
+    def to_torch(self, nn: Any) -> Any:
+        return nn.Flatten()
+
+    def to_onnx(self, graph: Any) -> None:
+        graph.add("Flatten", axis=1)
 
 
 def _values(name: str, value: float | Sequence[float]) -> list[float]:
@@ -100,3 +114,19 @@ class Normalize(Layer):
             "std": self.std[0] if len(self.std) == 1 else self.std,
             "scale": self.scale,
         }
+
+    def makes(self, came: KnownShape | None) -> KnownShape | None:
+        return came
+
+    def to_onnx(self, graph: Any) -> None:
+        factor, shift = self.factor_and_shift()
+        first, *others = graph.shape
+        if factor.size > 1 and others:
+            factor, shift = (value.reshape(-1, *[1] * len(others)) for value in (factor, shift))
+        elif factor.size > 1 and first is not None:
+            factor, shift = (value.repeat(first // value.size) for value in (factor, shift))
+        elif factor.size > 1:
+            raise InvalidValueError(f"input_shape is None; expected the shape of one sample, for {graph.place} {self}")
+        # The float64 settings do not follow from two rounded numbers; `import_onnx` finds them here.
+        graph.add("Mul", graph.constant("factor", factor), doc=json.dumps(self.config()))
+        graph.add("Add", graph.constant("shift", shift))

@@ -11,7 +11,7 @@ from fastfnn import _checks as check
 from fastfnn import functional
 from fastfnn.errors import InvalidValueError
 from fastfnn.initializers import Initializer, initializer
-from fastfnn.layers.base import Array, Layer, Shape
+from fastfnn.layers.base import Array, KnownShape, Layer, Shape
 
 RELU_FAMILY = ("ReLU", "LeakyReLU")
 
@@ -46,6 +46,8 @@ class Linear(Layer):
     ----------
     params : ``weight`` (in_features, out_features), ``bias`` (out_features,)
     """
+
+    torch_names = ("Linear",)
 
     def __init__(
         self,
@@ -89,6 +91,26 @@ class Linear(Layer):
     def config(self) -> dict[str, Any]:
         config: dict[str, Any] = {"in_features": self.in_features, "out_features": self.out_features}
         return config if self.bias else {**config, "bias": False}
+
+    @property
+    def takes(self) -> KnownShape:
+        return (self.in_features,)
+
+    def makes(self, came: KnownShape | None) -> KnownShape:
+        return (self.out_features,)
+
+    def to_torch(self, nn: Any) -> Any:
+        return nn.Linear(self.in_features, self.out_features, self.bias)
+
+    @classmethod
+    def from_torch(cls, module: Any) -> Layer:
+        return cls(module.in_features, module.out_features, module.bias is not None)
+
+    def torch_arrays(self) -> dict[str, Array]:
+        return {**self.params, "weight": self.params["weight"].T}
+
+    def to_onnx(self, graph: Any) -> None:
+        graph.add("Gemm", *graph.own("weight", "bias"))
 
 
 class Matmul(Layer):

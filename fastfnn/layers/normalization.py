@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,7 +10,10 @@ from numpy.typing import ArrayLike
 from fastfnn import _checks as check
 from fastfnn import functional
 from fastfnn.errors import InvalidValueError
-from fastfnn.layers.base import Array, Layer, Shape
+from fastfnn.layers.base import Array, KnownShape, Layer, Shape
+
+#: What PyTorch calls the number of batches seen.
+COUNT = "num_batches_tracked"
 
 
 class _BatchNorm(Layer):
@@ -18,6 +21,8 @@ class _BatchNorm(Layer):
 
     #: Axes of a batch, and what a batch of so many features looks like.
     ndim, form = 0, ""
+    precedes_activation = True
+    torch_fixed: ClassVar[dict[str, tuple[Any, ...]]] = {"track_running_stats": (True,)}
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
         super().__init__()
@@ -72,6 +77,34 @@ class _BatchNorm(Layer):
         config = {"num_features": self.num_features, "eps": self.eps, "momentum": self.momentum}
         return config if self.affine else {**config, "affine": False}
 
+    @property
+    def takes(self) -> KnownShape:
+        return self.num_features, *[None] * (self.ndim - 2)
+
+    def makes(self, came: KnownShape | None) -> KnownShape | None:
+        return came
+
+    def to_torch(self, nn: Any) -> Any:
+        kind = getattr(nn, self.torch_names[0])
+        return kind(self.num_features, self.eps, self.momentum, self.affine)
+
+    @classmethod
+    def from_torch(cls, module: Any) -> Layer:
+        return cls(module.num_features, module.eps, module.momentum, module.affine)
+
+    def torch_arrays(self) -> dict[str, Array]:
+        """With how many batches PyTorch has seen: ours does not count them, and nothing here depends on it."""
+        return {**super().torch_arrays(), COUNT: np.zeros((), np.int64)}
+
+    def to_onnx(self, graph: Any) -> None:
+        affine = graph.own("weight", "bias")
+        if not self.affine:
+            ones = np.ones(self.num_features, self.dtype)
+            affine = [graph.constant("weight", ones), graph.constant("bias", 0 * ones)]
+        running = graph.own("running_mean", "running_var")
+        # ONNX's momentum is what the old statistics keep.
+        graph.add("BatchNormalization", *affine, *running, epsilon=self.eps, momentum=1 - self.momentum)
+
 
 class BatchNorm1d(_BatchNorm):
     """``(x - mean) / sqrt(variance + eps) * weight + bias``, by features of (n, num_features).
@@ -101,6 +134,7 @@ class BatchNorm1d(_BatchNorm):
     """
 
     ndim, form = 2, "(n, {})"
+    torch_names = ("BatchNorm1d",)
 
 
 class BatchNorm2d(_BatchNorm):
@@ -110,3 +144,4 @@ class BatchNorm2d(_BatchNorm):
     """
 
     ndim, form = 4, "(n, {}, height, width)"
+    torch_names = ("BatchNorm2d",)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from numpy.typing import ArrayLike
 
@@ -10,7 +10,7 @@ from fastfnn import _checks as check
 from fastfnn import functional
 from fastfnn.errors import InvalidValueError
 from fastfnn.functional.pooling import Pair, Windows, max_pool, max_pool_backward
-from fastfnn.layers.base import Array, Layer, Shape, short_pairs
+from fastfnn.layers.base import Array, KnownShape, Layer, Shape, short_pairs
 
 
 def _image_shape(layer: Layer, input_shape: Shape) -> Shape:
@@ -19,10 +19,32 @@ def _image_shape(layer: Layer, input_shape: Shape) -> Shape:
     return input_shape
 
 
-class _WindowPool(Layer):
+class _Pool(Layer):
+    """What all pooling has in common."""
+
+    precedes_activation = True
+
+    @property
+    def takes(self) -> KnownShape:
+        return None, None, None
+
+    def makes(self, came: KnownShape | None) -> KnownShape | None:
+        return came
+
+
+class _WindowPool(_Pool):
     """What pooling over windows has in common: their arguments, and the shape of the output."""
 
     windows: Windows
+
+    def _onnx_windows(self) -> dict[str, Any]:
+        windows = self.windows
+        return {
+            "kernel_shape": windows.kernel_size,
+            "strides": windows.stride,
+            "pads": windows.padding * 2,
+            "ceil_mode": int(windows.ceil_mode),
+        }
 
     def output_shape(self, input_shape: Shape) -> Shape:
         shape = _image_shape(self, input_shape)
@@ -46,6 +68,9 @@ class MaxPool2d(_WindowPool):
     ceil_mode : bool
         A last window that hangs over the edge counts too.
     """
+
+    torch_names = ("MaxPool2d",)
+    torch_fixed: ClassVar[dict[str, tuple[Any, ...]]] = {"return_indices": (False,)}
 
     def __init__(
         self,
@@ -72,6 +97,17 @@ class MaxPool2d(_WindowPool):
         check.same_shape("grad_out", grad_out, "the output", index)
         return max_pool_backward(grad_out, index, sizes)
 
+    def to_torch(self, nn: Any) -> Any:
+        w = self.windows
+        return nn.MaxPool2d(w.kernel_size, w.stride, w.padding, w.dilation, ceil_mode=w.ceil_mode)
+
+    @classmethod
+    def from_torch(cls, module: Any) -> Layer:
+        return cls(module.kernel_size, module.stride, module.padding, module.dilation, module.ceil_mode)
+
+    def to_onnx(self, graph: Any) -> None:
+        graph.add("MaxPool", **self._onnx_windows(), dilations=self.windows.dilation)
+
 
 class AvgPool2d(_WindowPool):
     """The mean of every window.
@@ -85,6 +121,9 @@ class AvgPool2d(_WindowPool):
     count_include_pad : bool
         Whether the zeros of the padding count.
     """
+
+    torch_names = ("AvgPool2d",)
+    torch_fixed: ClassVar[dict[str, tuple[Any, ...]]] = {"divisor_override": (None,)}
 
     def __init__(
         self,
@@ -115,9 +154,22 @@ class AvgPool2d(_WindowPool):
         config = super().config()
         return config if self.count_include_pad else {**config, "count_include_pad": False}
 
+    def to_torch(self, nn: Any) -> Any:
+        return nn.AvgPool2d(*self._arguments())
 
-class GlobalAvgPool2d(Layer):
+    @classmethod
+    def from_torch(cls, module: Any) -> Layer:
+        return cls(module.kernel_size, module.stride, module.padding, module.ceil_mode, module.count_include_pad)
+
+    def to_onnx(self, graph: Any) -> None:
+        graph.add("AveragePool", **self._onnx_windows(), count_include_pad=int(self.count_include_pad))
+
+
+class GlobalAvgPool2d(_Pool):
     """The mean of every image: (n, c, h, w) to (n, c)."""
+
+    torch_names = ("AdaptiveAvgPool2d",)
+    torch_fixed: ClassVar[dict[str, tuple[Any, ...]]] = {"output_size": (1, (1, 1))}
 
     def forward(self, x: ArrayLike) -> Array:
         x = check.float_array("x", x, ndim=4)
@@ -129,3 +181,14 @@ class GlobalAvgPool2d(Layer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return _image_shape(self, input_shape)[:1]
+
+    def makes(self, came: KnownShape | None) -> KnownShape:
+        return came[:1] if came is not None else (None,)
+
+    def to_torch(self, nn: Any) -> Any:
+        """A `Sequential`, for PyTorch's pooling keeps the last two axes; `fastfnn.from_torch` knows it again."""
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    def to_onnx(self, graph: Any) -> None:
+        graph.add("GlobalAveragePool")
+        graph.add("Flatten", axis=1)

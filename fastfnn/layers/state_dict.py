@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfnn.errors import InvalidTypeError, InvalidValueError
-from fastfnn.layers import BatchNorm1d, BatchNorm2d, Layer, Linear
+from fastfnn.layers.base import Layer
+from fastfnn.layers.normalization import COUNT
 
 Array = NDArray[Any]
-#: How many batches PyTorch's batch normalisation has seen. Ours does not count them, and nothing here depends on it.
-COUNT = "num_batches_tracked"
 
 
 def state_dict(layers: Mapping[str, Layer]) -> dict[str, Array]:
@@ -47,12 +46,7 @@ def _views(layers: Mapping[str, Layer]) -> dict[str, Array]:
     """What the layers hold, by PyTorch's names and in its layouts; writing into a view writes into its layer."""
     views = {}
     for place, layer in layers.items():
-        arrays = {**layer.params, **layer.buffers}
-        if isinstance(layer, Linear):
-            arrays["weight"] = arrays["weight"].T
-        if isinstance(layer, (BatchNorm1d, BatchNorm2d)):
-            arrays[COUNT] = np.zeros((), np.int64)
-        views |= {f"{place}.{name}": array for name, array in arrays.items()}
+        views |= {f"{place}.{name}": array for name, array in layer.torch_arrays().items()}
     return views
 
 
