@@ -25,6 +25,7 @@ RUNGS = [
     {"training"},
     {"training.lr_find"},
     {"training.fit"},
+    {"training.course"},
     {"training.inference"},
     {"training.arguments", "training.callbacks", "training.weights"},
     {"training.progress"},

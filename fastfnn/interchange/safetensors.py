@@ -22,7 +22,7 @@ from fastfnn.model import Sequential
 Array = NDArray[Any]
 KEY, FORMAT = "fastfnn", 1
 #: What a checkpoint has besides a model: an entry of the metadata, and tensors whose names begin like this.
-TRAINING, PREFIX = "fastfnn.training.fit", "training."
+TRAINING, PREFIX = "fastfnn.training", "training."
 LAYERS: dict[str, type[Layer]] = {name: getattr(layer_module, name) for name in layer_module.__all__ if name != "Layer"}
 
 

@@ -57,7 +57,7 @@ def lr_find(sweep: LRSweep, ax: Any = None) -> Figure:
     Parameters
     ----------
     sweep : LRSweep
-        From `fastfnn.training.lr_find`.
+        From `fastfnn.lr_find`.
     ax : Axes, optional
 
     Returns

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 import warnings
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ from numpy.typing import ArrayLike
 import fastfnn_kernels as kernels
 from fastfnn import _checks as check
 from fastfnn._paths import StrPath
-from fastfnn.engine import eager, program
+from fastfnn.engine import program
 from fastfnn.engine.task import Pass, Sums, Task
 from fastfnn.errors import InvalidTypeError, InvalidValueError, NonFiniteLossError
 from fastfnn.history import History
@@ -27,9 +25,9 @@ from fastfnn.optim import Optimizer
 from fastfnn.schedules import Schedule
 from fastfnn.training import arguments
 from fastfnn.training.arguments import Inputs
-from fastfnn.training.callbacks import Callback, Checkpoint, EpochCallback, EpochEnd, EverySteps, StepEnd
-from fastfnn.training.callbacks import resume as resume_training
-from fastfnn.training.inference import Evaluation, evaluate_checked, figures
+from fastfnn.training.callbacks import Callback, Checkpoint, EverySteps
+from fastfnn.training.course import Course, train
+from fastfnn.training.inference import Evaluation, figures
 from fastfnn.training.progress import Progress
 from fastfnn.training.weights import ClassWeight
 
@@ -46,58 +44,6 @@ def _check_batches(model: Sequential, x: Any, batch_size: int) -> None:
                 f"({layer!r}) takes the variance of each"
             )
         shape = layer.output_shape(shape)
-
-
-@dataclass
-class _Course:
-    """A training under way, epoch by epoch."""
-
-    model: Sequential
-    loss: Loss
-    optimizer: Optimizer
-    batch_size: int
-    every: list[EverySteps]
-    bar: Progress
-    history: History
-
-    def follow(self, epoch: int, sums: Iterator[Sums]) -> bool:
-        """Train an epoch and append its figures to the history; whether a callback asked to stop.
-
-        On a non-finite loss all goes back to where the epoch began.
-        """
-        saved, state = self.model.snapshot(), self.optimizer.snapshot()
-        loss, classifies, steps, failed, stops = 0.0, self.loss.classifies, 0, 0, False
-        accuracy = 0.0 if classifies else math.nan
-        began = time.perf_counter()
-        for total, correct, done, failed in sums:
-            if failed or not done:
-                continue
-            loss = total / done if self.loss.reduction == "mean" else total
-            accuracy = correct / done if classifies else math.nan
-            self.bar.step(epoch, done, {"loss": loss, "accuracy": accuracy})
-            before, steps = steps, math.ceil(done / self.batch_size)
-            if steps > before:
-                end = StepEnd(epoch, steps, self.model, self.optimizer, loss, accuracy)
-                answers = [each.callback(end) for each in self.every if steps % each.steps == 0]
-                stops = any(answers)
-                if stops:
-                    break
-        if not failed and not np.isfinite(self.model.parameters).all():
-            failed = steps
-        if failed:
-            self.model.restore(saved)
-            self.optimizer.restore(state)
-            raise NonFiniteLossError(
-                f"the loss became infinite or NaN in epoch {epoch}, step {failed}; "
-                f"the parameters are those after epoch {epoch - 1}. A smaller learning rate than "
-                f"{self.optimizer.lr:g} or normalised inputs usually help.",
-                epoch=epoch,
-                step=failed,
-            )
-        self.history.seconds.append(time.perf_counter() - began)
-        self.history.loss.append(loss)
-        self.history.accuracy.append(accuracy)
-        return stops
 
 
 def fit(
@@ -177,70 +123,62 @@ def fit(
         The file to resume from does not fit; nothing has changed.
     """
     x, y, weights = arguments.as_data(model, loss, x, y, sample_weight, class_weight)
-    if not isinstance(optimizer, Optimizer):
-        raise InvalidTypeError(f"optimizer is {optimizer!r}; expected an optimizer such as SGD(lr=0.1)")
-    if schedule is not None and not isinstance(schedule, Schedule):
-        raise InvalidTypeError(f"schedule is {schedule!r}; expected a schedule such as ff.schedules.Cosine()")
+    _check_optimizer(optimizer)
     epochs = check.positive_int("epochs", epochs, least=0)
-    rows = len(x)
-    batch_size = rows if batch_size is None else min(rows, check.positive_int("batch_size", batch_size))
-    validation = None
-    if validation_data is not None:
-        if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
-            raise InvalidTypeError(
-                f"validation_data is {type(validation_data).__name__}; expected (x, y) or (x, y, sample_weight)"
-            )
-        inputs, targets, weighing = arguments.as_data(model, loss, *validation_data, prefix="validation ")
-        validation = Pass(inputs, targets, weights=weighing)
+    batch_size = len(x) if batch_size is None else min(len(x), check.positive_int("batch_size", batch_size))
     _check_batches(model, x, batch_size)
-    after_epochs, after_steps = _sorted_callbacks(callbacks)
-    rng, steps = np.random.default_rng(seed), math.ceil(rows / batch_size)
-    if schedule is not None and epochs:
-        asked = copy.deepcopy(schedule)  # does it fit the epochs?
-        asked.begin()
-        asked.factors(1, epochs, steps)
-
-    task = Task(model, loss, optimizer)
-    own = program.uncompiled(task)
+    course = Course(
+        Task(model, loss, optimizer),
+        Pass(x, y, weights=weights, batch_size=batch_size),
+        _as_validation(model, loss, validation_data),
+        epochs,
+        shuffle,
+        schedule,
+        np.random.default_rng(seed),
+        *_sorted_callbacks(callbacks),
+    )
+    _check_schedule(schedule, epochs, course.steps)
+    own = program.uncompiled(course.task)
     if own and kernels.team.JIT:
         names = ", ".join(dict.fromkeys(type(part).__name__ for part in own))
         warnings.warn(f"{names}: no compiled form, so training goes layer by layer and is slower", stacklevel=2)
-    first_lr = optimizer.lr
-    history, stops = _begin(model, optimizer, schedule, rng, after_epochs, validation is not None, resume)
-    done = history.epochs
-    bar = Progress(epochs, rows, progress, done)
-    course = _Course(model, loss, optimizer, batch_size, after_steps, bar, history)
-    pause = math.gcd(*(each.steps for each in after_steps))
-
-    def end(epoch: int) -> EpochEnd:
-        return EpochEnd(epoch, model, optimizer, history, schedule, rng, after_epochs, stops, first_lr)
-
+    course.begin(resume)
+    bar = Progress(epochs, len(x), progress, course.history.epochs)
     try:
         with arguments.team_for(model, x, batch_size, n_threads, training=True, lasts=True) as team:
-            for epoch in range(done + 1, epochs + 1):
-                if stops:
-                    break
-                order = rng.permutation(rows).astype(np.int64) if shuffle and batch_size < rows else None
-                rates = None if schedule is None else optimizer.lr * schedule.factors(epoch, epochs, steps)
-                data = Pass(x, y, None, weights, order, batch_size, rates)
-                stops = course.follow(epoch, _train(task, data, team, pause))
-                history.lr.append(optimizer.lr if rates is None else float(rates[-1]))
-                if validation is not None:
-                    result = evaluate_checked(model, loss, validation, team)
-                    history.val_loss.append(result.loss)
-                    history.val_accuracy.append(result.accuracy)
-                if schedule is not None:
-                    schedule.end_epoch(history)
-                shown = {k: v for k, v in history.last().items() if k not in ("seconds", "lr")}
-                bar.end_epoch(epoch, history.seconds[-1], shown)
-                for callback in after_epochs:
-                    stops = bool(callback(end(epoch))) or stops
+            course.run(team, bar)
     finally:
         bar.close()
-    for callback in after_epochs:
-        if isinstance(callback, EpochCallback):
-            callback.finish(end(history.epochs))
-    return history
+    course.finish()
+    return course.history
+
+
+def _check_optimizer(optimizer: Any) -> None:
+    if not isinstance(optimizer, Optimizer):
+        raise InvalidTypeError(f"optimizer is {optimizer!r}; expected an optimizer such as SGD(lr=0.1)")
+
+
+def _check_schedule(schedule: Any, epochs: int, steps: int) -> None:
+    """Refuse what is no schedule, or does not fit the epochs."""
+    if schedule is None:
+        return
+    if not isinstance(schedule, Schedule):
+        raise InvalidTypeError(f"schedule is {schedule!r}; expected a schedule such as ff.schedules.Cosine()")
+    if epochs:
+        asked = copy.deepcopy(schedule)
+        asked.begin()
+        asked.factors(1, epochs, steps)
+
+
+def _as_validation(model: Sequential, loss: Loss, validation_data: Any) -> Pass | None:
+    if validation_data is None:
+        return None
+    if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+        raise InvalidTypeError(
+            f"validation_data is {type(validation_data).__name__}; expected (x, y) or (x, y, sample_weight)"
+        )
+    x, y, weights = arguments.as_data(model, loss, *validation_data, prefix="validation ")
+    return Pass(x, y, weights=weights)
 
 
 def _sorted_callbacks(callbacks: Iterable[Callback]) -> tuple[list[Any], list[EverySteps]]:
@@ -251,36 +189,6 @@ def _sorted_callbacks(callbacks: Iterable[Callback]) -> tuple[list[Any], list[Ev
             raise InvalidTypeError(f"callbacks holds {callback!r}; expected callables")
         (after_steps if isinstance(callback, EverySteps) else after_epochs).append(callback)
     return sorted(after_epochs, key=lambda callback: isinstance(callback, Checkpoint)), after_steps
-
-
-def _begin(
-    model: Sequential,
-    optimizer: Optimizer,
-    schedule: Schedule | None,
-    rng: np.random.Generator,
-    callbacks: list[Any],
-    validates: bool,
-    path: StrPath | None,
-) -> tuple[History, bool]:
-    """Bring all that takes part in a training to where it begins, or to where the file has it.
-
-    Returns the history so far, and whether a callback has ended the training.
-    """
-    if path is not None:
-        parts: dict[str, Any] = {"schedule": schedule, "rng": rng, "callbacks": callbacks, "validates": validates}
-        resumed = resume_training(path, model=model, optimizer=optimizer, **parts)
-        return resumed.history, resumed.stopped
-    if schedule is not None:
-        schedule.begin()
-    for callback in callbacks:
-        if isinstance(callback, EpochCallback):
-            callback.begin()
-    return History(), False
-
-
-def _train(task: Task, data: Pass, team: Any, pause: int = 0) -> Iterator[Sums]:
-    """Train on all rows once, in the fastest way that there is."""
-    return program.run(task, data, team, pause) if program.is_compiled(task) else eager.run(task, data)
 
 
 def train_step(
@@ -310,14 +218,13 @@ def train_step(
         The loss is NaN or infinite; the parameters are untouched.
     """
     x, y, weights = arguments.as_data(model, loss, x, y, sample_weight, class_weight)
-    if not isinstance(optimizer, Optimizer):
-        raise InvalidTypeError(f"optimizer is {optimizer!r}; expected an optimizer such as SGD(lr=0.1)")
+    _check_optimizer(optimizer)
     buffers = [(array, array.copy()) for array in model.named_buffers().values()]
     sums: Sums = (0.0, 0, 0, 0)
     _check_batches(model, x, len(x))
     task = Task(model, loss, optimizer, keep_gradients=True)
     with arguments.team_for(model, x, len(x), n_threads, training=True) as team:
-        for sums in _train(task, Pass(x, y, weights=weights), team):  # noqa: B007 (the last is used)
+        for sums in train(task, Pass(x, y, weights=weights), team):  # noqa: B007 (the last is used)
             pass
     if sums[3]:
         for array, saved in buffers:

@@ -1,0 +1,180 @@
+"""A training under way: what it is, and how an epoch goes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fastfnn._paths import StrPath
+from fastfnn.engine import eager, program
+from fastfnn.engine.task import Pass, Sums, Task
+from fastfnn.errors import NonFiniteLossError
+from fastfnn.history import History
+from fastfnn.schedules import Schedule
+from fastfnn.training.callbacks import EpochCallback, EpochEnd, EverySteps, StepEnd, resume
+from fastfnn.training.inference import evaluate_checked
+from fastfnn.training.progress import Progress
+
+
+def train(task: Task, data: Pass, team: Any, pause: int = 0) -> Iterator[Sums]:
+    """Train on all rows once, in the fastest way that there is."""
+    return program.run(task, data, team, pause) if program.is_compiled(task) else eager.run(task, data)
+
+
+@dataclass
+class Course:
+    """A training under way.
+
+    Attributes
+    ----------
+    task : Task
+        The model, its loss and its optimizer.
+    data : Pass
+        All rows, in batches; each epoch has an order and rates of its own.
+    validation : Pass or None
+        What is evaluated after each epoch.
+    epochs : int
+        After how many it ends.
+    shuffles : bool
+    schedule : Schedule or None
+    rng : numpy.random.Generator
+        Draws the orders.
+    callbacks : list
+        What is called after epochs.
+    every : list of EverySteps
+        What is called within epochs.
+    history : History
+        Of all epochs so far.
+    stops : bool
+        A callback has asked to end it.
+    """
+
+    task: Task
+    data: Pass
+    validation: Pass | None
+    epochs: int
+    shuffles: bool
+    schedule: Schedule | None
+    rng: np.random.Generator
+    callbacks: list[Any]
+    every: list[EverySteps]
+    history: History = field(default_factory=History)
+    stops: bool = False
+
+    def __post_init__(self) -> None:
+        assert self.task.loss is not None
+        assert self.task.optimizer is not None
+        self.loss, self.optimizer = self.task.loss, self.task.optimizer
+        self.batch_size = self.data.batch_size or len(self.data.x)
+        self.first_lr = self.optimizer.lr
+
+    @property
+    def steps(self) -> int:
+        """Of an epoch."""
+        return math.ceil(len(self.data.x) / self.batch_size)
+
+    def begin(self, path: StrPath | None) -> None:
+        """Bring all that takes part to where it begins, or to where a file to resume from has it."""
+        if path is not None:
+            parts: dict[str, Any] = {"schedule": self.schedule, "rng": self.rng, "callbacks": self.callbacks}
+            found = resume(
+                path,
+                model=self.task.model,
+                optimizer=self.optimizer,
+                validates=self.validation is not None,
+                **parts,
+            )
+            self.history, self.stops = found.history, found.stopped
+            return
+        if self.schedule is not None:
+            self.schedule.begin()
+        for callback in self.callbacks:
+            if isinstance(callback, EpochCallback):
+                callback.begin()
+
+    def run(self, team: Any, bar: Progress) -> None:
+        """Train epoch after epoch."""
+        for epoch in range(self.history.epochs + 1, self.epochs + 1):
+            if self.stops:
+                break
+            self._train(epoch, team, bar)
+            if self.validation is not None:
+                result = evaluate_checked(self.task.model, self.loss, self.validation, team)
+                self.history.val_loss.append(result.loss)
+                self.history.val_accuracy.append(result.accuracy)
+            if self.schedule is not None:
+                self.schedule.end_epoch(self.history)
+            shown = {name: value for name, value in self.history.last().items() if name not in ("seconds", "lr")}
+            bar.end_epoch(epoch, self.history.seconds[-1], shown)
+            for callback in self.callbacks:
+                self.stops = bool(callback(self._end(epoch))) or self.stops
+
+    def finish(self) -> None:
+        """Tell the callbacks that it is over."""
+        for callback in self.callbacks:
+            if isinstance(callback, EpochCallback):
+                callback.finish(self._end(self.history.epochs))
+
+    def _end(self, epoch: int) -> EpochEnd:
+        model, optimizer, history = self.task.model, self.optimizer, self.history
+        whole = self.schedule, self.rng, self.callbacks, self.stops, self.first_lr
+        return EpochEnd(epoch, model, optimizer, history, *whole)
+
+    def _train(self, epoch: int, team: Any, bar: Progress) -> None:
+        """Train an epoch and append its figures to the history.
+
+        On a non-finite loss all goes back to where the epoch began.
+        """
+        rows, order, rates = len(self.data.x), None, None
+        if self.shuffles and self.batch_size < rows:
+            order = self.rng.permutation(rows).astype(np.int64)
+        if self.schedule is not None:
+            rates = self.optimizer.lr * self.schedule.factors(epoch, self.epochs, self.steps)
+        sums = train(self.task, self.data._replace(order=order, rates=rates), team, self._pause)
+        saved, state = self.task.model.snapshot(), self.optimizer.snapshot()
+        began = time.perf_counter()
+        loss, accuracy, failed = self._follow(epoch, sums, bar)
+        if failed:
+            self.task.model.restore(saved)
+            self.optimizer.restore(state)
+            raise NonFiniteLossError(
+                f"the loss became infinite or NaN in epoch {epoch}, step {failed}; "
+                f"the parameters are those after epoch {epoch - 1}. A smaller learning rate than "
+                f"{self.optimizer.lr:g} or normalised inputs usually help.",
+                epoch=epoch,
+                step=failed,
+            )
+        self.history.seconds.append(time.perf_counter() - began)
+        self.history.loss.append(loss)
+        self.history.accuracy.append(accuracy)
+        self.history.lr.append(self.optimizer.lr if rates is None else float(rates[-1]))
+
+    @property
+    def _pause(self) -> int:
+        """After how many steps the epoch must come back to Python; 0: whenever it likes."""
+        return math.gcd(*(each.steps for each in self.every))
+
+    def _follow(self, epoch: int, sums: Iterator[Sums], bar: Progress) -> tuple[float, float, int]:
+        """Go along with an epoch: its loss and accuracy, and the step that failed, or 0."""
+        classifies, means = self.loss.classifies, self.loss.reduction == "mean"
+        loss, accuracy, steps, failed = 0.0, 0.0 if classifies else math.nan, 0, 0
+        for total, correct, done, failed in sums:
+            if failed or not done:
+                continue
+            loss, accuracy = total / done if means else total, correct / done if classifies else math.nan
+            bar.step(epoch, done, {"loss": loss, "accuracy": accuracy})
+            before, steps = steps, math.ceil(done / self.batch_size)
+            if steps > before:
+                end = StepEnd(epoch, steps, self.task.model, self.optimizer, loss, accuracy)
+                answers = [each.callback(end) for each in self.every if steps % each.steps == 0]
+                if any(answers):
+                    self.stops = True
+                    break
+        if not failed and not np.isfinite(self.task.model.parameters).all():
+            failed = steps
+        return loss, accuracy, failed
