@@ -140,12 +140,10 @@ def by_shares(kernel: Any, **fields: Any) -> None:
 
 
 def _of_kernel(kernel: Any, fields: Mapping[str, Any], tid: Known, n_threads: Known) -> None:
-    parameters = list(inspect.signature(kernel).parameters)
-    arguments: dict[str, Field | Known] = {
-        name: getattr(field, "__metadata__", (field,))[0]  # annotations say what a field is, too
-        for name, field in {**fields, "tid": tid, "n_threads": n_threads}.items()
-    }
-    assert list(arguments) == parameters, f"{kernel.__name__} takes {parameters}"
+    kinds, parameters = {**fields, "tid": tid, "n_threads": n_threads}, list(inspect.signature(kernel).parameters)
+    assert kinds.keys() == set(parameters), f"{kernel.__name__} takes {parameters}"
+    # Annotations say what a field is, too.
+    arguments = {name: getattr(kinds[name], "__metadata__", (kinds[name],))[0] for name in parameters}
     _register(kernel.__name__, kernel.jitted, arguments)
 
 

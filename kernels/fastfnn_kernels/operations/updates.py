@@ -26,30 +26,12 @@ SQUARES = array("blocks", dtype=np.float64)
 
 _adam = optim.adam.jitted
 
-by_shares(optim.sgd, param=Parameters, grad=Parameters, lr=Setting, weight_decay=Setting)
-by_shares(
-    optim.sgd_momentum,
-    param=Parameters,
-    velocity=Parameters,
-    grad=Parameters,
-    lr=Setting,
-    momentum=Setting,
-    nesterov=FlagSetting,
-    weight_decay=Setting,
-)
-by_shares(
-    optim.rmsprop,
-    param=Parameters,
-    square=Parameters,
-    grad=Parameters,
-    lr=Setting,
-    alpha=Setting,
-    eps=Setting,
-    weight_decay=Setting,
-)
-by_shares(
-    optim.adagrad, param=Parameters, total=Parameters, grad=Parameters, lr=Setting, eps=Setting, weight_decay=Setting
-)
+COMMON = {"param": Parameters, "grad": Parameters, "lr": Setting, "weight_decay": Setting}
+
+by_shares(optim.sgd, **COMMON)
+by_shares(optim.sgd_momentum, velocity=Parameters, momentum=Setting, nesterov=FlagSetting, **COMMON)
+by_shares(optim.rmsprop, square=Parameters, alpha=Setting, eps=Setting, **COMMON)
+by_shares(optim.adagrad, total=Parameters, eps=Setting, **COMMON)
 
 
 @operation
@@ -76,12 +58,5 @@ def adam(
 
 # Of clipping by norm: a barrier must lie between the two.
 by_shares(optim.square_sums, out=SQUARES, grad=Parameters)
-by_shares(
-    optim.clip_step,
-    grad=Parameters,
-    squares=SQUARES,
-    param=Parameters,
-    clip_norm=Float64Setting,
-    clip_value=Setting,
-    l1=Setting,
-)
+LIMITS = {"clip_norm": Float64Setting, "clip_value": Setting, "l1": Setting}
+by_shares(optim.clip_step, grad=Parameters, squares=SQUARES, param=Parameters, **LIMITS)

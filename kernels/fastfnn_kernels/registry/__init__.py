@@ -9,13 +9,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-import fastfnn_kernels
 from fastfnn_kernels.registry import convolution, dense, normalization, pooling, sparse
 from fastfnn_kernels.registry._spec import Draw, Spec
 from fastfnn_kernels.registry.dense import gemm_arguments
@@ -32,19 +32,19 @@ SPECS: dict[str, Spec] = {
 }
 
 
-def _kernel_modules(package: ModuleType) -> Iterator[tuple[str, ModuleType]]:
-    for info in pkgutil.iter_modules(package.__path__):
+def _kernel_modules(package: str, folder: Iterable[str]) -> Iterator[tuple[str, ModuleType]]:
+    for info in pkgutil.iter_modules(folder):
         if info.name not in NOT_KERNEL_MODULES and not info.name.startswith("_"):
-            module = importlib.import_module(f"{package.__name__}.{info.name}")
+            module = importlib.import_module(f"{package}.{info.name}")
             yield info.name, module
             if info.ispkg:
-                yield from _kernel_modules(module)
+                yield from _kernel_modules(module.__name__, module.__path__)
 
 
 def public_kernels() -> dict[str, Callable[..., None]]:
     """Every public function of every kernel module, as "module.function"."""
     found = {}
-    for module_name, module in _kernel_modules(fastfnn_kernels):
+    for module_name, module in _kernel_modules("fastfnn_kernels", [str(Path(__file__).parents[1])]):
         for name, value in vars(module).items():
             own = inspect.isfunction(value) and value.__module__ == module.__name__
             if own and not name.startswith("_") and f"{module_name}.{name}" not in NOT_KERNELS:
