@@ -191,3 +191,28 @@ def test_without_the_jit_everything_gives_the_same_from_the_references(dtype: st
     for name in ("loss trace SGD", "loss trace Adam"):
         assert len(compiled[name]) == 10
         assert compiled[name][-1] < 0.9 * compiled[name][0], "a trace of no training would prove nothing"
+
+
+TRAINED = """
+import hashlib, os
+import numpy as np
+import fastfnn as ff
+
+if hasattr(os, "sched_getaffinity"):
+    os.sched_getaffinity = lambda pid: {0}
+os.cpu_count = lambda: 1  # one process compiles all that it runs
+rng = np.random.default_rng(0)
+x, y = rng.normal(size=(100, 37)), rng.integers(0, 5, 100)
+layers = ff.Linear(37, 19), ff.BatchNorm1d(19), ff.Tanh(), ff.Linear(19, 5), ff.LogSoftmax()
+model, optimizer = ff.Sequential(*layers, seed=0, dtype="float64"), ff.AdamW(0.01, weight_decay=0.1, clip_norm=0.5)
+ff.fit(model, x, y, loss=ff.NLLLoss(), optimizer=optimizer, epochs=3, batch_size=32, seed=1, progress=False)
+print(hashlib.sha256(model.parameters.tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.skipif(not _config.JIT, reason="nothing is compiled")
+def test_a_first_run_gives_the_bits_of_those_that_load_from_the_cache(tmp_path: Path) -> None:
+    """What is compiled with a program is not what else the process has compiled of the same functions."""
+    first, second = (run_python(TRAINED, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
+    assert (first.stderr, second.stderr) == (ANNOUNCEMENT, "")
+    assert first.stdout == second.stdout != ""

@@ -38,8 +38,11 @@ keeps_kernels = True
 #: Compiles a function that kernels call; it is cached inside the kernels that use it.
 helper: Callable[[Callable[..., Any]], Any] = numba.njit(**OPTIONS)
 
-#: The same for a large one with one or two callers: it becomes part of them. LLVM would otherwise work on it at every
-#: level of calls again, for numba optimises a function together with all that it calls.
+#: The same, but it becomes part of its callers. For a large one with one or two of them: LLVM would otherwise work on
+#: it at every level of calls again, as numba optimises a function together with all that it calls. And for one that
+#: adds up floats: each caller has a copy, optimised anew, whose sums may go in another order; and which copy runs
+#: depends on what else the process has compiled, so a first run would give other last bits than those that load from
+#: the cache.
 inlined: Callable[[Callable[..., Any]], Any] = numba.njit(inline="always", **OPTIONS)
 
 
@@ -194,6 +197,7 @@ def kernel(
                     team.run(jitted, *args)
 
             run.jitted = jitted  # type: ignore[attr-defined]
+            run.inlined = inlined(function)  # type: ignore[attr-defined]
         functools.update_wrapper(run, function)
         vars(run).update(twin=twin, outputs=outputs, scratch=scratch, in_place=in_place)  # what the registry reads
         return run

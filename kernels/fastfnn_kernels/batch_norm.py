@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfnn_kernels import reference
-from fastfnn_kernels._config import helper, kernel
+from fastfnn_kernels._config import inlined, kernel
 from fastfnn_kernels.reference.normalization import BLOCK
 from fastfnn_kernels.team import share
 
@@ -32,7 +32,7 @@ from fastfnn_kernels.team import share
 GRAIN = 64
 
 
-@helper
+@inlined
 def _block_moments(mean: NDArray[np.float64], squares: NDArray[np.float64], x: NDArray[Any]) -> None:
     rows, channels, spatial = x.shape
     inverse = 1.0 / (rows * spatial)
@@ -218,7 +218,7 @@ def batch_norm_apply(
                 out[i, channel, j] = lowest if value < lowest else value
 
 
-@helper
+@inlined
 def _block_products(
     grads: NDArray[np.float64],
     products: NDArray[np.float64],

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfnn_kernels import reference, vecmath
-from fastfnn_kernels._config import helper, kernel
+from fastfnn_kernels._config import helper, inlined, kernel
 from fastfnn_kernels.simd import make_softmax_rows, stack_array
 from fastfnn_kernels.team import share
 
@@ -44,7 +44,7 @@ _softmax_rows = make_softmax_rows(
 # A row is written x[i, j] throughout: a view x[i] would count a reference, atomically, for every row.
 
 
-@helper
+@inlined
 def _shift_rows(out: NDArray[Any], x: NDArray[Any]) -> None:
     """``out = x - max(x)`` row by row: the exponential then lies in (0, 1]. A NaN stays one, and so shows."""
     for i in range(x.shape[0]):
@@ -55,7 +55,7 @@ def _shift_rows(out: NDArray[Any], x: NDArray[Any]) -> None:
             out[i, j] = x[i, j] - largest
 
 
-@helper
+@inlined
 def _exponential(x: NDArray[Any], negligible: Any) -> None:
     """In place, of one array: with a second one that is the same memory LLVM's overlap test would choose scalar code.
 
@@ -76,7 +76,7 @@ def _negligible_gradient(x: NDArray[Any]) -> Any:
     return x.dtype.type(1e-30) if x.itemsize == 4 else x.dtype.type(1e-290)
 
 
-@helper
+@inlined
 def _row_sum(x: NDArray[Any], i: int) -> Any:
     total = x.dtype.type(0)
     for j in range(x.shape[1]):

@@ -123,7 +123,7 @@ def _forward(
     forward_images(out, index, scratch, x, weight, bias, w, after, tid, n_threads)
 
 
-@helper
+@inlined
 def _bias_gradient(partial, grads, g0, w, images, adds):  # type: ignore[no-untyped-def]
     """Add some images' part to a block's part of the bias's gradient: sums of gradient planes."""
     g = record_in(w, 0, GEOMETRY)
@@ -261,7 +261,7 @@ def sum_blocks(
     _add_up(grad_bias, partials, grad_weight.size, accumulate, tid, n_threads)
 
 
-@helper
+@inlined
 def _add_up(out, partials, first, accumulate, tid, n_threads):  # type: ignore[no-untyped-def]
     start, stop = share(out.size, tid, n_threads, 16)
     total = out[start:stop]

@@ -144,7 +144,7 @@ def _of_kernel(kernel: Any, fields: Mapping[str, Any], tid: Known, n_threads: Kn
     assert kinds.keys() == set(parameters), f"{kernel.__name__} takes {parameters}"
     # Annotations say what a field is, too.
     arguments = {name: getattr(kinds[name], "__metadata__", (kinds[name],))[0] for name in parameters}
-    _register(kernel.__name__, kernel.jitted, arguments)
+    _register(kernel.__name__, kernel.inlined, arguments)
 
 
 # Compiled operations

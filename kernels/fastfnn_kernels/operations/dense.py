@@ -38,8 +38,8 @@ Columns = Annotated[Array, array("width")]
 #: What a `product` is: a layer's forward, the gradients of its input and of its weight, an SGD step of the weight.
 FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT, SGD_STEP = range(4)
 
-_gemm, _column_sum = gemm.gemm.jitted, linear.column_sum.jitted
-_normalize, _sgd = normalization.normalize.jitted, optim.sgd.jitted
+_gemm, _column_sum = gemm.gemm.inlined, linear.column_sum.inlined
+_normalize, _sgd = normalization.normalize.inlined, optim.sgd.inlined
 
 
 @operation

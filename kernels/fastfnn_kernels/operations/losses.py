@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from fastfnn_kernels import losses, softmax
-from fastfnn_kernels._config import helper
+from fastfnn_kernels._config import helper, inlined
 from fastfnn_kernels.operations._fields import Array, Number, rows, scale
 from fastfnn_kernels.operations._registry import operation
 
@@ -24,9 +24,9 @@ MaybeFlat = Annotated[Array, rows("width", axes=1, optional=True)]
 Scale = Annotated[float, scale()]
 ElementScale = Annotated[float, scale("width")]
 
-_cross_entropy, _cross_entropy_rows = softmax.softmax_cross_entropy.jitted, softmax.softmax_cross_entropy_rows.jitted
-_nll_losses, _nll_gradient = losses.nll_losses.jitted, losses.nll_gradient.jitted
-_nll_losses_rows, _nll_gradient_rows = losses.nll_losses_rows.jitted, losses.nll_gradient_rows.jitted
+_cross_entropy, _cross_entropy_rows = softmax.softmax_cross_entropy.inlined, softmax.softmax_cross_entropy_rows.inlined
+_nll_losses, _nll_gradient = losses.nll_losses.inlined, losses.nll_gradient.inlined
+_nll_losses_rows, _nll_gradient_rows = losses.nll_losses_rows.inlined, losses.nll_gradient_rows.inlined
 
 
 @operation
@@ -57,7 +57,7 @@ def nll_rows(losses: RowNumbers, grad: MaybeRows, prediction: Rows, target: Rows
         _nll_gradient_rows(grad, prediction, target, scale, 0, 1)
 
 
-@helper
+@inlined
 def _add_up(row_losses: Any, elements: Any) -> None:
     width = elements.size // row_losses.size
     for i in range(row_losses.size):
@@ -68,7 +68,7 @@ def _add_up(row_losses: Any, elements: Any) -> None:
 
 
 def _element_loss(name: str, losses_of: Any, gradient_of: Any) -> None:
-    losses_kernel, gradient_kernel = losses_of.jitted, gradient_of.jitted
+    losses_kernel, gradient_kernel = losses_of.inlined, gradient_of.inlined
 
     def element_loss(
         losses: RowNumbers,

@@ -43,12 +43,12 @@ Flat = Annotated[Array, rows("width", axes=1)]
 Counter = Annotated[Array, array(1, dtype=np.int64)]
 PARTIALS = blocks(2, "channels", dtype=np.float64)
 
-_combine, _coefficients = batch_norm.batch_norm_combine.jitted, batch_norm.batch_norm_coefficients.jitted
-_apply, _running = batch_norm.batch_norm_apply.jitted, batch_norm.batch_norm_running.jitted
-_backward_combine = batch_norm.batch_norm_backward_combine.jitted
-_backward_coefficients = batch_norm.batch_norm_backward_coefficients.jitted
-_backward_apply = batch_norm.batch_norm_backward_apply.jitted
-_dropout = dropout.dropout.jitted
+_combine, _coefficients = batch_norm.batch_norm_combine.inlined, batch_norm.batch_norm_coefficients.inlined
+_apply, _running = batch_norm.batch_norm_apply.inlined, batch_norm.batch_norm_running.inlined
+_backward_combine = batch_norm.batch_norm_backward_combine.inlined
+_backward_coefficients = batch_norm.batch_norm_backward_coefficients.inlined
+_backward_apply = batch_norm.batch_norm_backward_apply.inlined
+_dropout = dropout.dropout.inlined
 
 by_rows(batch_norm.batch_norm_moments, partials=PARTIALS, x=Images)
 
@@ -125,8 +125,11 @@ def batch_norm_backward_apply(
     place: Place,
 ) -> None:
     _backward_combine(grad_bias, grad_weight, partials, 0, 1)
-    count, statistics = place.rows * spatial, (mean, variance, weight, grad_bias, grad_weight)
-    _backward_coefficients(centre, factor, slope, offset, *statistics, count, True, eps, 0, 1)
+    count = place.rows * spatial
+    # fmt: off
+    _backward_coefficients(centre, factor, slope, offset, mean, variance, weight, grad_bias, grad_weight, count, True,
+                           eps, 0, 1)
+    # fmt: on
     _backward_apply(grad_x, grad_out, x, centre, factor, slope, offset, 0, 1)
 
 

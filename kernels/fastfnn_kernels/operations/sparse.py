@@ -44,9 +44,9 @@ from fastfnn_kernels.program import MATRIX
 from fastfnn_kernels.simd import WORD_BITS, array_at, record_at
 
 _linear_rows, _mark_row = marked.linear_rows, marked.mark_row
-_marked_backward_weight = marked.marked_backward_weight.jitted
-_csr_nonzeros = sparse.csr_nonzeros.jitted
-_linear, _backward_weight = sparse.sparse_linear.jitted, sparse.sparse_backward_weight.jitted
+_marked_backward_weight = marked.marked_backward_weight.inlined
+_csr_nonzeros = sparse.csr_nonzeros.inlined
+_linear, _backward_weight = sparse.sparse_linear.inlined, sparse.sparse_backward_weight.inlined
 
 
 def _marks(rows: str) -> Any:

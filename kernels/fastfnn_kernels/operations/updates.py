@@ -24,7 +24,7 @@ Parameters = Annotated[Array, array("size")]
 #: Of the gradients, block by block.
 SQUARES = array("blocks", dtype=np.float64)
 
-_adam = optim.adam.jitted
+_adam = optim.adam.inlined
 
 COMMON = {"param": Parameters, "grad": Parameters, "lr": Setting, "weight_decay": Setting}
 
@@ -51,9 +51,11 @@ def adam(
     n_threads: NThreads,
     dtype: DType,
 ) -> None:
-    corrections = dtype(1.0 - beta1**place.updates), dtype(1.0 - beta2**place.updates)
-    betas = dtype(beta1), dtype(beta2)
-    _adam(param, mean, square, grad, lr, *betas, eps, weight_decay, decoupled, *corrections, tid, n_threads)
+    first, second = dtype(1.0 - beta1**place.updates), dtype(1.0 - beta2**place.updates)
+    # fmt: off
+    _adam(param, mean, square, grad, lr, dtype(beta1), dtype(beta2), eps, weight_decay, decoupled, first, second, tid,
+          n_threads)
+    # fmt: on
 
 
 # Of clipping by norm: a barrier must lie between the two.

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfnn_kernels import reference
-from fastfnn_kernels._config import helper, kernel
+from fastfnn_kernels._config import helper, inlined, kernel
 from fastfnn_kernels.simd import (
     MARKED_ROWS,
     VECTOR_BYTES,
@@ -193,7 +193,7 @@ def marked_linear(
     linear_rows(out, scratch[tid], x, marks, weight, bias, shift, relu, first, last)
 
 
-@helper
+@inlined
 def _prepare_gradient(scratch, grad_out, shift, alpha, j0, here):  # type: ignore[no-untyped-def]
     """Columns j0 to j0 + here of ``alpha * grad_out`` as rows of whole vectors, behind zeros and what a shift adds."""
     zero = grad_out.dtype.type(0)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfnn_kernels import reference
-from fastfnn_kernels._config import helper, kernel
+from fastfnn_kernels._config import inlined, kernel
 from fastfnn_kernels.products.marked import strip_width
 from fastfnn_kernels.simd import VECTOR_BYTES, WIDEST_STRIP, add_rows, add_to_rows
 from fastfnn_kernels.team import share
@@ -65,7 +65,7 @@ def scratch_for(dtype: Any, n_threads: int = 1) -> NDArray[Any]:
     return np.empty((n_threads, WIDEST_STRIP * VECTOR_BYTES // np.dtype(dtype).itemsize), dtype)
 
 
-@helper
+@inlined
 def _sum_rows(total, x, j0, shift):  # type: ignore[no-untyped-def]
     """``total = shift * sum of x's rows``, from column j0 on; `x` is not read where there is no shift."""
     for j in range(total.size):
