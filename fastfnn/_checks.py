@@ -16,6 +16,15 @@ REDUCTIONS = ("mean", "sum", "none")
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
+class Frozen:
+    """An object whose attributes are set once, for what follows from them is kept elsewhere."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__:
+            raise AttributeError(f"{name} cannot be changed; make a new layer with the {name} that you want")
+        super().__setattr__(name, value)
+
+
 def as_dtype(dtype: Any) -> np.dtype[Any]:
     """`dtype` as one of float32 and float64."""
     try:

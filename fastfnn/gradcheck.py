@@ -116,13 +116,12 @@ def _in_float64(module: Any, inputs: tuple[ArrayLike, ...]) -> tuple[Any, list[A
     """A copy of `module` and writable copies of its inputs, all in float64; targets stay as they are."""
     if not isinstance(module, (Layer, Sequential, Loss)):
         raise InvalidTypeError(f"module is {module!r}; expected a layer, a Sequential or a loss")
-    module = copy.deepcopy(module)
-    for layer in module.layers if isinstance(module, Sequential) else [module]:
-        if isinstance(layer, Layer):
-            layer.build(np.random.default_rng(0), np.float64)
     if isinstance(module, Sequential):
-        module.dtype = np.dtype(np.float64)
-        module.gather_parameters()
+        module = module.astype(np.float64)
+    else:
+        module = copy.deepcopy(module)
+        if isinstance(module, Layer):
+            module.build(np.random.default_rng(0), np.float64)
     arrays = [np.array(check.float_array(f"input {i}", x, dtype=np.float64)) for i, x in enumerate(inputs)]
     if isinstance(module, Loss):
         arrays[1:] = [np.asarray(x) for x in inputs[1:]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,47 +54,95 @@ class Sequential:
                 raise InvalidValueError(f"layers[{i}] ({layer!r}) appears twice; expected each layer once")
         self.layers = list(layers)
         self._known_shape: tuple[tuple[Any, ...], Shape] = ((), ())
-        self.dtype = check.as_dtype(dtype)
+        self._dtype = check.as_dtype(dtype)
         _check_shapes(self.layers)
         rng = np.random.default_rng(seed)
         for i, layer in enumerate(layers):
             layer.build(rng, self.dtype, _activation_after(self.layers[i + 1 :]))
-        self.parameters, self.gradients, self.n_weights = np.empty(0, self.dtype), np.empty(0, self.dtype), 0
+        self._forget()
         self.gather_parameters()
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of parameters, activations and gradients."""
+        return self._dtype
+
+    @dtype.setter
+    def dtype(self, value: Any) -> None:
+        raise AttributeError(f"dtype of a model cannot be changed; model.astype({str(value)!r}) gives a converted copy")
+
+    def astype(self, dtype: Any) -> Sequential:
+        """A copy in another dtype, with parameters and buffers converted."""
+        twin, dtype = copy.deepcopy(self), check.as_dtype(dtype)
+        for layer in twin.layers:
+            layer.build(np.random.default_rng(0), dtype)
+        twin._dtype = dtype
+        twin._forget()
+        twin.gather_parameters()
+        return twin
+
+    @property
+    def parameters(self) -> Array:
+        """All parameters in one flat array, of which those of the layers are views. Assigning writes into it."""
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, values: ArrayLike) -> None:
+        self.gather_parameters()
+        self._parameters[...] = _flat("parameters", values, self._parameters)
+
+    @property
+    def gradients(self) -> Array:
+        """The gradients, likewise."""
+        return self._gradients
+
+    @gradients.setter
+    def gradients(self, values: ArrayLike) -> None:
+        self.gather_parameters()
+        self._gradients[...] = _flat("gradients", values, self._gradients)
+
+    def _forget(self) -> None:
+        """Link the layers' arrays anew when they are asked for next."""
+        self._parameters, self._gradients, self.n_weights = np.empty(0, self.dtype), np.empty(0, self.dtype), 0
+        #: The arrays that the layers held when they were linked.
+        self._linked: list[Array] = []
+        self._linked_ids: list[int] | None = None
 
     def gather_parameters(self) -> None:
         """Make `parameters` and `gradients` hold what the layers hold, and the layers views of them.
 
         Called before each training; it does nothing unless a layer's arrays were replaced since, or the layer was
         put into another model.
+
+        Raises
+        ------
+        InvalidValueError
+            An array that was put in the place of another has another shape; nothing has changed.
         """
-        if all(
-            array.base is self.parameters and layer.grads[name].base is self.gradients
-            for layer in self.layers
-            for name, array in layer.params.items()
-        ):
+        if self._is_linked():
             return
-        owned = [
-            (layer, name, array, grads[name])
-            for layer in self.layers
-            for grads in [layer.grads]
-            for name, array in layer.params.items()
-        ]
+        for i, layer in enumerate(self.layers):
+            layer.check_arrays(f"layers[{i}]")
+        owned = [(layer, name, array) for layer in self.layers for name, array in layer.params.items()]
         owned.sort(key=lambda entry: np.ndim(entry[2]) < 2)
         step = ALIGNMENT // self.dtype.itemsize
-        starts = np.cumsum([0] + [-(-array.size // step) * step for _, _, array, _ in owned])
+        starts = np.cumsum([0] + [-(-array.size // step) * step for _, _, array in owned])
         parameters, gradients = np.zeros(starts[-1], self.dtype), np.zeros(starts[-1], self.dtype)
-        for start, (layer, name, array, _) in zip(starts, owned, strict=False):
-            if layer.is_built and layer.grads[name].shape != np.shape(array):
-                raise InvalidValueError(
-                    f"params[{name!r}] of {layer!r} has shape {np.shape(array)}; expected {layer.grads[name].shape}"
-                )
+        for start, (layer, name, array) in zip(starts, owned, strict=False):
             for flat, views in ((parameters, layer.params), (gradients, layer.grads)):
-                view = flat[start : start + array.size].reshape(array.shape)
+                view = flat[start : start + array.size].reshape(np.shape(array))
                 view[...] = views[name]
                 views[name] = view
-        self.parameters, self.gradients = parameters, gradients
-        self.n_weights = int(starts[sum(np.ndim(array) >= 2 for _, _, array, _ in owned)])
+        for layer in self.layers:
+            layer.adopt(self.dtype)
+        self._parameters, self._gradients = parameters, gradients
+        self.n_weights = int(starts[sum(np.ndim(array) >= 2 for _, _, array in owned)])
+        self._linked = [array for layer in self.layers for array in layer.arrays()]
+        self._linked_ids = list(map(id, self._linked))
+
+    def _is_linked(self) -> bool:
+        """Whether the layers hold the arrays that they held."""
+        return self._linked_ids == [id(array) for layer in self.layers for array in layer.arrays()]
 
     def named_parameters(self) -> dict[str, Array]:
         """Views of the parameters by name: ``{"2.weight": …, "2.bias": …}``, counted by the layer's place."""
@@ -249,11 +298,12 @@ class Sequential:
 
     def __getstate__(self) -> dict[str, Any]:
         # The layers hold all of it; views of one array become arrays of their own in a pickle or a deep copy.
-        return {name: value for name, value in self.__dict__.items() if name not in ("parameters", "gradients")}
+        left = ("_parameters", "_gradients", "_linked", "_linked_ids")
+        return {name: value for name, value in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.parameters, self.gradients = np.empty(0, self.dtype), np.empty(0, self.dtype)
+        self._forget()
         self.gather_parameters()
 
     def __len__(self) -> int:
@@ -265,6 +315,13 @@ class Sequential:
     def __repr__(self) -> str:
         lines = "".join(f"    {layer!r},\n" for layer in self.layers)
         return f"Sequential(\n{lines}    dtype={str(self.dtype)!r},\n)"
+
+
+def _flat(name: str, values: ArrayLike, like: Array) -> Array:
+    array = np.asarray(values)
+    if array.shape != like.shape:
+        raise InvalidValueError(f"{name} has shape {array.shape}; expected {like.shape}, a number for each of them")
+    return array
 
 
 def _activation_after(following: list[Layer]) -> str | None:

@@ -66,6 +66,9 @@ class Optimizer:
         self.state: dict[str, Array] = {}
         self.steps = 0
         self._params: weakref.ref[Array] | None = None
+        #: The arrays of the state that are known to fit.
+        self._kept: list[Array] = []
+        self._known: list[int] = []
 
     def step(self, params: Array, grads: Array, team: Any = None, *, n_weights: int | None = None) -> None:
         """Update `params` in place from `grads`, both flat.
@@ -101,11 +104,39 @@ class Optimizer:
         return [(slice(0, n_weights), True), (slice(n_weights, size), False)]
 
     def prepare(self, params: Array) -> None:
-        """Have a state for `params`; that of other parameters is dropped."""
+        """Have a state for `params`; that of other parameters is dropped.
+
+        Raises
+        ------
+        InvalidValueError
+            An array of the state is missing, or is no array like the parameters.
+        """
         if self._params is None or self._params() is not params:
             self._params = weakref.ref(params)
             self.state = {name: np.zeros_like(params) for name in self.slots}
             self.steps = 0
+        if self._known == [id(self.state.get(name)) for name in self.slots]:
+            return
+        missing = [name for name in self.slots if name not in self.state]
+        if 0 < len(missing) < len(self.slots):
+            raise InvalidValueError(
+                f"state of {self!r} lacks {', '.join(missing)}; expected {', '.join(self.slots)}, or none of them to "
+                "start afresh"
+            )
+        if missing:
+            self.state |= {name: np.zeros_like(params) for name in missing}
+            self.steps = 0
+        for name in self.slots:
+            array: Any = self.state[name]
+            fits = isinstance(array, np.ndarray) and array.dtype == params.dtype and array.flags.c_contiguous
+            if not fits or array.shape != params.shape or not array.flags.writeable:
+                came = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else repr(array)
+                raise InvalidValueError(
+                    f"state[{name!r}] of {self!r} is {came}; expected a writeable, contiguous array, {params.dtype} "
+                    f"{params.shape}"
+                )
+        self._kept = [self.state[name] for name in self.slots]
+        self._known = list(map(id, self._kept))
 
     def _update(self, params: Array, grads: Array, state: dict[str, Array], decay: Any, scalar: Any, team: Any) -> None:
         """`state` and `decay` are those of `params`; `scalar` makes numbers of their dtype."""
@@ -141,7 +172,7 @@ class Optimizer:
             array[...] = saved.get(name, 0)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_params": None}  # a weak reference cannot be pickled
+        return {**self.__dict__, "_params": None, "_kept": [], "_known": []}  # a weak reference cannot be pickled
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.config().items())})"
@@ -175,7 +206,10 @@ class SGD(Optimizer):
         self.nesterov = bool(nesterov)
         if self.nesterov and not self.momentum:
             raise InvalidValueError("nesterov is True with momentum 0; expected a momentum above 0")
-        self.slots = ("velocity",) if self.momentum else ()
+
+    @property
+    def slots(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("velocity",) if self.momentum else ()
 
     def _update(self, params: Array, grads: Array, state: dict[str, Array], decay: Any, scalar: Any, team: Any) -> None:
         lr = scalar(self.lr)

@@ -118,7 +118,7 @@ class Program:
         self._job = self._new_job(form.n_threads)
         # The tables hold addresses: what they point to must not go away.
         buffers = [array for layer in model.layers for array in layer.buffers.values()]
-        state = [] if optimizer is None else [*optimizer.state.values()]
+        state = _state(optimizer)
         self._kept += (list(model.layers), model.parameters, model.gradients, buffers, state)
 
     def _write(self, task: Task, form: Form, steps: list[Step], first: int) -> int:
@@ -303,4 +303,8 @@ def _key(task: Task) -> tuple[Any, ...]:
     if optimizer is None:
         return key
     settings = operation_of(optimizer), _is_plain(optimizer), optimizer.limits is None, optimizer.decay_biases
-    return (*key, *settings, *map(id, optimizer.state.values()))
+    return (*key, *settings, *map(id, _state(optimizer)))
+
+
+def _state(optimizer: Optimizer | None) -> list[Array]:
+    return [] if optimizer is None else [optimizer.state[name] for name in optimizer.slots]

@@ -17,7 +17,7 @@ from fastfnn.functional._run import FLOPS_PER_NANOSECOND, Array, team_for
 Pair = int | tuple[int, int]
 
 
-class Filters:
+class Filters(check.Frozen):
     """The checked arguments of a convolution, and the geometry that follows from them."""
 
     def __init__(

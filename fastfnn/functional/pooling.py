@@ -22,7 +22,7 @@ Pair = int | tuple[int, int]
 Sizes = tuple[int, int, int, int, int, int, int, int, int, int, int, int]
 
 
-class Windows:
+class Windows(check.Frozen):
     """The checked arguments of a pooling, and the sizes that follow from them."""
 
     def __init__(

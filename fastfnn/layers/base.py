@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastfnn import _checks as check
-from fastfnn.errors import InvalidValueError
+from fastfnn.errors import InvalidTypeError, InvalidValueError
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -44,6 +44,8 @@ class Layer:
 
     #: How often a setting of any layer has been written: what is known of layers holds until it changes.
     changes: ClassVar[int] = 0
+    #: Settings that decide the shapes of parameters: they cannot be changed.
+    fixed: ClassVar[tuple[str, ...]] = ()
     #: Whether a weight starts as if this layer did not stand between it and the activation that follows.
     precedes_activation: ClassVar[bool] = False
     #: Names of PyTorch's classes that `from_torch` makes such a layer of, and the values that settings of theirs must
@@ -55,6 +57,7 @@ class Layer:
         self._params: dict[str, Array] | None = None
         self._grads: dict[str, Array] = {}
         self._buffers: dict[str, Array] = {}
+        self._shapes: dict[str, Shape] = {}
         self.training = True
         self._saved: Any = None
         self.dtype = np.dtype(np.float32)
@@ -132,6 +135,33 @@ class Layer:
         params = self._params if self._params is not None else self.initial_params(rng, activation)
         self._params = {name: np.ascontiguousarray(array, self.dtype) for name, array in params.items()}
         self._grads = {name: np.zeros_like(array) for name, array in self._params.items()}
+        self._shapes = {name: array.shape for name, array in {**self._params, **self._buffers}.items()}
+
+    def check_arrays(self, place: str) -> None:
+        """Refuse arrays that were put in the place of others and do not fit there; `place` is what errors call it."""
+        fitting = self._shapes
+        for kind, arrays in (("params", self.params), ("buffers", self.buffers)):
+            for name, array in arrays.items():
+                came, expected = np.shape(array), fitting.get(name)
+                if expected is not None and came != expected:
+                    raise InvalidValueError(
+                        f"{kind}[{name!r}] of {place} {self!r} has shape {came}; expected {expected}"
+                    )
+                if np.asarray(array).dtype.kind not in "fiub":
+                    raise InvalidTypeError(f"{kind}[{name!r}] of {place} {self!r} is {array!r}; expected numbers")
+
+    def arrays(self) -> list[Array]:
+        """Parameters, gradients and buffers."""
+        if not self._params:
+            return [*self._buffers.values()] if self._buffers else []
+        return [*self._params.values(), *self._grads.values(), *self._buffers.values()]
+
+    def adopt(self, dtype: np.dtype[Any]) -> None:
+        """Be of a model's dtype, buffers and all; its parameters are views of the model's already."""
+        if self.dtype != dtype:
+            self.dtype = dtype
+        for name, array in self._buffers.items():
+            self._buffers[name] = np.ascontiguousarray(array, dtype)
 
     @property
     def params(self) -> dict[str, Array]:
@@ -160,6 +190,9 @@ class Layer:
         return self._saved
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.fixed and name in self.__dict__:
+            kind = type(self).__name__
+            raise AttributeError(f"{name} of a {kind} cannot be changed; make a new {kind} with {name}={value!r}")
         object.__setattr__(self, name, value)
         if not name.startswith("_"):
             Layer.changes += 1

@@ -34,6 +34,7 @@ class Conv2d(Layer):
     params : ``weight`` (out_channels, in_channels / groups, height, width), ``bias`` (out_channels,)
     """
 
+    fixed = ("in_channels", "out_channels", "filters", "weight_shape", "bias")
     torch_names = ("Conv2d",)
     torch_fixed: ClassVar[dict[str, tuple[Any, ...]]] = {"padding_mode": ("zeros",)}
 

@@ -46,11 +46,13 @@ class Flatten(Layer):
         graph.add("Flatten", axis=1)
 
 
-def _values(name: str, value: float | Sequence[float]) -> list[float]:
+def _values(name: str, value: float | Sequence[float]) -> tuple[float, ...]:
     values = np.atleast_1d(np.asarray(value, np.float64))
     if values.ndim != 1 or not values.size or not np.isfinite(values).all():
         raise InvalidValueError(f"{name} is {value!r}; expected a finite number, or one for each channel")
-    return values.tolist()
+    if name == "std" and values.min() <= 0:
+        raise InvalidValueError(f"std is {value!r}; expected more than 0")
+    return tuple(values.tolist())
 
 
 class Normalize(Layer):
@@ -66,12 +68,17 @@ class Normalize(Layer):
 
     def __init__(self, mean: float | Sequence[float] = 0.0, std: float | Sequence[float] = 1.0, scale: float = 1.0):
         super().__init__()
-        self.mean, self.std = _values("mean", mean), _values("std", std)
+        self.mean: Any
+        self.std: Any
+        self.mean, self.std = mean, std
         self.scale = check.real("scale", scale)
-        if min(self.std) <= 0:
-            raise InvalidValueError(f"std is {std!r}; expected more than 0")
         if 1 not in (len(self.mean), len(self.std)) and len(self.mean) != len(self.std):
             raise InvalidValueError(f"std has {len(self.std)} values; expected {len(self.mean)}, as many as mean")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("mean", "std"):
+            value = _values(name, value)
+        super().__setattr__(name, value)
 
     def factor_and_shift(self) -> tuple[Array, Array]:
         """The same as ``x * factor + shift``, a value for each channel."""
@@ -110,8 +117,8 @@ class Normalize(Layer):
 
     def config(self) -> dict[str, Any]:
         return {
-            "mean": self.mean[0] if len(self.mean) == 1 else self.mean,
-            "std": self.std[0] if len(self.std) == 1 else self.std,
+            "mean": self.mean[0] if len(self.mean) == 1 else list(self.mean),
+            "std": self.std[0] if len(self.std) == 1 else list(self.std),
             "scale": self.scale,
         }
 

@@ -47,6 +47,7 @@ class Linear(Layer):
     params : ``weight`` (in_features, out_features), ``bias`` (out_features,)
     """
 
+    fixed = ("in_features", "out_features", "bias")
     torch_names = ("Linear",)
 
     def __init__(

@@ -21,6 +21,7 @@ class _BatchNorm(Layer):
 
     #: Axes of a batch, and what a batch of so many features looks like.
     ndim, form = 0, ""
+    fixed = ("num_features", "affine")
     precedes_activation = True
     torch_fixed: ClassVar[dict[str, tuple[Any, ...]]] = {"track_running_stats": (True,)}
 

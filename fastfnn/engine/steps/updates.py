@@ -78,5 +78,5 @@ def write_update(table: Table, model: Sequential, optimizer: Optimizer) -> None:
             lr=settings["lr"],
             weight_decay=settings["weight_decay"] if decays else table.zero,
             **{name: settings[name] for name in own},
-            **{name: array[part] for name, array in optimizer.state.items()},
+            **{name: optimizer.state[name][part] for name in optimizer.slots},
         )
