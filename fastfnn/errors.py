@@ -1,5 +1,10 @@
 """What fastfnn raises: each error names the argument, what came and what was expected."""
 
+from __future__ import annotations
+
+import functools
+from typing import Any
+
 
 class FastFNNError(Exception):
     """Base of every error that fastfnn raises on purpose."""
@@ -34,3 +39,6 @@ class NonFiniteLossError(FastFNNError, ArithmeticError):
         super().__init__(message)
         self.epoch = epoch
         self.step = step
+
+    def __reduce__(self) -> Any:  # pickle would call it without its keywords
+        return functools.partial(type(self), str(self), epoch=self.epoch, step=self.step), ()

@@ -119,11 +119,11 @@ class Sequential:
         InvalidValueError
             An array that was put in the place of another has another shape; nothing has changed.
         """
-        if self._is_linked():
+        if self.is_linked():
             return
         for i, layer in enumerate(self.layers):
             layer.check_arrays(f"layers[{i}]")
-        owned = [(layer, name, array) for layer in self.layers for name, array in layer.params.items()]
+        owned = [(layer, name, np.asarray(array)) for layer in self.layers for name, array in layer.params.items()]
         owned.sort(key=lambda entry: np.ndim(entry[2]) < 2)
         step = ALIGNMENT // self.dtype.itemsize
         starts = np.cumsum([0] + [-(-array.size // step) * step for _, _, array in owned])
@@ -140,8 +140,8 @@ class Sequential:
         self._linked = [array for layer in self.layers for array in layer.arrays()]
         self._linked_ids = list(map(id, self._linked))
 
-    def _is_linked(self) -> bool:
-        """Whether the layers hold the arrays that they held."""
+    def is_linked(self) -> bool:
+        """Whether the layers hold the arrays that `gather_parameters` gave them."""
         return self._linked_ids == [id(array) for layer in self.layers for array in layer.arrays()]
 
     def named_parameters(self) -> dict[str, Array]:

@@ -33,6 +33,7 @@ from fastfnn.engine.steps import (
     write_update,
 )
 from fastfnn.engine.task import Array, Pass, Sums, Task
+from fastfnn.errors import InvalidValueError
 from fastfnn.layers import Layer
 from fastfnn.model import Sequential
 from fastfnn.optim import SGD, Optimizer
@@ -132,6 +133,9 @@ class Program:
             current = step.forward(table, current)
         out = table.gather(current) if isinstance(current, Data) else current
         width = math.prod(out.shape[1:])
+        targets = form.targets.shape if form.targets is not None else out.shape[1:]
+        if targets and math.prod(targets) != width:
+            raise InvalidValueError(f"the model makes samples of shape {out.shape[1:]} now; {targets} were expected")
         if task.loss is None or form.targets is None:
             table.row("store", out="out", x=out, width=width)
             return 1
@@ -199,9 +203,27 @@ class Program:
             if stop - begin == wanted:
                 slice_pieces = max(1, int(wanted * min(4.0, SLICE_SECONDS / max(seconds, 1e-9))))
             begin = stop
+            if job.bad_row:
+                raise _bad_row(data, job.bad_row - 1)
             yield job.losses / self._losses_a_row, int(job.hits), int(job.done), job.failed
             if job.failed:
                 return
+            if begin < end and not (task.model.is_linked() and self.key == (self.key[0], *_key(task))):
+                raise InvalidValueError(
+                    "the model or the optimizer was given other layers, arrays or settings within an epoch; expected "
+                    "such changes between epochs"
+                )
+
+
+def _bad_row(data: Pass, row: int) -> InvalidValueError:
+    """What to say of a row that was right when the call began."""
+    held = "a row of x with other columns than it had"
+    if data.y is not None and data.y.ndim == 1 and data.y.dtype.kind == "i":
+        held = f"the label {data.y[row]}" if not isinstance(data.x, CSR) else f"{held}, or the label {data.y[row]}"
+    return InvalidValueError(
+        f"row {row} of the data holds {held}, which does not fit the model: somebody wrote into the data while they "
+        "were read"
+    )
 
 
 def _is_plain(optimizer: Optimizer | None) -> bool:

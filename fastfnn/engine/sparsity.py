@@ -77,7 +77,8 @@ class CSR:
     def matrix(self) -> Any:
         """The arrays' addresses, as operations read them."""
         starts, columns, values = (array.ctypes.data for array in (self.starts, self.indices, self.data))
-        return kernels.program.Matrix(starts=starts, columns=columns, values=values)
+        nonzeros = min(len(self.indices), len(self.data))
+        return kernels.program.Matrix(starts=starts, columns=columns, values=values, nonzeros=nonzeros)
 
     def _check(self, name: str) -> None:
         """Kernels check nothing: a column beyond the last would be read from foreign memory."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import numpy as np
 from fastfnn._paths import StrPath
 from fastfnn.engine import eager, program
 from fastfnn.engine.task import Pass, Sums, Task
-from fastfnn.errors import NonFiniteLossError
+from fastfnn.errors import FastFNNError, InvalidValueError, NonFiniteLossError
 from fastfnn.history import History
 from fastfnn.schedules import Schedule
 from fastfnn.training.callbacks import EpochCallback, EpochEnd, EverySteps, StepEnd, resume
@@ -134,14 +135,19 @@ class Course:
         if self.shuffles and self.batch_size < rows:
             order = self.rng.permutation(rows).astype(np.int64)
         if self.schedule is not None:
-            rates = self.optimizer.lr * self.schedule.factors(epoch, self.epochs, self.steps)
+            rates = self.optimizer.lr * self._factors(self.schedule, epoch)
         sums = train(self.task, self.data._replace(order=order, rates=rates), team, self._pause)
+        self.task.model.gather_parameters()
+        self.optimizer.prepare(self.task.model.parameters)
         saved, state = self.task.model.snapshot(), self.optimizer.snapshot()
         began = time.perf_counter()
-        loss, accuracy, failed = self._follow(epoch, sums, bar)
+        try:
+            loss, accuracy, failed = self._follow(epoch, sums, bar)
+        except FastFNNError:  # it was changed within the epoch, or its data were
+            self._restore(saved, state)
+            raise
         if failed:
-            self.task.model.restore(saved)
-            self.optimizer.restore(state)
+            self._restore(saved, state)
             raise NonFiniteLossError(
                 f"the loss became infinite or NaN in epoch {epoch}, step {failed}; "
                 f"the parameters are those after epoch {epoch - 1}. A smaller learning rate than "
@@ -153,6 +159,21 @@ class Course:
         self.history.loss.append(loss)
         self.history.accuracy.append(accuracy)
         self.history.lr.append(self.optimizer.lr if rates is None else float(rates[-1]))
+
+    def _factors(self, schedule: Schedule, epoch: int) -> Any:
+        """What a schedule, perhaps a user's own, has for the steps of an epoch."""
+        factors = np.ascontiguousarray(schedule.factors(epoch, self.epochs, self.steps), np.float64)
+        if factors.shape != (self.steps,):
+            raise InvalidValueError(
+                f"{schedule!r} has factors of shape {factors.shape} for epoch {epoch}; expected ({self.steps},), one "
+                "for each step"
+            )
+        return factors
+
+    def _restore(self, saved: dict[str, Any], state: Any) -> None:
+        with contextlib.suppress(InvalidValueError):  # it has other layers now
+            self.task.model.restore(saved)
+            self.optimizer.restore(state)
 
     @property
     def _pause(self) -> int:

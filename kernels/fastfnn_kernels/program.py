@@ -78,7 +78,8 @@ class Job(ctypes.Structure):
     Where there is a learning rate (float64) for every step, `rates`; and where it goes, and its negative.
 
     **What came of it**: sums of losses, right rows and rows over the finished batches; the step (from 1) that failed
-    for a loss that was not finite, or 0; losses and right rows of a batch that is not finished.
+    for a loss that was not finite, or 0; a row of the data (from 1) that holds what it must not, or 0; losses and right
+    rows of a batch that is not finished.
     """
 
     _fields_ = (
@@ -87,15 +88,15 @@ class Job(ctypes.Structure):
         *((name, _Integer) for name in ("data_rows", "batch_size", "chunk", "begin", "end", "trains", "made")),
         *((name, _Integer) for name in ("order", "x", "y", "weights", "out", "nothing", "rates", "rate", "step_size")),
         *((name, _Real) for name in ("losses", "hits", "done")),
-        ("failed", _Integer),
+        *((name, _Integer) for name in ("failed", "bad_row")),
         *((name, _Real) for name in ("part_losses", "part_hits")),
     )
 
 
 class Matrix(ctypes.Structure):
-    """The arrays of a CSR matrix: where rows start (int64), the columns and the values of what is not zero."""
+    """The arrays of a CSR matrix: where rows start (int64), the columns and the values of so many `nonzeros`."""
 
-    _fields_ = tuple((name, _Integer) for name in ("starts", "columns", "values"))
+    _fields_ = tuple((name, _Integer) for name in ("starts", "columns", "values", "nonzeros"))
 
 
 HEAD, PLACE, JOB, MATRIX = np.dtype(Head), np.dtype(Place), np.dtype(Job), np.dtype(Matrix)
@@ -165,6 +166,8 @@ def run(address: int, tid: int, n_threads: int) -> None:
         if has_loss:
             if n_threads > 1:
                 barrier(barriers, n_threads)
+            if job.bad_row != 0:
+                break
             for row in range(rows):
                 batch_loss += row_losses[row]
             if job.trains and not _is_finite(batch_loss):

@@ -26,7 +26,8 @@ def write_loss(table: Table, loss: Loss, prediction: Array, data: Data, weights:
     Losses and gradients of the rows are multiplied by their weights, where there are any.
     """
     labels, sample_shape = data.shape == (), prediction.shape[1:]
-    width, target = math.prod(sample_shape), table.gather(data)
+    width = math.prod(sample_shape)
+    target = table.gather_labels(data, width) if labels else table.gather(data)
     table.row_losses, table.hits = np.zeros(table.rows), np.zeros(table.rows)
     more: dict[str, Any] = {}
     if isinstance(loss, CrossEntropyLoss):

@@ -89,5 +89,5 @@ class ListedLinearStep(SkippingLinearStep):
         values, columns = table.buffer((capacity,)), table.buffer((capacity,), np.int32)
         counts = table.buffer((), np.int64)
         self.nonzeros = {"values": values, "columns": columns, "counts": counts, "capacity": capacity}
-        table.row("csr_nonzeros", matrix=x, factor=x.factor, **self.nonzeros)
+        table.row("csr_nonzeros", matrix=x, k=self.layer.in_features, factor=x.factor, **self.nonzeros)
         self.scratch = kernels.products.sparse.scratch_for(table.dtype, table.n_threads)

@@ -158,15 +158,17 @@ class Table:
         """The same between operations of the update."""
         self._updates.append(None)
 
+    def gather_labels(self, data: Data, classes: int) -> Array:
+        """Append what copies the chunk's labels into a row array, which is returned."""
+        out = self.buffer((), np.int64)
+        self.row("gather_labels", out=out, data=data, classes=classes)
+        return out
+
     def gather(self, data: Data, factor: Array | None = None, shift: Array | None = None) -> Array:
         """Append what copies the chunk's rows of the data into a row array, which is returned.
 
-        They become ``data * factor + shift`` in the network's dtype; labels stay int64.
+        They become ``data * factor + shift`` in the network's dtype.
         """
-        if data.shape == ():
-            out = self.buffer((), np.int64)
-            self.row("gather_labels", out=out, data=data)
-            return out
         out = self.buffer(data.shape)
         factor = np.ones(1, self.dtype) if factor is None else factor
         shift = np.zeros(1, self.dtype) if shift is None else shift

@@ -7,7 +7,7 @@ from typing import Annotated
 import numpy as np
 
 from fastfnn_kernels import normalization, optim
-from fastfnn_kernels.operations._data import data_row, prefetch_row
+from fastfnn_kernels.operations._data import data_row, prefetch_row, refuse_row
 from fastfnn_kernels.operations._fields import (
     NETWORK,
     Address,
@@ -61,11 +61,18 @@ def gather(
 
 @operation
 def gather_labels(
-    out: Annotated[Array, rows(dtype=np.int64)], data: Annotated[Array, source_rows(dtype=np.int64)], place: Place
+    out: Annotated[Array, rows(dtype=np.int64)],
+    data: Annotated[Array, source_rows(dtype=np.int64)],
+    classes: Count,
+    place: Place,
 ) -> None:
-    """The chunk's labels."""
+    """The chunk's labels, which are places in a row of as many outputs."""
     for i in range(out.size):
-        out[i] = data[data_row(place, place.first + i)]
+        row = data_row(place, place.first + i)
+        label = data[row]
+        out[i] = label if 0 <= label < classes else 0
+        if label != out[i]:
+            refuse_row(place, row)
 
 
 @operation

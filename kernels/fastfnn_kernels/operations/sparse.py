@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from fastfnn_kernels._config import helper
-from fastfnn_kernels.operations._data import data_row, prefetch_row
+from fastfnn_kernels.operations._data import data_row, prefetch_row, refuse_row
 from fastfnn_kernels.operations._fields import (
     Adds,
     Array,
@@ -45,7 +45,6 @@ from fastfnn_kernels.simd import WORD_BITS, array_at, record_at
 
 _linear_rows, _mark_row = marked.linear_rows, marked.mark_row
 _marked_backward_weight = marked.marked_backward_weight.inlined
-_csr_nonzeros = sparse.csr_nonzeros.inlined
 _linear, _backward_weight = sparse.sparse_linear.inlined, sparse.sparse_backward_weight.inlined
 
 
@@ -70,11 +69,13 @@ AllScratch = Annotated[Array, each_threads("panel")]
 
 @helper
 def _csr_row(matrix: int, row: int, data_dtype: Any, index_dtype: Any) -> Any:
-    """Starts (of which the first two count), columns and values of a CSR matrix, from a row on."""
-    addresses = record_at(matrix, MATRIX)
-    starts = array_at(addresses.starts, (row + 2,), np.int64)[row:]
-    end = starts[1]
-    return starts, array_at(addresses.columns, (end,), index_dtype), array_at(addresses.values, (end,), data_dtype)
+    """Where a row of a CSR matrix begins and ends, all columns and all values; -1 where that is outside of these."""
+    arrays = record_at(matrix, MATRIX)
+    starts = array_at(arrays.starts, (row + 2,), np.int64)
+    begin, end, count = starts[row], starts[row + 1], arrays.nonzeros
+    if begin < 0 or begin > end or end > count:
+        begin, end = np.int64(-1), np.int64(-1)
+    return begin, end, array_at(arrays.columns, (count,), index_dtype), array_at(arrays.values, (count,), data_dtype)
 
 
 @operation
@@ -110,16 +111,22 @@ def mark_csr_rows(
 ) -> None:
     """The same of rows of a CSR matrix."""
     for i in range(place.first, place.last):
-        starts, indices, numbers = _csr_row(matrix, data_row(place, i), data_dtype, index_dtype)
-        group, bit = i // WORD_BITS, i % WORD_BITS
+        row = data_row(place, i)
+        begin, end, indices, numbers = _csr_row(matrix, row, data_dtype, index_dtype)
+        group, bit, bad = i // WORD_BITS, i % WORD_BITS, begin < 0
         for j in range(k):
             out[i, j] = dtype(0)
         for b in range(marks.shape[1]):
             marks[group, b, bit] = 0
-        for p in range(starts[0], starts[1]):
+        for p in range(begin, end):
             column = np.int64(indices[p])
-            out[i, column] += dtype(numbers[p]) * factor
-            marks[group, column // WORD_BITS, bit] |= np.int64(1) << (column % WORD_BITS)
+            if 0 <= column < k:
+                out[i, column] += dtype(numbers[p]) * factor
+                marks[group, column // WORD_BITS, bit] |= np.int64(1) << (column % WORD_BITS)
+            else:
+                bad = True
+        if bad:
+            refuse_row(place, row)
 
 
 @operation
@@ -161,17 +168,27 @@ def csr_nonzeros(
     columns: Columns,
     counts: Counts,
     matrix: Source,
+    k: Count,
     factor: Number,
     place: Place,
+    dtype: DType,
     data_dtype: DataDType,
     index_dtype: IndexDType,
 ) -> None:
-    """The nonzeros of the chunk's rows of a CSR matrix."""
+    """The nonzeros of the chunk's rows of a CSR matrix, with k columns."""
     for i in range(counts.size):
         row = data_row(place, place.first + i)
-        starts, indices, numbers = _csr_row(matrix, row, data_dtype, index_dtype)
-        here = slice(i, i + 1)
-        _csr_nonzeros(values[here], columns[here], counts[here], starts, indices, numbers, factor, 0, 1)
+        begin, end, indices, numbers = _csr_row(matrix, row, data_dtype, index_dtype)
+        counts[i] = min(end - begin, values.shape[1])
+        bad = begin < 0 or counts[i] < end - begin
+        for p in range(counts[i]):
+            column = np.int64(indices[begin + p])
+            inside = 0 <= column < k
+            bad = bad or not inside
+            columns[i, p] = column if inside else 0
+            values[i, p] = dtype(numbers[begin + p]) * factor if inside else dtype(0)
+        if bad:
+            refuse_row(place, row)
 
 
 @operation
