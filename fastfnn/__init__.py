@@ -11,6 +11,8 @@
 Importing it does not import numba; the first computation does.
 """
 
+import sys
+
 from fastfnn import data, errors, functional, initializers, models, plot, schedules
 from fastfnn.gradcheck import gradcheck
 from fastfnn.interchange.onnx_export import export_onnx
@@ -66,6 +68,9 @@ from fastfnn.training.callbacks import (
     TensorBoard,
 )
 from fastfnn.warmup import warmup
+
+# As Keras has it: `from fastfnn.callbacks import EarlyStopping`.
+sys.modules[f"{__name__}.callbacks"] = callbacks
 
 __version__ = "0.1.0"
 

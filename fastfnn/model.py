@@ -134,15 +134,15 @@ class Sequential:
                 view[...] = views[name]
                 views[name] = view
         for layer in self.layers:
-            layer.adopt(self.dtype)
+            layer.follow_dtype(self.dtype)
         self._parameters, self._gradients = parameters, gradients
         self.n_weights = int(starts[sum(np.ndim(array) >= 2 for _, _, array in owned)])
-        self._linked = [array for layer in self.layers for array in layer.arrays()]
+        self._linked = [array for layer in self.layers for array in layer.held_arrays()]
         self._linked_ids = list(map(id, self._linked))
 
     def is_linked(self) -> bool:
         """Whether the layers hold the arrays that `gather_parameters` gave them."""
-        return self._linked_ids == [id(array) for layer in self.layers for array in layer.arrays()]
+        return self._linked_ids == [id(array) for layer in self.layers for array in layer.held_arrays()]
 
     def named_parameters(self) -> dict[str, Array]:
         """Views of the parameters by name: ``{"2.weight": …, "2.bias": …}``, counted by the layer's place."""
@@ -174,6 +174,7 @@ class Sequential:
                 wrong.append(f"{name} is {came.dtype} {came.shape}, expected {fits.dtype} {fits.shape}")
         if wrong:
             raise InvalidValueError("; ".join(sorted(wrong)))
+        self._parameters[...] = 0  # between the parameters, too
         for name, array in arrays.items():
             array[...] = snapshot[name]
 
@@ -333,14 +334,14 @@ def _check_shapes(layers: list[Layer]) -> None:
     """Refuse neighbours that cannot fit, as far as that is known before there is an input."""
     came: KnownShape | None = None
     for i, layer in enumerate(layers):
-        taken = layer.takes
+        taken = layer.taken_shape()
         if came is not None and taken is not None:
             if not _fits(came, taken):
                 raise InvalidValueError(
                     f"layers[{i}] is {layer!r}, but gets {_described(came)}; expected {_described(taken)}"
                 )
             came = tuple(b if a is None else a for a, b in zip(came, taken, strict=True))
-        came = layer.makes(came or taken)
+        came = layer.made_shape(came or taken)
 
 
 def _fits(came: KnownShape, taken: KnownShape) -> bool:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not _config.JIT, reason="nothing is compiled")
 
 ANNOUNCEMENT = "fastfnn: compiling kernels for this machine; later runs load them from the cache\n"
 
-# Small operations, so that it takes seconds. Two signatures of one function are one task.
+# Small operations, so that it takes seconds.
 PREPARE = """
 import json, os, sys
 from fastfnn_kernels import _config, operations

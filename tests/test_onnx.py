@@ -101,7 +101,7 @@ def without_dropout(model):
 def test_every_layer_is_tried_and_can_be_written():
     tried = {type(layer) for layers, _ in CASES.values() for layer in layers}
     assert tried == set(LAYERS.values()) - {ff.Matmul}
-    assert all(layer.says("to_onnx") for layers, _ in CASES.values() for layer in layers)
+    assert all(layer.has_counterpart("to_onnx") for layers, _ in CASES.values() for layer in layers)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -257,12 +257,34 @@ class Swish(ff.Layer):
         graph.add("Mul", x)
 
 
+class Always(ff.Dropout):
+    """Drops in inference, too: not what it inherits from."""
+
+    training = property(lambda self: True, lambda self, value: None)
+
+
+class Scaled(ff.Layer):
+    """Nodes and constants of one name."""
+
+    def forward(self, x):
+        return x * np.float32(2) * np.float32(3)
+
+    def to_onnx(self, graph):
+        for factor in (2, 3):
+            graph.add("Mul", graph.constant("Mul", np.array(factor, np.float32)))
+
+
 class Renamed(ff.ReLU):
     """Not another function: what it inherits holds."""
 
 
 def test_layers_of_ones_own_say_how_they_are_written(tmp_path, rng):
-    model = ff.Sequential(ff.Linear(5, 4), Swish(), Renamed(), ff.Linear(4, 2), seed=0)
+    model = ff.Sequential(ff.Linear(5, 4), Swish(), Renamed(), Scaled(), ff.Linear(4, 2), seed=0)
     ff.export_onnx(model, tmp_path / "m.onnx")
     x = rng.normal(size=(7, 5)).astype("float32")
     np.testing.assert_allclose(run(tmp_path / "m.onnx", x), model.eval().forward(x), rtol=1e-5, atol=1e-6)
+
+
+def test_a_layer_that_changes_more_than_its_forward_is_not_what_it_inherits_from(tmp_path):
+    with pytest.raises(InvalidValueError, match=r"layers\[1\] is Always.*; only fastfnn's layers can be exported"):
+        ff.export_onnx(ff.Sequential(ff.Linear(3, 2), Always(0.5, seed=0), seed=0), tmp_path / "m.onnx")

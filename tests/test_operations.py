@@ -96,9 +96,7 @@ def test_numbers_settings_sources_and_operations_are_checked_too() -> None:
     for lr in (0.1, np.zeros(2, F32), np.zeros(0)):
         with pytest.raises(TypeError, match="lr in a record of sgd is .*; expected a C-contiguous array of 1 float64"):
             here.update("sgd", lr=lr, **parameters)
-    with pytest.raises(
-        TypeError, match="out in a record of store is 'nowhere'; expected the name of a field of the job"
-    ):
+    with pytest.raises(TypeError, match="out in a record of store is 'nowhere'; expected one of x, y,"):
         here.row("store", out="nowhere", x=here.buffer((5,)), width=5)
     with pytest.raises(TypeError, match="there is no operation gelu; expected one of"):
         here.row("gelu", **flat)

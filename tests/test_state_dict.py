@@ -207,3 +207,16 @@ def test_a_model_trains_on_from_a_state_as_its_source_does():
     for model in (source, target):
         ff.fit(model, x, y, optimizer=ff.SGD(0.1), epochs=1, **options)
     np.testing.assert_array_equal(target.parameters, source.parameters)
+
+
+def test_buffers_of_a_linear_of_ones_own_are_part_of_the_state():
+    class Masked(ff.Linear):
+        def initial_buffers(self):
+            return {"mask": np.ones((self.in_features, self.out_features))}
+
+    model = ff.Sequential(Masked(3, 2), seed=0)
+    state = model.state_dict()
+    assert sorted(state) == ["0.bias", "0.mask", "0.weight"]
+    state["0.mask"][...] = 0
+    model.load_state_dict(state)
+    assert not model[0].buffers["mask"].any()

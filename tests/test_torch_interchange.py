@@ -399,6 +399,22 @@ def test_layers_of_ones_own_say_what_they_are_in_pytorch(rng):
     np.testing.assert_array_equal(back.parameters, model.parameters)
 
 
+def test_a_sequential_of_ones_own_is_no_pooling():
+    class Sequential(nn.Sequential):
+        def forward(self, x):
+            return 3 * super().forward(x)
+
+    with pytest.raises(InvalidTypeError, match=r"module\[1\] is Sequential; expected one of"):
+        ff.from_torch(nn.Sequential(nn.Linear(2, 3), Sequential(nn.ReLU())))
+
+
+def test_a_layer_of_ones_own_does_not_take_the_place_of_ours():
+    class Negative(ff.Linear):
+        torch_names = ("Linear",)
+
+    assert type(ff.from_torch(nn.Linear(3, 2)).layers[0]) is ff.Linear
+
+
 def test_fastfnn_does_not_import_torch_by_itself():
     code = "import sys, fastfnn as ff; ff.from_torch; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

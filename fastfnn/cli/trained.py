@@ -54,7 +54,7 @@ class Trained:
             raise ModelFileError(f"MODEL: {error}") from None
         shape: KnownShape | None = None
         for layer in model.layers:
-            shape = layer.makes(shape or layer.takes)
+            shape = layer.made_shape(shape or layer.taken_shape())
         if shape is None or len(shape) != 1 or shape[0] is None:
             raise ModelFileError(f"MODEL is {name!r}; expected a model that ends with an output for each class")
         known = path.is_dir() or file.name in (outputs.MODEL, outputs.CHECKPOINT)
@@ -106,7 +106,7 @@ class Trained:
 
     def _before_numbers(self) -> list[ff.Layer]:
         """The layers before the first that tells what samples it takes."""
-        known = [layer.takes is not None for layer in self.model.layers]
+        known = [layer.taken_shape() is not None for layer in self.model.layers]
         return self.model.layers[: known.index(True)] if True in known else self.model.layers
 
     def fits(self, shape: tuple[int, ...]) -> bool:

@@ -254,7 +254,7 @@ def _unused_column(columns: list[str], args: argparse.Namespace, trained: Traine
     """Where a table's column of classes is, which no model takes; None where it has none."""
     if args.label is not None:
         return files.label_place(columns, args.data, args.label)
-    taken = [shape for layer in trained.model.layers if (shape := layer.takes) is not None]
+    taken = [shape for layer in trained.model.layers if (shape := layer.taken_shape()) is not None]
     if taken and len(taken[0]) == 1 and len(columns) == (taken[0][0] or 0) + 1:
         label = trained.settings.get("label")
         with contextlib.suppress(DataError):

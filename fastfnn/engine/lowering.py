@@ -82,6 +82,9 @@ CHUNK_BYTES, CHUNK_NANOSECONDS, LEAST_CHUNK_ROWS, CHUNK_ROWS = 3 << 19, 1e8, 64,
 #: What share of the inputs may be nonzeros, in one row or its neighbour, for these alone to be walked faster than all;
 #: for rows of the weight of at least so many bytes, for each costs as much as some multiplications.
 MOST_NONZEROS, LEAST_ROW_BYTES = 0.5, 256
+#: What may be subtracted from all numbers so that most are zero, as the first layer sees them: it costs the other
+#: numbers the digits in which it is larger than they are. Bytes are never larger than their range.
+MOST_SHIFT = 4.0
 #: Rows of a chunk from which on skipping zeros makes up for a shift of all numbers: the whole weight is read for it.
 ROWS_WORTH_SHIFT = 8
 #: A training step's work, where that of the forward is 1.
@@ -120,7 +123,11 @@ def sparsity(model: Sequential, x: Array | CSR, rows: int) -> Sparsity | None:
     if row_bytes < LEAST_ROW_BYTES or (shifted and rows < ROWS_WORTH_SHIFT):
         return None
     found = look(x, MOST_NONZEROS)
-    return None if found is not None and found.zero and rows < ROWS_WORTH_SHIFT else found
+    if found is None or not found.zero:
+        return found
+    factors = (layer.factor_and_shift()[0][0] for layer in model.layers if isinstance(layer, Normalize))
+    keeps_digits = x.dtype.itemsize == 1 or abs(found.zero * float(next(factors, 1.0))) <= MOST_SHIFT
+    return found if keeps_digits and rows >= ROWS_WORTH_SHIFT else None
 
 
 def lower(

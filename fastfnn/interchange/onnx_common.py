@@ -19,5 +19,5 @@ def onnx_package(caller: str) -> Any:
 def shape_after(layer: Layer, shape: KnownShape | None) -> KnownShape | None:
     """What is known of the samples that `layer` makes, from what is known of those that it gets."""
     if shape is None or None in shape:
-        return layer.makes(shape or layer.takes)
+        return layer.made_shape(shape or layer.taken_shape())
     return layer.output_shape(tuple(size for size in shape if size is not None))

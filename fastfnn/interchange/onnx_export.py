@@ -36,7 +36,7 @@ def export_onnx(
     Parameters
     ----------
     model : Sequential
-        Of fastfnn's own layers.
+        Of fastfnn's own layers, and of such as have a method `to_onnx`.
     path : str or path
         By custom ``*.onnx``.
     input_shape : tuple of int, optional
@@ -50,7 +50,7 @@ def export_onnx(
     ImportError
         The package onnx is missing.
     InvalidValueError
-        A layer is not one of fastfnn's; `input_shape` is needed, or does not fit.
+        A layer is neither; `input_shape` is needed, or does not fit.
     OSError
         The file cannot be written; nothing has changed.
     """
@@ -59,7 +59,7 @@ def export_onnx(
         raise InvalidTypeError(f"model is {type(model).__name__}; expected a Sequential")
     target, dtype = as_path(path, "path"), _input_dtype(input_dtype)
     for i, layer in enumerate(model.layers):
-        if not layer.says("to_onnx"):
+        if not layer.has_counterpart("to_onnx"):
             raise InvalidValueError(
                 f"layers[{i}] is {layer!r}; only fastfnn's layers can be exported, and such as have a method to_onnx"
             )
@@ -82,8 +82,8 @@ def _input_dtype(value: Any) -> np.dtype[Any]:
 def _told_shape(model: Sequential) -> KnownShape:
     """What samples the model takes, as far as its layers tell."""
     for layer in model.layers:
-        if layer.takes is not None:
-            return layer.takes
+        if (shape := layer.taken_shape()) is not None:
+            return shape
         if isinstance(layer, Flatten):
             break
     raise InvalidValueError(
@@ -107,7 +107,7 @@ def _given_shape(model: Sequential, input_shape: Any) -> Shape:
 
 
 class Graph:
-    """A graph that grows at its end: `Layer.to_onnx` adds to it.
+    """A graph that grows at its end: `Layer.to_onnx` adds to it, by `add`, `constant` and `own`.
 
     Attributes
     ----------
@@ -163,13 +163,20 @@ class Graph:
 
     def add(self, op: str, *constants: str, doc: str | None = None, **attributes: Any) -> None:
         """A node that takes the last one's output, and constants."""
-        name = f"{self.i}.{op}"
+        name = self._unused(op)
         inputs = [self.value, *constants]
         self.nodes.append(self.onnx.helper.make_node(op, inputs, [name], name=name, doc_string=doc, **attributes))
         self.value = name
 
+    def _unused(self, name: str) -> str:
+        """A name that begins with the layer's place."""
+        taken = {node.name for node in self.nodes} | {tensor.name for tensor in self.initializers}
+        names = (f"{self.i}.{name}{suffix}" for suffix in ("", *(f".{n}" for n in range(2, len(taken) + 3))))
+        return next(name for name in names if name not in taken)
+
     def constant(self, name: str, array: Array) -> str:
-        name = f"{self.i}.{name}"
+        """A constant for nodes to take; returns what it is called in the graph."""
+        name = self._unused(name)
         self.initializers.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 

@@ -84,7 +84,7 @@ def to_torch(model: Sequential) -> nn.Sequential:
     if not isinstance(model, Sequential):
         raise InvalidTypeError(f"model is {type(model).__name__}; expected a Sequential")
     for i, layer in enumerate(model.layers):
-        if not (layer.says("to_torch") or type(layer) is Normalize):
+        if not (layer.has_counterpart("to_torch") or type(layer) is Normalize):
             raise InvalidValueError(f"layers[{i}] is {layer!r}, which has no counterpart in PyTorch")
     with torch.random.fork_rng(devices=[]):  # modules draw parameters; the caller's random numbers stay what they are
         made = [_module(torch.nn, layer).train(layer.training) for layer in model.layers]
@@ -123,12 +123,15 @@ def _is_global_pool(nn: Any, module: Any) -> bool:
 
 
 def _kinds() -> dict[str, type[Layer]]:
-    """The layers by the names of PyTorch's classes that they are made of; a user's own are among them."""
-    kinds, waiting = {}, [Layer]
-    while waiting:
-        waiting += (kind := waiting.pop()).__subclasses__()
-        kinds |= dict.fromkeys(vars(kind).get("torch_names", ()), kind)
-    return kinds
+    """The layers by the names of PyTorch's classes that they are made of.
+
+    A user's own are among them, the last that was defined for a name; but none takes the place of ours.
+    """
+    kinds: list[type[Layer]] = [Layer]
+    for kind in kinds:  # it grows
+        kinds += kind.__subclasses__()
+    kinds.sort(key=lambda kind: kind.__module__.startswith("fastfnn.layers."))
+    return {name: kind for kind in kinds for name in vars(kind).get("torch_names", ())}
 
 
 def _unlike_ours(module: Any, kind: type[Layer]) -> str | None:
@@ -144,7 +147,7 @@ def _layer(nn: Any, place: str, module: Any) -> Layer:
     name, kinds = type(module).__name__, _kinds()
     if name == "NormalizeModule" and type(module) is _normalize_class():
         layer: Layer = Normalize(**module.settings)
-    elif name == "Sequential":  # all others are flattened
+    elif type(module) is nn.Sequential:  # all others are flattened
         layer = GlobalAvgPool2d()
     elif name not in kinds or type(module) is not getattr(nn, name, None):  # a subclass may do something else
         raise InvalidTypeError(f"{place} is {name}; expected one of {', '.join(sorted(kinds))}")
@@ -174,7 +177,7 @@ def _check_places(leaves: list[tuple[str, Any]], layers: dict[str, Layer]) -> No
         images = shape is not None and len(shape) == 3
         if isinstance(layer, (Softmax, LogSoftmax)) and images and module.dim == 1:
             raise InvalidValueError(f"{place} is {module!r} of images; expected dim=-1, as ours is over the last axis")
-        shape = layer.makes(shape or layer.takes)
+        shape = layer.made_shape(shape or layer.taken_shape())
 
 
 def _check_nothing_is_shared(leaves: list[tuple[str, Any]]) -> None:

@@ -14,6 +14,8 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 #: What is known of a sample's shape: (features,), or (channels, None, None) for images; None for what is unknown.
 KnownShape = tuple[int | None, ...]
+#: What a class has in any case.
+SAID_WITHOUT_WORDS = {"__module__", "__qualname__", "__doc__", "__firstlineno__", "__static_attributes__"}
 
 
 def short_pairs(pairs: dict[str, tuple[int, int]], defaults: dict[str, tuple[int, int]]) -> dict[str, Any]:
@@ -45,7 +47,7 @@ class Layer:
     #: How often a setting of any layer has been written: what is known of layers holds until it changes.
     changes: ClassVar[int] = 0
     #: Settings that decide the shapes of parameters: they cannot be changed.
-    fixed: ClassVar[tuple[str, ...]] = ()
+    fixed_settings: ClassVar[tuple[str, ...]] = ()
     #: Whether a weight starts as if this layer did not stand between it and the activation that follows.
     precedes_activation: ClassVar[bool] = False
     #: Names of PyTorch's classes that `from_torch` makes such a layer of, and the values that settings of theirs must
@@ -86,17 +88,16 @@ class Layer:
         """Buffers as they are before any training, in float64."""
         return {}
 
-    @property
-    def takes(self) -> KnownShape | None:
+    def taken_shape(self) -> KnownShape | None:
         """What samples it takes; None where it takes any, or nobody knows."""
         return None
 
-    def makes(self, came: KnownShape | None) -> KnownShape | None:
+    def made_shape(self, came: KnownShape | None) -> KnownShape | None:
         """What samples it makes of those that came, as far as that is known without their shape."""
         return came if type(self).output_shape is Layer.output_shape else None
 
-    # What others call it. A layer of your own may say so, too; one that inherits from another of ours and has its own
-    # `forward` must, for what it inherits is then no longer true (see `says`).
+    # What others call it. A layer of your own may say so, too; one that inherits from ours and changes anything must,
+    # for what it inherits may then no longer be true (see `has_counterpart`).
 
     def to_torch(self, nn: Any) -> Any:
         """The module of ``torch.nn`` that it is, without parameters."""
@@ -104,7 +105,7 @@ class Layer:
 
     @classmethod
     def from_torch(cls, module: Any) -> Layer:
-        """The layer that a module of one of `torch_names` is, without parameters."""
+        """The layer that a module of one of `torch_names`, classes of ``torch.nn``, is, without parameters."""
         return cls()
 
     def torch_arrays(self) -> dict[str, Array]:
@@ -115,10 +116,12 @@ class Layer:
         """Append its nodes to a `fastfnn.interchange.onnx_export.Graph`."""
         raise TypeError(f"{type(self).__name__} has no to_onnx")
 
-    def says(self, method: str) -> bool:
-        """Whether it says what others call it, by this method, and not only a class whose `forward` is another."""
-        owner = {name: next(kind for kind in type(self).__mro__ if name in vars(kind)) for name in (method, "forward")}
-        return owner[method] is not Layer and issubclass(owner[method], owner["forward"])
+    def has_counterpart(self, method: str) -> bool:
+        """Whether it says by this method what others call it, and no class that inherits that has added anything."""
+        kinds = type(self).__mro__
+        owner = next(place for place, kind in enumerate(kinds) if method in vars(kind))
+        users = [kind for kind in kinds[:owner] if not kind.__module__.startswith("fastfnn.layers.")]
+        return kinds[owner] is not Layer and not any(set(vars(kind)) - SAID_WITHOUT_WORDS for kind in users)
 
     # What follows from it
 
@@ -150,13 +153,13 @@ class Layer:
                 if np.asarray(array).dtype.kind not in "fiub":
                     raise InvalidTypeError(f"{kind}[{name!r}] of {place} {self!r} is {array!r}; expected numbers")
 
-    def arrays(self) -> list[Array]:
+    def held_arrays(self) -> list[Array]:
         """Parameters, gradients and buffers."""
         if not self._params:
             return [*self._buffers.values()] if self._buffers else []
         return [*self._params.values(), *self._grads.values(), *self._buffers.values()]
 
-    def adopt(self, dtype: np.dtype[Any]) -> None:
+    def follow_dtype(self, dtype: np.dtype[Any]) -> None:
         """Be of a model's dtype, buffers and all; its parameters are views of the model's already."""
         if self.dtype != dtype:
             self.dtype = dtype
@@ -190,7 +193,7 @@ class Layer:
         return self._saved
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in self.fixed and name in self.__dict__:
+        if name in self.fixed_settings and name in self.__dict__:
             kind = type(self).__name__
             raise AttributeError(f"{name} of a {kind} cannot be changed; make a new {kind} with {name}={value!r}")
         object.__setattr__(self, name, value)

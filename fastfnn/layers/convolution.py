@@ -34,7 +34,7 @@ class Conv2d(Layer):
     params : ``weight`` (out_channels, in_channels / groups, height, width), ``bias`` (out_channels,)
     """
 
-    fixed = ("in_channels", "out_channels", "filters", "weight_shape", "bias")
+    fixed_settings = ("in_channels", "out_channels", "filters", "weight_shape", "bias")
     torch_names = ("Conv2d",)
     torch_fixed: ClassVar[dict[str, tuple[Any, ...]]] = {"padding_mode": ("zeros",)}
 
@@ -119,11 +119,10 @@ class Conv2d(Layer):
             config["groups"] = filters.groups
         return config if self.bias else {**config, "bias": False}
 
-    @property
-    def takes(self) -> KnownShape:
+    def taken_shape(self) -> KnownShape:
         return self.in_channels, None, None
 
-    def makes(self, came: KnownShape | None) -> KnownShape:
+    def made_shape(self, came: KnownShape | None) -> KnownShape:
         return self.out_channels, None, None
 
     def to_torch(self, nn: Any) -> Any:

@@ -36,7 +36,7 @@ class Flatten(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         return (math.prod(input_shape),)
 
-    def makes(self, came: KnownShape | None) -> KnownShape:
+    def made_shape(self, came: KnownShape | None) -> KnownShape:
         return came if came is not None and len(came) == 1 else (None,)
 
     def to_torch(self, nn: Any) -> Any:
@@ -122,7 +122,7 @@ class Normalize(Layer):
             "scale": self.scale,
         }
 
-    def makes(self, came: KnownShape | None) -> KnownShape | None:
+    def made_shape(self, came: KnownShape | None) -> KnownShape | None:
         return came
 
     def to_onnx(self, graph: Any) -> None:

@@ -47,7 +47,7 @@ class Linear(Layer):
     params : ``weight`` (in_features, out_features), ``bias`` (out_features,)
     """
 
-    fixed = ("in_features", "out_features", "bias")
+    fixed_settings = ("in_features", "out_features", "bias")
     torch_names = ("Linear",)
 
     def __init__(
@@ -93,11 +93,10 @@ class Linear(Layer):
         config: dict[str, Any] = {"in_features": self.in_features, "out_features": self.out_features}
         return config if self.bias else {**config, "bias": False}
 
-    @property
-    def takes(self) -> KnownShape:
+    def taken_shape(self) -> KnownShape:
         return (self.in_features,)
 
-    def makes(self, came: KnownShape | None) -> KnownShape:
+    def made_shape(self, came: KnownShape | None) -> KnownShape:
         return (self.out_features,)
 
     def to_torch(self, nn: Any) -> Any:
@@ -108,7 +107,7 @@ class Linear(Layer):
         return cls(module.in_features, module.out_features, module.bias is not None)
 
     def torch_arrays(self) -> dict[str, Array]:
-        return {**self.params, "weight": self.params["weight"].T}
+        return {**super().torch_arrays(), "weight": self.params["weight"].T}
 
     def to_onnx(self, graph: Any) -> None:
         graph.add("Gemm", *graph.own("weight", "bias"))

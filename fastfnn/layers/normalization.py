@@ -21,7 +21,7 @@ class _BatchNorm(Layer):
 
     #: Axes of a batch, and what a batch of so many features looks like.
     ndim, form = 0, ""
-    fixed = ("num_features", "affine")
+    fixed_settings = ("num_features", "affine")
     precedes_activation = True
     torch_fixed: ClassVar[dict[str, tuple[Any, ...]]] = {"track_running_stats": (True,)}
 
@@ -78,11 +78,10 @@ class _BatchNorm(Layer):
         config = {"num_features": self.num_features, "eps": self.eps, "momentum": self.momentum}
         return config if self.affine else {**config, "affine": False}
 
-    @property
-    def takes(self) -> KnownShape:
+    def taken_shape(self) -> KnownShape:
         return self.num_features, *[None] * (self.ndim - 2)
 
-    def makes(self, came: KnownShape | None) -> KnownShape | None:
+    def made_shape(self, came: KnownShape | None) -> KnownShape | None:
         return came
 
     def to_torch(self, nn: Any) -> Any:

@@ -24,11 +24,10 @@ class _Pool(Layer):
 
     precedes_activation = True
 
-    @property
-    def takes(self) -> KnownShape:
+    def taken_shape(self) -> KnownShape:
         return None, None, None
 
-    def makes(self, came: KnownShape | None) -> KnownShape | None:
+    def made_shape(self, came: KnownShape | None) -> KnownShape | None:
         return came
 
 
@@ -182,7 +181,7 @@ class GlobalAvgPool2d(_Pool):
     def output_shape(self, input_shape: Shape) -> Shape:
         return _image_shape(self, input_shape)[:1]
 
-    def makes(self, came: KnownShape | None) -> KnownShape:
+    def made_shape(self, came: KnownShape | None) -> KnownShape:
         return came[:1] if came is not None else (None,)
 
     def to_torch(self, nn: Any) -> Any:

@@ -161,7 +161,8 @@ def kernel(
 
     The function writes thread `tid`'s share of its first `outputs` arguments; it never raises and never allocates.
     What the decorator returns is called as ``function(*outputs, *scratch, *inputs, team=None)``: on the calling
-    thread, or on every thread of a `Team`. The compiled function itself is its attribute ``jitted``.
+    thread, or on every thread of a `Team`. The compiled function itself is its attribute ``jitted``; ``inlined`` is the
+    same to become part of an operation. Without the JIT there is neither.
 
     Without the JIT the kernel is ``twin(*inputs)``, whose results are copied into the outputs.
 

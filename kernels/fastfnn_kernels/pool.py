@@ -22,7 +22,7 @@ from fastfnn_kernels._config import helper, kernel
 from fastfnn_kernels.simd import pool_row_2x2, settled, spread_row_2x2
 from fastfnn_kernels.team import share
 
-#: Their names.
+#: What the twelve `sizes` are called.
 SIZES = (
     *("height", "width", "out_height", "out_width", "kernel_height", "kernel_width"),
     *("stride_height", "stride_width", "padding_height", "padding_width", "dilation_height", "dilation_width"),

@@ -99,6 +99,8 @@ class Matrix(ctypes.Structure):
     _fields_ = tuple((name, _Integer) for name in ("starts", "columns", "values", "nonzeros"))
 
 
+#: Fields of a job where operations look for the caller's arrays.
+SOURCES = ("x", "y", "weights", "out", "nothing")
 HEAD, PLACE, JOB, MATRIX = np.dtype(Head), np.dtype(Place), np.dtype(Job), np.dtype(Matrix)
 #: Bytes from one record, or place, to the next.
 HEAD_BYTES, PLACE_BYTES = HEAD.itemsize, PLACE.itemsize

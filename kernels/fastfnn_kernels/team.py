@@ -18,12 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfnn_kernels._config import JIT, helper
-from fastfnn_kernels.simd import atomic_add, atomic_load, atomic_store, yield_thread
+from fastfnn_kernels.simd import (
+    atomic_add,
+    atomic_load,
+    atomic_store,
+    monotonic_nanoseconds,
+    pause,
+    sleep_while,
+    wake_all,
+)
 
-#: Polls of the barrier before a waiting thread offers its core to others: about 20 µs.
-SPINS_BEFORE_YIELD = 2000
-#: Where a barrier's state has its two numbers, and how long it is.
-ARRIVALS, GENERATION, BARRIER_WORDS = 0, 16, 32
+#: How long a thread polls at a barrier before it sleeps, and after how many polls it looks at the clock. Longer, and a
+#: thread that waits for one that has no core keeps its own from it; shorter, and each step would pay for waking up.
+POLLING_NANOSECONDS, POLLS = 15_000, 64
+#: Where a barrier's state has its numbers, on cache lines of their own, and how long it is.
+ARRIVALS, GENERATION, SLEEPERS, BARRIER_WORDS = 0, 16, 32, 48
 
 
 @helper
@@ -38,7 +47,7 @@ def share(n: int, tid: int, n_threads: int, multiple: int) -> tuple[int, int]:
 
 
 def barrier_state() -> NDArray[np.int64]:
-    """State for `barrier`: the count of arrivals and the generation, on cache lines of their own."""
+    """State for `barrier`: the count of arrivals, the generation, and how many sleep."""
     return np.zeros(BARRIER_WORDS, np.int64)
 
 
@@ -48,13 +57,30 @@ def barrier(state: NDArray[np.int64], n_threads: int) -> None:
     generation = atomic_load(state, GENERATION)
     if atomic_add(state, ARRIVALS, 1) == n_threads - 1:
         atomic_store(state, ARRIVALS, 0)
-        atomic_store(state, GENERATION, generation + 1)
-    else:
-        spins = 0
+        # Indivisible, so that either the next line sees a thread that goes to sleep, or that sees the new generation.
+        atomic_add(state, GENERATION, 1)
+        if atomic_load(state, SLEEPERS) > 0:
+            wake_all(state, GENERATION)
+    elif not _polled(state, generation):
+        atomic_add(state, SLEEPERS, 1)
         while atomic_load(state, GENERATION) == generation:
-            spins += 1
-            if spins > SPINS_BEFORE_YIELD:
-                yield_thread()
+            sleep_while(state, GENERATION, generation)
+        atomic_add(state, SLEEPERS, -1)
+
+
+@helper
+def _polled(state: NDArray[np.int64], generation: int) -> bool:
+    """Poll for a while; whether the barrier opened."""
+    began = np.int64(0)
+    while True:
+        for _ in range(POLLS):
+            if atomic_load(state, GENERATION) != generation:
+                return True
+            pause()
+        now = monotonic_nanoseconds()
+        began = now if began == 0 else began
+        if now - began >= POLLING_NANOSECONDS or now == 0:
+            return False
 
 
 class _Job:

@@ -21,7 +21,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfnn_kernels.program import JOB, ROW_GRAIN
+from fastfnn_kernels.program import ROW_GRAIN, SOURCES, Job
 
 Array = NDArray[Any]
 #: Names of the dtypes that an operation is compiled for: of the network, of the caller's data, and of the columns of a
@@ -60,7 +60,7 @@ class Field:
 
     def word_for(self, given: Any, sizes: tuple[int, ...], dtypes: DTypes, room: Room) -> float:
         """The word; a `ValueError` says what was expected. `sizes` are those of the attribute, in numbers."""
-        if isinstance(given, (int, np.integer)):
+        if isinstance(given, (int, np.integer, np.bool_)):
             return int(given)
         raise ValueError("an integer")
 
@@ -134,9 +134,9 @@ class _Source(Field):
 
     def word_for(self, given: Any, sizes: tuple[int, ...], dtypes: DTypes, room: Room) -> float:
         given = "nothing" if given is None else given
-        if JOB.fields is None or given not in JOB.fields:
-            raise ValueError("the name of a field of the job")
-        return JOB.fields[given][1]
+        if given not in SOURCES:
+            raise ValueError(f"one of {', '.join(SOURCES)}")
+        return getattr(Job, given).offset
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,10 @@ from numba import types
 from numba.core import cgutils
 from numba.np.arrayobj import make_array, populate_array
 
-from fastfnn_kernels.simd._emit import I32, emit_prefetch, intrinsic, pointer_to
+from fastfnn_kernels.simd._emit import I32, I64, emit_prefetch, intrinsic, pointer_to
+
+_IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
+_IS_ARM = platform.machine().lower() in ("arm64", "aarch64")
 
 
 @intrinsic
@@ -49,13 +52,91 @@ def atomic_add(typing, array, index, value):  # type: ignore[no-untyped-def]
 @intrinsic
 def yield_thread(typing):  # type: ignore[no-untyped-def]
     """Let another thread have this core."""
-    name = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(I32, []), name), [])
+        _emit_yield(builder)
         return context.get_dummy_value()
 
     return types.void(), codegen
+
+
+def _emit_yield(builder: ir.IRBuilder) -> None:
+    name = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
+    builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(I32, []), name), [])
+
+
+@intrinsic
+def pause(typing):  # type: ignore[no-untyped-def]
+    """A short rest in a loop that polls: the core's other thread gets its units."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        if _IS_X86:
+            name = "llvm.x86.sse2.pause"
+            builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), []), name), [])
+        elif _IS_ARM:
+            builder.asm(ir.FunctionType(ir.VoidType(), []), "yield", "", [], True)
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+#: Waiting in the kernel, by the number of Linux' system call. Elsewhere a thread that waits long yields.
+_FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine()) if sys.platform == "linux" else None
+_FUTEX_WAIT, _FUTEX_WAKE = 128, 129  # among the threads of one process
+#: A thread that sleeps looks for itself after so many nanoseconds.
+_LONGEST_SLEEP = 50_000_000
+
+
+@intrinsic
+def monotonic_nanoseconds(typing):  # type: ignore[no-untyped-def]
+    """The system's clock; 0 where it has none that costs little."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        if sys.platform != "linux":
+            return I64(0)
+        time = cgutils.alloca_once(builder, ir.ArrayType(I64, 2))
+        function = ir.FunctionType(I32, [I32, time.type])
+        builder.call(cgutils.get_or_insert_function(builder.module, function, "clock_gettime"), [I32(1), time])
+        seconds, rest = (builder.load(builder.gep(time, [I32(0), I32(i)])) for i in range(2))
+        return builder.add(builder.mul(seconds, I64(1_000_000_000)), rest)
+
+    return types.int64(), codegen
+
+
+@intrinsic
+def sleep_while(typing, array, index, value):  # type: ignore[no-untyped-def]
+    """Sleep until `wake_all`, unless ``array[index]`` is another number than `value` by now. It may wake up sooner."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        if _FUTEX is None:
+            _emit_yield(builder)
+            return context.get_dummy_value()
+        limit = cgutils.alloca_once(builder, ir.ArrayType(I64, 2))
+        builder.store(ir.Constant(ir.ArrayType(I64, 2), [0, _LONGEST_SLEEP]), limit)
+        word = pointer_to(context, builder, signature.args[0], args[0], args[1])  # of which the kernel reads 32 bits
+        _call_futex(builder, word, _FUTEX_WAIT, builder.trunc(args[2], I32), limit)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.int64), codegen
+
+
+@intrinsic
+def wake_all(typing, array, index):  # type: ignore[no-untyped-def]
+    """Wake all threads that sleep while ``array[index]`` is a number."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        if _FUTEX is not None:
+            word = pointer_to(context, builder, signature.args[0], args[0], args[1])
+            _call_futex(builder, word, _FUTEX_WAKE, I32(2**31 - 1), ir.Constant(word.type, None))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
+
+
+def _call_futex(builder: ir.IRBuilder, word: Any, operation: int, value: Any, limit: Any) -> None:
+    syscall = cgutils.get_or_insert_function(builder.module, ir.FunctionType(I64, [I64], var_arg=True), "syscall")
+    arguments = [word, I32(operation), value, limit, ir.Constant(word.type, None), I32(0)]
+    builder.call(syscall, [I64(_FUTEX), *arguments])
 
 
 @intrinsic
@@ -94,7 +175,6 @@ def settled(typing, x):  # type: ignore[no-untyped-def]
 
 #: Bits of an x86 processor's control word that have it take subnormal numbers for zero, and make none.
 _FLUSHES = 0x8040
-_IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
 @intrinsic
