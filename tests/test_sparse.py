@@ -311,3 +311,30 @@ def test_a_memory_map_is_read_by_pages(mode, tmp_path):
     done = run_python(MEMORY_MAP.replace("PATH", repr(str(tmp_path / "x.npy"))).replace("MODE", repr(mode)))
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 40  # megabytes, of 150
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("filler", [-32768.0, -7777.0, 1e7, np.finfo("float32").max, -np.inf, np.nan])
+def test_rows_beside_a_filler_keep_their_digits(filler, dtype):
+    """Most of the data is what stands for "missing": that others lose what it is larger by would be another number."""
+    rng = np.random.default_rng(3)
+    model = ff.Sequential(ff.Linear(80, 70), seed=0, dtype=dtype)
+    data = rng.normal(size=(300, 80)).astype(dtype)
+    data[rng.permutation(300)[:220]] = filler
+    plain = np.isfinite(data).all(axis=1) & (np.abs(data).max(axis=1) < 100)
+    right = data[plain].astype("float64") @ model[0].params["weight"].astype("float64") + model[0].params["bias"]
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(ff.predict_raw(model, data)[plain], right, rtol=0, atol=2e-5)
+
+
+def test_what_costs_no_digits_is_still_skipped():
+    small = ff.Sequential(ff.Linear(80, 70), seed=0)
+    images = ff.Sequential(ff.Normalize(0.5, 0.25, scale=1 / 255), ff.Linear(80, 70), seed=0)
+    rows = np.random.default_rng(0).random((300, 80)) < 0.1
+    for model, data in (
+        (small, np.where(rows, 2.5, -0.42).astype("f")),
+        (images, np.where(rows, 3.0, 255.0).astype("f")),
+        (small, np.where(rows, 7, 200).astype(np.uint8)),
+    ):
+        assert lowering.sparsity(model, data, 64) is not None
+    assert lowering.sparsity(small, np.where(rows, 3.0, 255.0).astype("f"), 64) is None

@@ -424,3 +424,16 @@ def test_a_bar_in_a_terminal_and_a_line_an_epoch_in_a_log(monkeypatch, capsys):
     bar = capsys.readouterr().err
     assert "epoch 2/2 100%" in bar
     assert "loss" in bar
+
+
+@pytest.mark.parametrize("optimizer", [ff.SGD, ff.Adam, ff.RMSprop])
+@pytest.mark.parametrize("lr", [1e30, 1e39, 1e300])
+def test_after_a_divergence_that_overflows_the_model_can_be_trained_again(optimizer, lr):
+    """Also what lies between the parameters in the flat array is as it was."""
+    model, rng = ff.Sequential(ff.Linear(5, 3), ff.ReLU(), ff.Linear(3, 2), seed=0), np.random.default_rng(0)
+    x, y, before = rng.normal(size=(60, 5)), rng.integers(0, 2, 60), model.parameters.copy()
+    options = {"loss": ff.CrossEntropyLoss(), "batch_size": 7, "progress": False, "seed": 0}
+    with pytest.raises(ff.errors.NonFiniteLossError):
+        ff.fit(model, x, y, optimizer=optimizer(lr), **options)
+    np.testing.assert_array_equal(model.parameters, before)
+    assert np.isfinite(ff.fit(model, x, y, optimizer=ff.SGD(0.1), **options).loss).all()

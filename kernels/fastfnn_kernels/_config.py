@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
+from llvmlite.binding import Linkage
 from numba import types
 from numba.core import config as numba_config
 from numba.core import event
 from numba.core.ccallback import CFunc
+from numba.core.codegen import JITCodeLibrary
 
 from fastfnn_kernels._user_cache import user_cache_dir
 
@@ -126,6 +129,31 @@ def driver(function: Callable[..., Any]) -> Any:
     return _cached_kernel(function) if JIT else function
 
 
+class _OwnLibrary(JITCodeLibrary):
+    """Compiled code that runs its own copies of the functions that it calls.
+
+    numba links these in under names that all libraries share, and optimises them there once more; but a process that
+    has compiled such a function runs whichever copy it compiled first. What is slower there, and may round otherwise,
+    is then not what the cache holds for the next process.
+    """
+
+    def _optimize_final_module(self) -> None:
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == Linkage.linkonce_odr:
+                function.name = f"{function.name}.{self.name}"
+        super()._optimize_final_module()
+
+
+@contextlib.contextmanager
+def _own_copies(codegen: Any) -> Iterator[None]:
+    before = codegen._library_class
+    codegen._library_class = _OwnLibrary
+    try:
+        yield
+    finally:
+        codegen._library_class = before
+
+
 class _NotCachedError(Exception):
     pass
 
@@ -148,7 +176,8 @@ def operation(
     options = {name: value for name, value in OPTIONS.items() if name != "nogil"}  # its caller has let go of the GIL
     compiled = _cache((_Loaded if only_load else CFunc)(function, signature, locals={}, options=options))
     try:
-        compiled.compile()
+        with _own_copies(compiled._targetdescr.target_context.codegen()):
+            compiled.compile()
     except _NotCachedError:
         return None
     return compiled
