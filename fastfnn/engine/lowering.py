@@ -84,7 +84,7 @@ CHUNK_BYTES, CHUNK_NANOSECONDS, LEAST_CHUNK_ROWS, CHUNK_ROWS = 3 << 19, 1e8, 64,
 MOST_NONZEROS, LEAST_ROW_BYTES = 0.5, 256
 #: What may be subtracted from all numbers so that most are zero, as the first layer sees them: it costs the other
 #: numbers the digits in which it is larger than they are. Bytes are never larger than their range.
-MOST_SHIFT = 4.0
+MOST_SHIFT = 8.0
 #: Rows of a chunk from which on skipping zeros makes up for a shift of all numbers: the whole weight is read for it.
 ROWS_WORTH_SHIFT = 8
 #: A training step's work, where that of the forward is 1.
