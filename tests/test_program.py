@@ -12,6 +12,7 @@ from _helpers import run_python
 import fastfnn as ff
 from fastfnn.engine import lowering, pace, program
 from fastfnn.engine.steps import LinearStep
+from fastfnn.functional import _run
 from fastfnn.training import arguments
 from fastfnn_kernels import _config
 
@@ -67,7 +68,7 @@ def test_where_an_epoch_is_sliced_makes_no_difference(monkeypatch, seconds):
 
 def test_the_number_of_threads_may_change_from_slice_to_slice(monkeypatch):
     monkeypatch.setattr(program, "SLICE_SECONDS", 1e-9)
-    monkeypatch.setattr(arguments, "cores", lambda: 3)
+    monkeypatch.setattr(_run, "cores", lambda: 3)
     monkeypatch.setattr(arguments, "WORK_WORTH_STEP", 0.0)
     monkeypatch.setattr(arguments, "WORK_WORTH_BYTE", 0.0)
     chosen = []
@@ -77,8 +78,9 @@ def test_the_number_of_threads_may_change_from_slice_to_slice(monkeypatch):
         return chosen[-1], 1.0
 
     monkeypatch.setattr(pace.Pace, "choose", choose)
+    monkeypatch.setattr(program, "Pace", pace.Pace)
     expected = train(network(), n_threads=1)
-    assert not chosen  # who says how many gets so many
+    assert not chosen
     assert train(network()) == expected
     assert set(chosen) == {1, 3}
 
@@ -98,12 +100,33 @@ def test_the_faster_number_of_threads_is_chosen_and_the_other_tried_again():
 
     watch.note(4, 99.0)  # the first of all, in a cold cache
     assert slices(3) == [1, 4, 1]
-    many = slices(3 * pace.SLICES_BETWEEN_TRIALS)
-    assert many.count(4) == 3
+    many = slices(400)
+    tried = [i for i, size in enumerate(many) if size == 4]
+    assert np.diff(tried)[0] < 10 < np.diff(tried)[-1] < 40  # soon again, then rarely
+    assert len(tried) * pace.TRIAL * (seconds[4] - seconds[1]) / len(many) < 2 * pace.MOST_COST
     seconds[1] = 100.0  # another process has come
-    assert slices(20)[-10:] == [4] * 10
+    assert slices(60)[-10:] == [4] * 10
     seconds[1] = 1.0
-    assert slices(3 * pace.SLICES_BETWEEN_TRIALS)[-10:] == [1] * 10
+    assert slices(20_000).count(1) > 10_000
+
+
+def test_a_bad_first_timing_is_soon_forgotten():
+    watch, seconds = pace.Pace(2), {2: [5.0, 5.0], 1: [2.0, 2.0]}
+    sizes = []
+    for _ in range(12):
+        size, _ = watch.choose()
+        sizes.append(size)
+        watch.note(size, seconds[size].pop() if seconds[size] else {2: 1.0, 1: 2.0}[size])
+    assert sizes[-6:].count(2) > sizes[-6:].count(1)
+
+
+def test_a_number_of_threads_that_is_far_slower_is_hardly_ever_tried():
+    watch, tried = pace.Pace(2), 0
+    for _ in range(3000):
+        size, _ = watch.choose()
+        tried += size == 2
+        watch.note(size, {2: 70.0, 1: 1.0}[size])
+    assert tried < 5
 
 
 def test_the_compiled_path_is_taken_for_all_that_is_ours(monkeypatch):

@@ -154,23 +154,20 @@ def _resume_command(out: Path) -> str:
 
 def _header(data: datasets.DataSet, model: ff.Sequential, args: argparse.Namespace, done: int) -> dict[str, str]:
     """What is about to run; `done` epochs have been."""
+    from fastfnn.functional import cores
+
     count = common.count
     schedule = "" if args.schedule == choices.NO_SCHEDULE else f", {args.schedule}"
     resumed = f" ({done:,} done)" if done else ""
     batch = "full batch" if args.batch_size == "full" else f"batch {args.batch_size}"
-    threads = f"up to {_cores()} threads" if args.threads is None else count(args.threads, "thread")
+    most = min(args.threads or cores(), cores())
+    threads = "1 thread" if most == 1 else f"up to {most} threads"
     return {
         "data": str(data),
         "model": f"{choices.described(data, args)}, {model.n_parameters:,} parameters, {model.dtype}",
         "run": f"{args.optimizer}, lr {args.lr:g}{schedule}, {batch}, {count(args.epochs, 'epoch')}{resumed}, "
         f"seed {args.seed}, {threads}",
     }
-
-
-def _cores() -> int:
-    from fastfnn.functional import cores
-
-    return cores()
 
 
 def _prepare(data: datasets.DataSet, args: argparse.Namespace) -> float:

@@ -7,8 +7,11 @@ number of threads, so the number may change whenever a run comes back to Python.
 
 from __future__ import annotations
 
-#: Slices of work from one look at the slower number of threads to the next, and what part of a slice that takes.
-SLICES_BETWEEN_TRIALS, TRIAL = 30, 0.25
+#: Slices of work from one look at the slower number of threads to the next: few at first, for the first timings meet
+#: cold caches and sleeping threads, then twice as many each time, up to a bound.
+FIRST_WAIT, LONGEST_WAIT = 2, 30
+#: What part of a slice a look takes, what share of all time the looks may cost, and from what on the first ones, too.
+TRIAL, MOST_COST, MUCH_SLOWER = 0.25, 0.01, 4.0
 #: Timings that count, of each number of threads: the best of the last few, for a slice may meet a cold cache, or noise.
 TIMINGS = 2
 
@@ -23,7 +26,7 @@ class Pace:
 
     def __init__(self, team_size: int) -> None:
         self._timings: dict[int, list[float]] = {team_size: [], 1: []}
-        self._slices = 0
+        self._faster, self._slices, self._wait = 0, 0, FIRST_WAIT
 
     def choose(self) -> tuple[int, float]:
         """How many threads the next slice is for, and what part of a full slice it should be."""
@@ -31,8 +34,16 @@ class Pace:
         if len(self._timings[least_known]) < TIMINGS:
             return least_known, TRIAL
         faster, slower = sorted(self._timings, key=lambda size: min(self._timings[size]))
+        if faster != self._faster:
+            self._faster, self._slices, self._wait = faster, 0, FIRST_WAIT
         self._slices += 1
-        return (slower, TRIAL) if self._slices % SLICES_BETWEEN_TRIALS == 0 else (faster, 1.0)
+        slowness = min(self._timings[slower]) / max(min(self._timings[faster]), 1e-12)
+        is_early = self._wait < LONGEST_WAIT and slowness < MUCH_SLOWER
+        affordable = 0.0 if is_early else TRIAL * (slowness - 1) / MOST_COST
+        if self._slices < max(self._wait, affordable):
+            return faster, 1.0
+        self._slices, self._wait = 0, min(2 * self._wait, LONGEST_WAIT)
+        return slower, TRIAL
 
     def note(self, size: int, seconds: float) -> None:
         """So long took a unit of work with `size` threads."""

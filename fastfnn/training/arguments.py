@@ -13,7 +13,7 @@ from fastfnn.engine import lowering
 from fastfnn.engine.lowering import skips_zeros
 from fastfnn.engine.sparsity import CSR, is_sparse_matrix
 from fastfnn.errors import InvalidTypeError, InvalidValueError
-from fastfnn.functional import cores
+from fastfnn.functional._run import team_size
 from fastfnn.losses import Loss
 from fastfnn.model import Sequential
 from fastfnn.training.weights import ClassWeight, Weights, row_weights
@@ -83,11 +83,10 @@ def as_data(
 def team_for(
     model: Sequential, x: Any, rows: int, n_threads: int | None, *, training: bool, lasts: bool = False
 ) -> Any:
-    """A team of the asked size; by default one thread where a second does not pay for so many rows of x.
+    """A team of the asked size, or of all cores if that is less; by default one thread where a second does not pay.
 
-    `lasts` says that the team makes many steps of so many rows.
+    `rows` of x go through together; `lasts` says that the team makes many steps of so many rows.
     """
     work = lowering.row_nanoseconds(model, x.shape[1:]) * rows * (lowering.TRAINING_WORK if training else 1.0)
     worth = WORK_WORTH_STEP + WORK_WORTH_BYTE * model.parameters.nbytes if lasts else WORK_WORTH_CALL
-    size = check.n_threads(n_threads, automatic=cores() if work >= worth else 1)
-    return kernels.team.Team(size, may_be_fewer=n_threads is None)
+    return kernels.team.Team(team_size(n_threads, automatic_many=work >= worth), may_be_fewer=True)

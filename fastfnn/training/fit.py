@@ -97,7 +97,9 @@ def fit(
     seed : int or numpy.random.Generator, optional
         Makes the order repeatable. Results do not depend on the number of threads.
     n_threads : int, optional
-        Default: one for small steps, else one or every core, whichever turns out to be faster while it runs.
+        The most that may be used, and at most one for each core that this process may use (a control group's quota and
+        ``OMP_NUM_THREADS`` count): while it runs, it turns out whether one or all of them are faster. Default: one for
+        small steps, else all cores.
     callbacks : callables
         Each is called with an `EpochEnd` after each epoch, or wrapped in an `EverySteps` after so many steps; a true
         return ends the training. `EarlyStopping`, `Checkpoint`, `CSVLogger` and `TensorBoard` are such.

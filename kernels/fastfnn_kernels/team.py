@@ -88,7 +88,8 @@ class _Job:
 
     def __init__(self, function: Any, args: tuple[Any, ...], size: int) -> None:
         self.function, self.args, self.size = function, args, size
-        self.results: SimpleQueue[BaseException | None] = SimpleQueue()
+        self.ended: list[BaseException | None] = []
+        self.announced: SimpleQueue[None] = SimpleQueue()
         self.gate = threading.Event()
         self.cancelled = False
 
@@ -101,7 +102,17 @@ class _Job:
                 self.function(*self.args, tid, self.size)
         except BaseException as raised:
             error = raised
-        self.results.put(error)
+        self.ended.append(error)
+        self.announced.put(None)
+
+    def wait(self) -> None:
+        """Wait until all have done their parts, whatever comes: who left before would give away what they write."""
+        try:
+            while len(self.ended) < self.size:
+                self.announced.get()
+        except BaseException:  # an interrupt, and perhaps a second one
+            self.wait()
+            raise
 
 
 class _Worker:
@@ -199,8 +210,8 @@ class Team:
             raise
         finally:
             job.gate.set()
-        errors = [job.results.get() for _ in self._workers]
-        for error in errors:
+        job.wait()
+        for error in job.ended:
             if error is not None:
                 raise error
 
