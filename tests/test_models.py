@@ -68,9 +68,9 @@ def test_the_small_network_fits_any_size_of_image(channels, size, pooled):
 @MAKERS
 def test_the_defaults_are_mnists(make):
     (layer,) = (layer for layer in make().layers if isinstance(layer, ff.Normalize))
-    assert (layer.mean, layer.std, layer.scale) == ([0.1307], [0.3081], 1 / 255)
+    assert (layer.mean, layer.std, layer.scale) == ((0.1307,), (0.3081,), 1 / 255)
     (layer,) = (layer for layer in make(mean=0.5, std=2, scale=3).layers if isinstance(layer, ff.Normalize))
-    assert (layer.mean, layer.std, layer.scale) == ([0.5], [2], 3)
+    assert (layer.mean, layer.std, layer.scale) == ((0.5,), (2,), 3)
 
 
 @MAKERS
