@@ -121,6 +121,12 @@ print(sorted({name.split(".")[0] for name in sys.modules} & {"numba", "llvmlite"
 
 # Without the JIT ------------------------------------------------------------------------------------------------------
 
+
+def test_without_the_jit_there_is_nothing_to_warm_up():
+    done = run_python("import fastfnn as ff; print(ff.warmup(('float32', 'float64')) < 60)", NUMBA_DISABLE_JIT="1")
+    assert done.stdout.strip() == "True", done.stderr
+
+
 EVERYTHING = """
 import json
 import numpy as np

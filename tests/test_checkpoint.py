@@ -137,6 +137,25 @@ def test_wrong_architectures_are_refused(tmp_path, described, message):
         ff.load(tmp_path / "m")
 
 
+HUGE = 10**9
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        {"layer": "Linear", "in_features": HUGE, "out_features": 2},
+        {"layer": "Linear", "in_features": HUGE, "out_features": HUGE},
+        {"layer": "Conv2d", "in_channels": 1, "out_channels": 1, "kernel_size": HUGE},
+        {"layer": "BatchNorm1d", "num_features": HUGE},
+    ],
+)
+def test_a_file_asks_for_no_more_memory_than_it_has_numbers(tmp_path, layer):
+    described = {"format": 1, "layers": [{"layer": "Flatten"}, layer], "dtype": "float32"}
+    write(tmp_path / "m", described, {"0.more": np.zeros(99, "float32"), "1.weight": np.zeros((4, 2), "float32")})
+    with pytest.raises(ModelFileError, match=r"describes layers of .* up to .*1000000000.*; it has 107"):
+        ff.load(tmp_path / "m")
+
+
 def test_parameters_that_do_not_fit_are_all_named(tmp_path):
     ff.save(make(), tmp_path / "m")
     from safetensors import safe_open

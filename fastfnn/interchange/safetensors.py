@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -23,6 +24,8 @@ Array = NDArray[Any]
 KEY, FORMAT = "fastfnn", 1
 #: What a checkpoint has besides a model: an entry of the metadata, and tensors whose names begin like this.
 TRAINING, PREFIX = "fastfnn.training", "training."
+#: Numbers that a file may lack: `restore` says best which. For more no memory is taken.
+SOME_MORE = 1_000_000
 LAYERS: dict[str, type[Layer]] = {name: getattr(layer_module, name) for name in layer_module.__all__ if name != "Layer"}
 
 
@@ -129,7 +132,7 @@ def read(path: StrPath, argument: str = "path") -> Contents:
         raise ModelFileError(f"{source} is no readable safetensors file: {error}") from None
     if KEY not in metadata:
         raise ModelFileError(f"{source} was not written by fastfnn: its metadata has no {KEY!r} entry")
-    model, training, more = _from_architecture(source, metadata[KEY]), metadata.get(TRAINING), {}
+    model, training, more = _from_architecture(source, metadata[KEY], tensors), metadata.get(TRAINING), {}
     if training is not None:
         more = {name.removeprefix(PREFIX): tensors.pop(name) for name in [*tensors] if name.startswith(PREFIX)}
     try:
@@ -139,19 +142,24 @@ def read(path: StrPath, argument: str = "path") -> Contents:
     return Contents(source, model, training, more)
 
 
-def _from_architecture(source: Path, text: str) -> Sequential:
+def _from_architecture(source: Path, text: str, tensors: Mapping[str, Array]) -> Sequential:
+    """The model that `text` describes, its parameters at their start; it asks for no more memory than `tensors`."""
     try:
         described = json.loads(text)
         if described["format"] != FORMAT:
             raise ModelFileError(f"{source} has format {described['format']!r}; this version of fastfnn reads {FORMAT}")
-        made = []
+        made, asked, held = [], 0, sum(array.size for array in tensors.values())
         for entry in described["layers"]:
             arguments = {name: value for name, value in entry.items() if name != "layer"}
             if entry["layer"] not in LAYERS:
                 raise ModelFileError(
                     f"{source} holds the layer {entry['layer']!r}; expected one of {', '.join(LAYERS)}"
                 )
-            made.append(LAYERS[entry["layer"]](**arguments))
+            layer = LAYERS[entry["layer"]](**arguments)
+            asked += math.prod(layer.weight_shape)
+            if asked > held + SOME_MORE:
+                raise ModelFileError(f"{source} describes layers of {asked:,} numbers up to {layer!r}; it has {held:,}")
+            made.append(layer)
         return Sequential(*made, seed=0, dtype=described["dtype"])
     except ModelFileError:
         raise

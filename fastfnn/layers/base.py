@@ -48,6 +48,8 @@ class Layer:
     changes: ClassVar[int] = 0
     #: Settings that decide the shapes of parameters: they cannot be changed.
     fixed_settings: ClassVar[tuple[str, ...]] = ()
+    #: Of the largest array that the layer is going to hold, known from the settings; () where it holds none.
+    weight_shape: Shape = ()
     #: Whether a weight starts as if this layer did not stand between it and the activation that follows.
     precedes_activation: ClassVar[bool] = False
     #: Names of PyTorch's classes that `from_torch` makes such a layer of, and the values that settings of theirs must

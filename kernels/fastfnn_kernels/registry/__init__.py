@@ -16,6 +16,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import DTypeLike
 
+from fastfnn_kernels._config import JIT
 from fastfnn_kernels.registry import convolution, dense, normalization, pooling, sparse
 from fastfnn_kernels.registry._spec import Draw, Spec
 from fastfnn_kernels.registry.dense import gemm_arguments
@@ -53,7 +54,12 @@ def public_kernels() -> dict[str, Callable[..., None]]:
 
 
 def compile_all(dtype: DTypeLike) -> None:
-    """Compile every kernel (by a call on tiny arguments) and every operation for `dtype`, or load it from the cache."""
+    """Compile every kernel (by a call on tiny arguments) and every operation for `dtype`, or load it from the cache.
+
+    Without the JIT there is nothing to compile.
+    """
+    if not JIT:
+        return
     from fastfnn_kernels import operations, program  # which need the JIT
 
     rng = np.random.default_rng(0)
