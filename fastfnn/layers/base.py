@@ -48,8 +48,6 @@ class Layer:
     changes: ClassVar[int] = 0
     #: Settings that decide the shapes of parameters: they cannot be changed.
     fixed_settings: ClassVar[tuple[str, ...]] = ()
-    #: Of the largest array that the layer is going to hold, known from the settings; () where it holds none.
-    weight_shape: Shape = ()
     #: Whether a weight starts as if this layer did not stand between it and the activation that follows.
     precedes_activation: ClassVar[bool] = False
     #: Names of PyTorch's classes that `from_torch` makes such a layer of, and the values that settings of theirs must
@@ -81,6 +79,11 @@ class Layer:
     def config(self) -> dict[str, Any]:
         """Arguments that make such a layer again, as JSON has them."""
         return {}
+
+    @property
+    def weight_shape(self) -> Shape:
+        """Of the largest array that the layer is going to hold, known from the settings; () where it holds none."""
+        return ()
 
     def initial_params(self, rng: np.random.Generator, activation: str | None) -> dict[str, Array]:
         """Fresh parameters in float64; `activation` is the class name of the layer that follows, if any."""

@@ -34,7 +34,7 @@ class Conv2d(Layer):
     params : ``weight`` (out_channels, in_channels / groups, height, width), ``bias`` (out_channels,)
     """
 
-    fixed_settings = ("in_channels", "out_channels", "filters", "weight_shape", "bias")
+    fixed_settings = ("in_channels", "out_channels", "filters", "bias")
     torch_names = ("Conv2d",)
     torch_fixed: ClassVar[dict[str, tuple[Any, ...]]] = {"padding_mode": ("zeros",)}
 
@@ -60,10 +60,13 @@ class Conv2d(Layer):
         kernel = check.pair("kernel_size", kernel_size)
         shape = (self.out_channels, self.in_channels // groups, *kernel)
         self.filters = Filters(shape, stride, padding, dilation, groups)
-        self.weight_shape = shape
         self.bias = bool(bias)
         self.weight_init = None if weight_init is None else initializer("weight_init", weight_init)
         self.bias_init = initializer("bias_init", bias_init)
+
+    @property
+    def weight_shape(self) -> tuple[int, int, int, int]:
+        return self.filters.filters, self.filters.group_channels, *self.filters.kernel_size
 
     def initial_params(self, rng: np.random.Generator, activation: str | None) -> dict[str, Array]:
         fan_in = int(np.prod(self.weight_shape[1:]))

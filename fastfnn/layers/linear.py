@@ -47,7 +47,7 @@ class Linear(Layer):
     params : ``weight`` (in_features, out_features), ``bias`` (out_features,)
     """
 
-    fixed_settings = ("in_features", "out_features", "weight_shape", "bias")
+    fixed_settings = ("in_features", "out_features", "bias")
     torch_names = ("Linear",)
 
     def __init__(
@@ -62,10 +62,13 @@ class Linear(Layer):
         super().__init__()
         self.in_features = check.positive_int("in_features", in_features)
         self.out_features = check.positive_int("out_features", out_features)
-        self.weight_shape = (self.in_features, self.out_features)
         self.bias = bool(bias)
         self.weight_init = None if weight_init is None else initializer("weight_init", weight_init)
         self.bias_init = initializer("bias_init", bias_init)
+
+    @property
+    def weight_shape(self) -> tuple[int, int]:
+        return self.in_features, self.out_features
 
     def initial_params(self, rng: np.random.Generator, activation: str | None) -> dict[str, Array]:
         return affine_params(self, self.weight_shape, rng, activation)

@@ -21,17 +21,20 @@ class _BatchNorm(Layer):
 
     #: Axes of a batch, and what a batch of so many features looks like.
     ndim, form = 0, ""
-    fixed_settings = ("num_features", "weight_shape", "affine")
+    fixed_settings = ("num_features", "affine")
     precedes_activation = True
     torch_fixed: ClassVar[dict[str, tuple[Any, ...]]] = {"track_running_stats": (True,)}
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
         super().__init__()
         self.num_features = check.positive_int("num_features", num_features)
-        self.weight_shape = (self.num_features,)
         self.eps = check.real("eps", eps, least=0.0)
         self.momentum = check.real("momentum", momentum, least=0.0)
         self.affine = bool(affine)
+
+    @property
+    def weight_shape(self) -> tuple[int]:
+        return (self.num_features,)
 
     def initial_params(self, rng: np.random.Generator, activation: str | None) -> dict[str, Array]:
         return {"weight": np.ones(self.num_features), "bias": np.zeros(self.num_features)} if self.affine else {}
