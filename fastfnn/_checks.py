@@ -37,15 +37,18 @@ def as_dtype(dtype: Any) -> np.dtype[Any]:
 
 
 def positive_int(name: str, value: Any, *, least: int = 1) -> int:
-    """`value` as an int of at least `least`."""
+    """`value` as an int of at least `least` that fits an int64."""
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
         number = operator.index(value)
     except TypeError:
         raise InvalidTypeError(f"{name} is {value!r}; expected an integer of at least {least}") from None
-    if number < least:
-        raise InvalidValueError(f"{name} is {number}; expected an integer of at least {least}")
+    if number < least or number >= 2**63:
+        # Python refuses to print thousands of digits.
+        shown = number if number.bit_length() < 1000 else f"an integer of {number.bit_length()} bits"
+        wanted = f"an integer of at least {least}" if number < least else "less than 2**63"
+        raise InvalidValueError(f"{name} is {shown}; expected {wanted}")
     return number
 
 
@@ -61,10 +64,7 @@ def pair(name: str, value: Any, *, least: int = 1) -> tuple[int, int]:
 
 def counter(name: str, value: Any) -> int:
     """`value` as an int that fits an int64 and is not negative."""
-    number = positive_int(name, value, least=0)
-    if number >= 2**63:
-        raise InvalidValueError(f"{name} is {number}; expected less than 2**63")
-    return number
+    return positive_int(name, value, least=0)
 
 
 def real(

@@ -42,3 +42,7 @@ class NonFiniteLossError(FastFNNError, ArithmeticError):
 
     def __reduce__(self) -> Any:  # pickle would call it without its keywords
         return functools.partial(type(self), str(self), epoch=self.epoch, step=self.step), ()
+
+
+#: What contents that somebody else has made up may raise where they are understood.
+FOREIGN = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, FastFNNError)

@@ -12,7 +12,7 @@ import pytest
 from _helpers import run_python
 
 import fastfnn_kernels
-from fastfnn_kernels import _config
+from fastfnn_kernels import _cache, _config
 
 ANNOUNCEMENT = "fastfnn: compiling kernels for this machine; later runs load them from the cache\n"
 
@@ -84,10 +84,10 @@ def test_the_cache_folder_depends_on_every_source_and_on_its_name(tmp_path: Path
     hashes = []
     for name, text in (("a.py", "1"), ("a.py", "2"), ("deep/b.py", "2"), ("deep/c.py", "2")):
         (tmp_path / name).write_text(text)
-        hashes.append(_config.source_hash(tmp_path))
+        hashes.append(_cache.source_hash(tmp_path))
     assert len(set(hashes)) == len(hashes)
     (tmp_path / "notes.txt").write_text("no source")
-    assert _config.source_hash(tmp_path) == hashes[-1]
+    assert _cache.source_hash(tmp_path) == hashes[-1]
 
 
 def test_where_no_cache_can_be_written_everything_works_with_one_warning(copied_package: Path) -> None:
@@ -99,13 +99,6 @@ def test_where_no_cache_can_be_written_everything_works_with_one_warning(copied_
     assert done.stderr.count("RuntimeWarning: fastfnn compiles its kernels anew in every process") == 1
     assert done.stderr.count("Warning:") == 1
     assert in_the_way.read_text() == "not a folder"
-
-
-def test_numbas_own_cache_setting_stays_what_it_was(copied_package: Path) -> None:
-    code = (
-        "from numba.core import config\nbefore = config.CACHE_DIR\n" + RUN_PROBE + "print(config.CACHE_DIR == before)"
-    )
-    assert run_copy(copied_package, code).stdout.splitlines()[-1] == "True"
 
 
 def test_importing_fastfnn_does_not_import_numba() -> None:

@@ -267,9 +267,8 @@ def test_without_matplotlib_it_says_how_to_get_pictures(
     assert "matplotlib is not installed" in (tmp_path / "report.html").read_text("utf-8")
 
 
-def half_written(model: ff.Sequential, path: Path) -> None:
-    path.write_bytes(b"half")
-    raise OSError(28, "No space left on device")
+def full_disk(model: ff.Sequential) -> bytes:
+    raise OSError(28, "No space left on device", "model.safetensors")
 
 
 RESULTS = ("report.html", "model.safetensors", "history.csv", "history.json")
@@ -285,12 +284,11 @@ def interrupted_rename(source: str | Path, target: str | Path) -> None:
 @pytest.mark.parametrize(
     ("place", "name", "failure", "code"),
     [
-        (ff, "save", half_written, 2),
-        (report, "page", interrupted, 130),
+        (outputs, "to_bytes", full_disk, 2),
         (outputs, "as_csv", interrupted, 130),
         (os, "replace", interrupted_rename, 130),
     ],
-    ids=["model", "report", "history", "rename"],
+    ids=["model", "history", "rename"],
 )
 def test_out_keeps_its_old_results_where_writing_fails(
     npz: WriteNpz, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Any, name: str, failure: Any, code: int
@@ -300,11 +298,25 @@ def test_out_keeps_its_old_results_where_writing_fails(
     before = {name: (out / name).read_bytes() for name in RESULTS}
     with monkeypatch.context() as patch:
         patch.setattr(place, name, failure)
-        if name == "replace":
-            patch.setattr(ff, "save", lambda model, path: path.write_bytes(b"whole"))
         assert train(npz(), "--out", str(out), "--seed", "1") == code
     assert sorted(path.name for path in out.iterdir()) == sorted(outputs.FILES)
     assert {name: (out / name).read_bytes() for name in RESULTS} == before
+
+
+@pytest.mark.parametrize("name", ["draw", "page"])
+def test_the_model_is_saved_before_anything_is_drawn(
+    npz: WriteNpz, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """And no report of an older one stays beside it."""
+    out = tmp_path / "out"
+    assert train(npz(), "--out", str(out)) == 0
+    before = (out / "model.safetensors").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(report, name, interrupted)
+        assert train(npz(), "--out", str(out), "--seed", "1") == 130
+    assert (out / "model.safetensors").read_bytes() != before
+    assert sorted(path.name for path in out.iterdir()) == sorted(set(outputs.FILES) - {"report.html"})
+    ff.load(out / "model.safetensors")
 
 
 @pytest.mark.parametrize("where", ["file", "file/below", "taken"])

@@ -327,7 +327,7 @@ def test_the_model_of_an_older_training_is_not_taken_for_that_of_one_that_did_no
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("fastfnn.cli.train.report.draw", interrupted)
+        patch.setattr("fastfnn.cli.train.outputs.write", interrupted)
         assert train(table, "--label", "kind", "--epochs", "2", "--seed", "6", "--out", folder) == 130
     capsys.readouterr()
     assert cli.main(["evaluate", folder, "--data", table]) == 2

@@ -39,7 +39,7 @@ RUNGS = [
     {"model"},
     {"layers", "losses"},
     {"functional", "optim", "schedules", "metrics", "data"},
-    {"_checks", "_paths", "initializers", "history"},
+    {"_checks", "_paths", "_signals", "_text", "initializers", "history"},
     {"errors"},
 ]
 HEIGHT = {name: -rung for rung, names in enumerate(RUNGS) for name in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import threading
 import time
@@ -21,8 +22,8 @@ from fastfnn_kernels.team import Team, barrier_state, share
 needs_jit = pytest.mark.skipif(not _config.JIT, reason="without the JIT there is one thread and no barrier")
 
 
-def threads_of_teams() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "fastfnn"]
+def threads_of_teams() -> list[Any]:
+    return [*team._alive]
 
 
 # Shares ---------------------------------------------------------------------------------------------------------------
@@ -104,8 +105,8 @@ def no_idle_threads() -> Iterator[None]:
 def end_idle_threads() -> None:
     while team._idle:
         worker = team._idle.pop()
-        worker.inbox.put(None)
-        worker.thread.join()
+        worker.stop()
+        worker.join()
 
 
 @needs_jit
@@ -130,8 +131,8 @@ def test_threads_that_nobody_wants_end(monkeypatch: pytest.MonkeyPatch) -> None:
         seen: list[int] = []
         crew.run(lambda tid, size: seen.append(tid))
         assert sorted(seen) == [0, 1]
-    for thread in threads_of_teams():
-        thread.join(timeout=60)
+    for worker in threads_of_teams():
+        worker.join()
     assert not threads_of_teams()
     assert not team._idle
 
@@ -188,19 +189,32 @@ def test_arguments_that_no_kernel_takes_are_an_error_and_not_a_hang() -> None:
         relu("not an array", object(), team=crew)
 
 
-@needs_jit
-def test_where_no_thread_can_be_started_one_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    start, started = threading.Thread.start, []
+def no_more_threads() -> int:
+    raise RuntimeError("can't start new thread")
 
-    def refuse_the_third(thread: threading.Thread) -> None:
-        started.append(thread)
-        if len(started) == 3:
-            raise RuntimeError("can't start new thread")
-        start(thread)
+
+def no_memory() -> int:
+    raise MemoryError
+
+
+def never_begins() -> int:
+    """As where there is memory for the thread, but none for what Python keeps of it."""
+    return 0
+
+
+@needs_jit
+@pytest.mark.parametrize("refuse", [no_more_threads, no_memory, never_begins])
+def test_where_no_thread_can_be_started_one_does_the_work(refuse: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = _thread.start_new_thread, []
+
+    def refuse_the_third(function: Any, args: Any) -> int:
+        started.append(function)
+        return refuse() if len(started) == 3 else start(function, args)
 
     x, out = np.linspace(-1, 1, 1000), np.full(1000, np.nan)
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse_the_third)
+        patch.setattr(team, "STARTING_SECONDS", 0.1)
+        patch.setattr(_thread, "start_new_thread", refuse_the_third)
         with Team(4) as crew:
             assert (crew.size, len(started)) == (1, 3)
             assert not threads_of_teams()

@@ -9,6 +9,8 @@ import sys
 from typing import NoReturn
 
 import fastfnn as ff
+from fastfnn._signals import TERMINATED, Terminated, sigterm_raises
+from fastfnn._text import harmless
 from fastfnn.cli import choices, common, info, train, use
 from fastfnn.errors import FastFNNError, InvalidValueError, NonFiniteLossError
 
@@ -25,10 +27,11 @@ def main(argv: list[str] | None = None) -> int:
     -------
     int
         The exit code: 0; 1 where the loss became NaN or infinite; 2 for wrong usage or bad input, said in one line on
-        stderr; 130 after an interrupt.
+        stderr; 130 after an interrupt, 143 after SIGTERM.
     """
     try:
-        code = _run(argv)
+        with sigterm_raises(Terminated()):
+            code = _run(argv)
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has had enough
@@ -40,8 +43,10 @@ def main(argv: list[str] | None = None) -> int:
     except MemoryError as error:
         code = _complain(f"not enough memory: {error}" if str(error) else "not enough memory", 2)
     except KeyboardInterrupt as interrupt:
-        print("fastfnn: interrupted" + "".join(f"; {how}" for how in interrupt.args), file=sys.stderr)
-        code = 130
+        terminated = isinstance(interrupt, Terminated)
+        what = "terminated" if terminated else "interrupted"
+        print(f"fastfnn: {what}" + "".join(f"; {how}" for how in interrupt.args), file=sys.stderr)
+        code = TERMINATED if terminated else 130
     _drop_unwritable_stdout()
     return code
 
@@ -57,7 +62,7 @@ def _run(argv: list[str] | None) -> int:
 
 def _complain(error: object, code: int) -> int:
     """Say what is wrong in one line."""
-    print("fastfnn: error:", " ".join(str(error).split()), file=sys.stderr)
+    print("fastfnn: error:", harmless(" ".join(str(error).split())), file=sys.stderr)
     return code
 
 

@@ -6,6 +6,7 @@ import argparse
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import fastfnn as ff
@@ -57,6 +58,8 @@ CHOICES = {
 }
 #: What is the same for every model.
 DEFAULTS = {"data": SAMPLE, "model": MLP, "schedule": NO_SCHEDULE, "seed": 0, "dtype": "float32"}
+#: Of an mlp that ``--hidden`` asks for; Adam takes 16 GiB for them.
+MOST_PARAMETERS = 1 << 30
 #: Options of `MLP` alone, and their defaults.
 MLP_ONLY = {"hidden": [100], "activation": "relu"}
 
@@ -95,6 +98,13 @@ def make(data: DataSet, args: argparse.Namespace) -> ff.Sequential:
     common |= {"seed": args.seed, "dtype": args.dtype}
     if args.model == MLP:
         activation = args.activation.replace("-", "_")
+        sizes = [math.prod(shape), *args.hidden, data.classes]
+        parameters = sum((a + 1) * b for a, b in pairwise(sizes))
+        if parameters > MOST_PARAMETERS:
+            raise InvalidValueError(
+                f"--hidden is {' '.join(map(str, args.hidden))}, a model of {parameters:,} parameters; expected at "
+                f"most {MOST_PARAMETERS:,}"
+            )
         return ff.models.mlp(math.prod(shape), args.hidden, data.classes, activation, **common)
     images = (1, *shape) if len(shape) == 2 else shape
     if args.model == LENET5:

@@ -8,12 +8,19 @@ import math
 import sys
 from collections.abc import Sequence
 
+from fastfnn._text import harmless
+
 # Printing
 
 
-def say(text: str) -> None:
-    """Print, with what stdout cannot encode as backslash escapes."""
+def say(text: str, *, exact: bool = False) -> None:
+    """Print, with backslash escapes for what stdout cannot encode, and for what would steer a terminal.
+
+    With `exact` what does not go to a terminal is printed as it is.
+    """
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    if not (exact and sys.stdout is not None and not sys.stdout.isatty()):
+        text = harmless(text)
     print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 

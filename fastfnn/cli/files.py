@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import math
 import zipfile
-import zlib
 from array import array
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -21,10 +20,12 @@ Array = NDArray[Any]
 
 #: What the column of the classes is called where ``--label`` does not say; the first of them counts.
 LABELS = ("label", "class", "target", "y")
+#: Of a table; a file with more is none, or was written the wrong way round.
+MOST_COLUMNS = 100_000
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
-# What numpy and zipfile raise for damaged, foreign or encrypted archives and for pickled members.
-_UNREADABLE = (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, MemoryError)
+# Deflate spends at least two bits on a match, and a match gives at most 258 bytes.
+_DEFLATE_MAX_RATIO = 1032
 # Modes of Pillow with 8 bits a channel. Others, such as 16 bits of grey, would lose what they hold.
 _GREY, _COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
 _WITH_ALPHA = ("LA", "PA", "RGBA")
@@ -45,10 +46,30 @@ def read_npz(path: Path, name: str, choose: Callable[[list[str]], Sequence[str]]
             if key not in archive.files:
                 raise DataError(f"--data is {name!r}; it lacks {key}: it holds {held or 'nothing'}")
             try:
+                _check_member(archive, key)
                 arrays[key] = np.asarray(archive[key])
-            except (*_UNREADABLE, OSError) as error:
+            except Exception as error:  # numpy and zipfile meet what is wrong in a file as many kinds of error
                 raise DataError(f"--data is {name!r}; its {key} cannot be read: {error}") from None
     return arrays
+
+
+def _check_member(archive: Any, key: str) -> None:
+    """Refuse a member that promises more than it can hold: NumPy takes the memory before it reads."""
+    infos = {info.filename: info for info in archive.zip.infolist()}
+    info = infos.get(f"{key}.npy", infos.get(key))
+    if info is None:
+        return
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError("expected a member as numpy.savez or numpy.savez_compressed writes it")
+    with archive.zip.open(info) as file:
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        version = np.lib.format.read_magic(file)
+        if version not in readers:
+            raise ValueError(f"its format is {version}; expected one of {', '.join(map(str, readers))}")
+        shape, _, dtype = readers[version](file)
+    promised = math.prod(shape) * dtype.itemsize
+    if promised > min(info.file_size, _DEFLATE_MAX_RATIO * info.compress_size):
+        raise ValueError(f"its header promises {promised:,} bytes, it holds {info.compress_size:,}")
 
 
 def read_npy(path: Path, name: str) -> Array:
@@ -64,7 +85,7 @@ def _loaded(path: Path, name: str) -> Any:
         return np.load(path, allow_pickle=False)
     except OSError as error:
         raise DataError(f"--data is {name!r}; it cannot be read: {error.strerror or error}") from None
-    except _UNREADABLE:
+    except Exception:
         return None
 
 
@@ -124,10 +145,11 @@ def read_csv(
 
 
 def _places(header: list[str], wanted: Sequence[str], where: str) -> list[int]:
-    lacking = [column for column in wanted if column not in header]
+    places = {column: i for i, column in enumerate(header)}
+    lacking = [column for column in wanted if column not in places]
     if lacking:
         raise DataError(f"{where} it has no column {lacking[0]!r}; expected those of the training: {few(wanted)}")
-    return [header.index(column) for column in wanted]
+    return [places[column] for column in wanted]
 
 
 def label_place(columns: list[str], name: str, label: str | None) -> int:
@@ -149,11 +171,15 @@ def _header(cells: list[str], where: str) -> list[str]:
     columns = [cell.strip() for cell in cells]
     if not columns:
         raise DataError(f"{where} expected a header: a first row that names the columns")
+    if len(columns) > MOST_COLUMNS:
+        raise DataError(f"{where} it has {len(columns):,} columns; expected at most {MOST_COLUMNS:,}")
+    known: set[str] = set()
     for i, column in enumerate(columns):
         if not column:
             raise DataError(f"{where} its column {i + 1} has no name; expected a header that names all columns")
-        if column in columns[:i]:
+        if column in known:
             raise DataError(f"{where} two columns are called {column!r}; expected a header that names each differently")
+        known.add(column)
     counted = [[str(i) for i in range(start, start + len(columns))] for start in (0, 1)]
     if columns not in counted and all(map(is_number, columns)):
         raise DataError(f"{where} its first row holds numbers; expected a header that names the columns")
@@ -337,7 +363,9 @@ def _image(file: Path, name: str, size: Sequence[int] | None) -> Any:
             image = image.convert("L" if mode in _GREY else "RGB")
     except DataError:
         raise
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's readers meet what is wrong in a file as many kinds of error
         what = error.strerror if isinstance(error, OSError) and error.strerror else "it is no image, or damaged"
         raise DataError(f"--data is {name!r}; {file} cannot be read: {what}") from None
     return image if size is None else image.resize((size[1], size[0]))

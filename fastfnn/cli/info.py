@@ -36,14 +36,14 @@ def machine() -> Iterator[tuple[str, str]]:
 
 def facts() -> Iterator[tuple[str, str]]:
     """Names and values, a line each."""
-    from fastfnn_kernels import _config
+    from fastfnn_kernels import _cache
 
     yield from machine()
     yield "models", ", ".join(choices.CHOICES)
     yield "interpreter", sys.executable
     try:
-        cache = _config.cache_folder()
-        yield "kernel cache", f"{cache} ({'writable' if _config.is_writable(cache) else 'NOT writable'})"
+        cache = _cache.folder()
+        yield "kernel cache", f"{cache} ({'writable' if _cache.is_writable(cache) else 'NOT writable'})"
     except (OSError, RuntimeError) as error:
         yield "kernel cache", f"none: {error}"
     try:

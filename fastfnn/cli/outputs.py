@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import tempfile
 import zlib
 from pathlib import Path
@@ -15,10 +14,11 @@ import numpy as np
 import fastfnn as ff
 from fastfnn import _paths
 from fastfnn.cli.datasets import DataSet
-from fastfnn.errors import InvalidValueError, ModelFileError
+from fastfnn.errors import FOREIGN, InvalidValueError, ModelFileError
 from fastfnn.history import History
-from fastfnn.interchange.safetensors import write_in_one_step
+from fastfnn.interchange.safetensors import to_bytes
 from fastfnn.training.callbacks.logs import as_csv
+from fastfnn_kernels._files import write_in_one_step, write_together
 
 MODEL, FIGURES, CURVES, REPORT = "model.safetensors", "history.json", "history.csv", "report.html"
 #: These two are there from the beginning.
@@ -50,21 +50,25 @@ def begin(folder: Path, settings: dict[str, Any], resumed: bool) -> None:
 
 
 def write(
-    folder: Path, model: ff.Sequential, history: History, settings: dict[str, Any], figures: dict[str, Any], page: str
+    folder: Path, model: ff.Sequential, history: History, settings: dict[str, Any], figures: dict[str, Any]
 ) -> None:
-    """Write what came of the training: all files are complete before any takes its place."""
+    """Write what came of the training: all files are complete before any takes its place. An older report goes."""
     texts = {
-        REPORT: page,
         CURVES: as_csv(history),
         FIGURES: _json({**figures, "history": history.to_dict()}),
         SETTINGS: _json(settings),
     }
-    with tempfile.TemporaryDirectory(prefix=".fastfnn-", dir=folder) as temporary:
-        ff.save(model, Path(temporary, MODEL))
-        for name, text in texts.items():
-            Path(temporary, name).write_text(text, encoding="utf-8", errors="backslashreplace")
-        for name in (MODEL, *texts):
-            os.replace(Path(temporary, name), folder / name)
+    files = {MODEL: to_bytes(model), **{name: _encoded(text) for name, text in texts.items()}}
+    write_together({folder / name: payload for name, payload in files.items()})
+    (folder / REPORT).unlink(missing_ok=True)
+
+
+def write_report(folder: Path, page: str) -> None:
+    write_in_one_step(folder / REPORT, _encoded(page))
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")
 
 
 def arrays(data: DataSet) -> dict[str, Any]:
@@ -102,7 +106,7 @@ def read_settings(name: str) -> dict[str, Any]:
         read = json.loads((folder / SETTINGS).read_text("utf-8"))
         if not (isinstance(read["settings"], dict) and all(_is_array(one) for one in read["arrays"].values())):
             raise ValueError
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except FOREIGN:
         raise damaged(name, "it is not what train --out has written") from None
     return read
 

@@ -119,16 +119,16 @@ def _train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         outputs.begin(out, kept, resumed)
     try:
         outcome = _fit(model, data, args, out)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         if out is None or not (out / outputs.CHECKPOINT).is_file():
             raise
-        raise KeyboardInterrupt(f"to go on: {_resume_command(out)}") from None
+        raise type(interrupt)(f"to go on: {_resume_command(out)}") from None
     pictures = None
     if out is not None:
-        pictures = report.draw(model, outcome.history, data.x_test, data.y_test, class_names=data.class_names)
-        page = _page(model, data, outcome, header, settings, pictures)
         figures = {"fastfnn": ff.__version__, "settings": settings, "results": outcome.as_dict()}
-        outputs.write(out, model, outcome.history, kept, figures, page)
+        outputs.write(out, model, outcome.history, kept, figures)  # before anything is drawn, which could fail
+        pictures = report.draw(model, outcome.history, data.x_test, data.y_test, class_names=data.class_names)
+        outputs.write_report(out, _page(model, data, outcome, header, settings, pictures))
 
     if not args.quiet:
         train, test = outcome.train, outcome.test

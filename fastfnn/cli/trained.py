@@ -11,7 +11,7 @@ from typing import Any
 import fastfnn as ff
 from fastfnn._paths import as_path
 from fastfnn.cli import datasets, outputs
-from fastfnn.errors import InvalidValueError, ModelFileError
+from fastfnn.errors import FOREIGN, InvalidValueError, ModelFileError
 from fastfnn.layers.base import KnownShape
 
 
@@ -123,7 +123,7 @@ def _is_of(figures: Path, settings: dict[str, Any]) -> bool:
     try:
         came = json.loads(figures.read_text("utf-8"))["settings"]
         return all(came.get(name) == value for name, value in settings.items() if name not in ("epochs", "threads"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, *FOREIGN):
         return True  # nothing is known
 
 
@@ -141,7 +141,7 @@ def _kept(path: Path, classes: int) -> tuple[tuple[str, ...] | None, dict[str, A
             sound &= listed is None or (isinstance(listed, list) and all(isinstance(name, str) for name in listed))
         if not sound:
             raise ValueError
-    except (ValueError, KeyError, TypeError, AttributeError, argparse.ArgumentTypeError):
+    except (*FOREIGN, argparse.ArgumentTypeError):
         raise ModelFileError(f"MODEL: {path} is not what train --out has written") from None
     if names is not None and len(names) != classes:
         raise ModelFileError(f"MODEL: {path} names {len(names)} classes; expected {classes}, as the model has")

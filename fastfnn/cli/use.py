@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 import fastfnn as ff
 from fastfnn._paths import as_path
+from fastfnn._text import harmless
 from fastfnn.cli import common, datasets, files
 from fastfnn.cli.trained import Trained
 from fastfnn.errors import DataError, InvalidValueError
-from fastfnn.interchange.safetensors import write_in_one_step
+from fastfnn_kernels._files import write_in_one_step
 
 Array = NDArray[Any]
 
@@ -142,11 +143,12 @@ def _evaluate(args: argparse.Namespace) -> None:
         f"accuracy  {common.percent(right.mean())} ({right.sum():,} of {len(y):,})"
     )
     if trained.classes <= MOST_SHOWN:
-        width = max(5, *map(len, names))
+        shown_names = [harmless(name) for name in names]
+        width = max(5, *map(len, shown_names))
         lines = [f"{'class':{width}}  {'rows':>7}  {'accuracy':>9}"]
-        for each in by_class:
+        for name, each in zip(shown_names, by_class, strict=True):
             shown = "-" if each["accuracy"] is None else common.percent(each["accuracy"])
-            lines.append(f"{each['class']:{width}}  {each['rows']:7,}  {shown:>9}")
+            lines.append(f"{name:{width}}  {each['rows']:7,}  {shown:>9}")
         common.say("\n" + "\n".join(lines))
 
 
@@ -207,7 +209,7 @@ def _predict(args: argparse.Namespace) -> None:
         blocks = _table(labels, shares, names, trained)
         if out is None:
             for block in blocks:
-                common.say(block)
+                common.say(block, exact=True)
             return
         payload = "".join(f"{block}\n" for block in blocks).encode("utf-8", "backslashreplace")
     try:
@@ -268,15 +270,21 @@ def _table(labels: NDArray[np.int64], shares: Array | None, names: list[str] | N
     header = ["row" if names is None else "file", "label"]
     if shares is not None:
         header += [f"p_{name}" for name in classes]
+    shown = [as_text(name) for name in classes]
     for start in range(0, len(labels), _BLOCK):
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         if start == 0:
             writer.writerow(header)
         for i, label in enumerate(labels[start : start + _BLOCK], start):
-            row = [i if names is None else names[i], classes[label]]
+            row = [i if names is None else as_text(names[i]), shown[label]]
             writer.writerow(row if shares is None else [*row, *map(str, shares[i])])
         yield text.getvalue()[:-1]
+
+
+def as_text(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula: names of classes and files are other people's."""
+    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") and not files.is_number(cell) else cell
 
 
 # export

@@ -1,7 +1,6 @@
 """MNIST and Fashion-MNIST: the full sets from a folder or a checked download, and an embedded sample of MNIST."""
 
 import hashlib
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from fastfnn._paths import StrPath, as_path, data_dir
 from fastfnn.data.idx import read_idx, read_idx_stream
 from fastfnn.errors import DataError
+from fastfnn_kernels._files import staged
 
 Split = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
@@ -239,27 +239,22 @@ def _compare(path: Path, what: str, found: str, expected: str) -> None:
 
 def _download(data_set: _DataSet, folder: Path, name: str, refused: DataError | None) -> NDArray[Any]:
     """Try the mirrors in order; a file takes its place in the folder only once it is whole and verified."""
-    from tempfile import TemporaryDirectory
-
     answers = [] if refused is None else [str(refused)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Inside the folder, so that the file system is the same and the move into place is a rename.
-        with TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
-            target = Path(temporary, name + ".gz")
-            for mirror in data_set.mirrors:
-                url = mirror + name + ".gz"
-                try:
-                    _fetch(url, target)
-                    array = _read_verified(data_set, target, name)
-                except ImportError:
-                    answers.append('downloading needs the package pooch (pip install "fastfnn[data]")')
-                    break
-                except (OSError, ValueError) as error:  # the network's and pooch's errors, and a file that is not it
-                    answers.append(f"{url}: {type(error).__name__}: {error}")
-                    continue
-                os.replace(target, folder / target.name)
+        target = folder / f"{name}.gz"
+        for mirror in data_set.mirrors:
+            url = mirror + target.name
+            try:
+                with staged(target) as file:
+                    _fetch(url, Path(file.name))
+                    array = _read_verified(data_set, Path(file.name), name)
                 return array
+            except ImportError:
+                answers.append('downloading needs the package pooch (pip install "fastfnn[data]")')
+                break
+            except (OSError, ValueError) as error:  # the network's and pooch's errors, and a file that is not it
+                answers.append(f"{url}: {type(error).__name__}: {error}")
     except OSError as error:
         remedy = "set FASTFNN_DATA_DIR to a folder that can be written, or pass root="
         raise DataError(f"{data_set.title}: cannot store {name} in {folder}: {error}; {remedy}") from error

@@ -10,10 +10,10 @@ from fastfnn import _checks as check
 from fastfnn._paths import StrPath, as_path
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.interchange.onnx_common import onnx_package, shape_after
-from fastfnn.interchange.safetensors import write_in_one_step
 from fastfnn.layers import AvgPool2d, Flatten, MaxPool2d
 from fastfnn.layers.base import Array, KnownShape, Shape
 from fastfnn.model import Sequential
+from fastfnn_kernels._files import write_in_one_step
 
 #: Opset and the file format that belongs to it. ONNX 1.12, of 2022, suits most runtimes; but not before ONNX 1.17 is a
 #: pooling's last window that starts in the padding left out, as `ceil_mode` has it here.

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastfnn import _checks as check
 from fastfnn._paths import StrPath, as_path
-from fastfnn.errors import ModelFileError
+from fastfnn.errors import FOREIGN, ModelFileError
 from fastfnn.interchange.onnx_common import onnx_package
 from fastfnn.interchange.onnx_layers import Reader
 from fastfnn.interchange.onnx_nodes import chain_of
@@ -56,14 +56,14 @@ def import_onnx(path: StrPath, dtype: Any = None) -> Sequential:
         double = proto.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.DOUBLE
         own = np.dtype(np.float64 if double else np.float32)
         return Reader(chain.constants, chain.shape, chain.batch, wanted or own).model(chain.nodes)
-    except (ValueError, TypeError) as error:
+    except FOREIGN as error:
         raise ModelFileError(f"{source}: {error}") from None
 
 
 def _parsed(onnx: Any, source: Path) -> Any:
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-    wrong = (DecodeError, onnx.checker.ValidationError, ValueError, TypeError, OSError)
+    wrong = (DecodeError, onnx.checker.ValidationError, OSError, *FOREIGN)
     try:
         proto = onnx.load(source, format="protobuf")
         onnx.checker.check_model(proto)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastfnn.errors import InvalidValueError, ModelFileError
+from fastfnn.errors import FOREIGN, InvalidValueError, ModelFileError
 from fastfnn.interchange.onnx_common import shape_after
 from fastfnn.interchange.onnx_nodes import Node, naming, shortest
 from fastfnn.layers import (
@@ -304,7 +304,7 @@ def noted_settings(node: Node) -> dict[str, Any] | None:
     """What `export_onnx` notes at the Mul of a `Normalize`."""
     try:
         settings = json.loads(node.doc) if node.op == "Mul" else None
-    except ValueError:
+    except FOREIGN:  # a text of somebody's
         return None
     return settings if isinstance(settings, dict) else None
 
@@ -315,7 +315,7 @@ def as_noted(settings: dict[str, Any] | None, run: list[tuple[str, Array]]) -> N
         return None
     try:
         layer = Normalize(**settings)
-    except (ValueError, TypeError):
+    except FOREIGN:
         return None
     layer.dtype = run[0][1].dtype
     pairs = zip(layer.factor_and_shift(), (constant for _, constant in run), strict=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastfnn.errors import InvalidValueError, ModelFileError
+from fastfnn.errors import FOREIGN, InvalidValueError, ModelFileError
 from fastfnn.layers.base import Array, KnownShape
 
 #: Before it, batch normalisation, broadcasting and dropout were written otherwise.
@@ -74,7 +74,7 @@ def naming(node: Node) -> Iterator[None]:
         yield
     except ModelFileError:
         raise
-    except (ValueError, TypeError) as error:
+    except FOREIGN as error:
         raise ModelFileError(f"{node.shown}: {error}") from None
 
 
@@ -140,7 +140,7 @@ def _node(onnx: Any, proto: Any, opset: int) -> Node:
 def _array(onnx: Any, tensor: Any) -> Array:
     try:
         return onnx.numpy_helper.to_array(tensor)
-    except (ValueError, TypeError, KeyError) as error:
+    except FOREIGN as error:
         raise InvalidValueError(f"constant {tensor.name!r} cannot be read: {error}") from None
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +14,10 @@ from numpy.typing import NDArray
 
 from fastfnn import layers as layer_module
 from fastfnn._paths import StrPath, as_path
-from fastfnn.errors import FastFNNError, InvalidTypeError, InvalidValueError, ModelFileError
+from fastfnn.errors import FOREIGN, InvalidTypeError, InvalidValueError, ModelFileError
 from fastfnn.layers import Layer
 from fastfnn.model import Sequential
+from fastfnn_kernels._files import write_in_one_step
 
 Array = NDArray[Any]
 KEY, FORMAT = "fastfnn", 1
@@ -72,28 +71,6 @@ def to_bytes(model: Sequential, training: str | None = None, tensors: Mapping[st
     return serialized(arrays, metadata)
 
 
-def write_in_one_step(target: Path, payload: bytes) -> None:
-    """Replace `target`: a reader sees the old file or the new; where writing fails nothing has changed."""
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    """The process's file mode mask; reading it means setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
-
-
 def load(path: StrPath) -> Sequential:
     """Read a model that `save` or a `Checkpoint` wrote.
 
@@ -128,7 +105,7 @@ def read(path: StrPath, argument: str = "path") -> Contents:
         with safe_open(source, framework="np") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError, TypeError, OSError) as error:
+    except (SafetensorError, OSError, *FOREIGN) as error:
         raise ModelFileError(f"{source} is no readable safetensors file: {error}") from None
     if KEY not in metadata:
         raise ModelFileError(f"{source} was not written by fastfnn: its metadata has no {KEY!r} entry")
@@ -163,5 +140,5 @@ def _from_architecture(source: Path, text: str, tensors: Mapping[str, Array]) ->
         return Sequential(*made, seed=0, dtype=described["dtype"])
     except ModelFileError:
         raise
-    except (KeyError, TypeError, AttributeError, ValueError, FastFNNError) as error:
+    except FOREIGN as error:
         raise ModelFileError(f"{source} holds no architecture that fits this version of fastfnn: {error}") from None

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastfnn import _checks as check
 from fastfnn import metrics
+from fastfnn._text import harmless
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.model import Sequential
 from fastfnn.plot._figure import COLOURS, MARKERS, MUTED, Array, axes_or_new, columns_for, new_figure, say_instead
@@ -238,7 +239,7 @@ def _names(labels: Any, classes: int) -> list[str]:
         raise InvalidTypeError(f"labels is {labels!r}; expected a sequence of names")
     if len(labels) != classes:
         raise InvalidValueError(f"labels has {len(labels)} names; expected {classes}, one for each class")
-    return [str(label).replace("$", r"\$") for label in labels]  # names are no formulas
+    return [harmless(str(label)).replace("$", r"\$") for label in labels]  # names are no formulas
 
 
 def _matrix(model_or_matrix: Any, x: Any, y: Any) -> Array:

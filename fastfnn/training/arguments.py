@@ -41,6 +41,8 @@ def as_inputs(model: Any, x: Inputs, name: str = "x") -> tuple[Array | CSR, tupl
     array = check.numbers(name, np.asarray(x), model.dtype)
     if array.ndim < 2:
         raise InvalidValueError(f"{name} has shape {array.shape}; expected (n, …), a sample in each row")
+    if 0 in array.shape[1:]:
+        raise InvalidValueError(f"{name} has shape {array.shape}; expected samples of at least one number")
     return array, _output_shape(model, array, name)
 
 

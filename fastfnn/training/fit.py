@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 import fastfnn_kernels as kernels
 from fastfnn import _checks as check
 from fastfnn._paths import StrPath
+from fastfnn._signals import TERMINATED, sigterm_raises
 from fastfnn.engine import program
 from fastfnn.engine.task import Pass, Sums, Task
 from fastfnn.errors import InvalidTypeError, InvalidValueError, NonFiniteLossError
@@ -147,7 +148,10 @@ def fit(
     course.begin(resume)
     bar = Progress(epochs, len(x), progress, course.history.epochs)
     try:
-        with arguments.team_for(model, x, batch_size, n_threads, training=True, lasts=True) as team:
+        with (
+            sigterm_raises(SystemExit(TERMINATED)),
+            arguments.team_for(model, x, batch_size, n_threads, training=True, lasts=True) as team,
+        ):
             course.run(team, bar)
     finally:
         bar.close()

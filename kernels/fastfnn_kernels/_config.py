@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
-import os
 import sys
-import tempfile
-import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numba
@@ -22,7 +17,8 @@ from numba.core import event
 from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCodeLibrary
 
-from fastfnn_kernels._user_cache import user_cache_dir
+from fastfnn_kernels import _interrupts
+from fastfnn_kernels._cache import KernelCache, usable_folder
 
 config: Any = numba_config  # its settings are made at run time, so no type checker knows them
 
@@ -35,9 +31,6 @@ JIT = not config.DISABLE_JIT
 FASTMATH = {"nsz", "contract", "afn", "reassoc"}
 OPTIONS: dict[str, Any] = {"fastmath": FASTMATH, "error_model": "numpy", "nogil": True}
 
-#: Whether kernels go to the cache, as operations do: not in a process that compiles operations for another.
-keeps_kernels = True
-
 #: Compiles a function that kernels call; it is cached inside the kernels that use it.
 helper: Callable[[Callable[..., Any]], Any] = numba.njit(**OPTIONS)
 
@@ -49,79 +42,16 @@ helper: Callable[[Callable[..., Any]], Any] = numba.njit(**OPTIONS)
 inlined: Callable[[Callable[..., Any]], Any] = numba.njit(inline="always", **OPTIONS)
 
 
-def source_hash(folder: Path) -> str:
-    """Hash of every kernel source below `folder`: the name of the cache folder.
-
-    numba notices an edit in a kernel's own file only. A kernel cached before an edit in a *helper's* file would go
-    on giving the old answer, so any edit, and any upgrade, moves to a new folder.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
-
-
-def cache_folder() -> Path:
-    """Where compiled kernels are kept: below NUMBA_CACHE_DIR where that is set, else in the user's cache folder."""
-    configured = os.environ.get("NUMBA_CACHE_DIR")
-    base = Path(configured, "fastfnn") if configured else user_cache_dir() / "kernels"
-    return base / source_hash(Path(__file__).parent)
-
-
-def is_writable(folder: Path) -> bool:
-    """Whether a file can be made in `folder` (which is made where it is missing)."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
-
-
-@functools.cache
-def _warn_uncached(reason: str) -> None:
-    warnings.warn(
-        f"fastfnn compiles its kernels anew in every process: {reason}. "
-        "Set NUMBA_CACHE_DIR to a writable folder to keep them.",
-        RuntimeWarning,
-        stacklevel=2,
-    )
-
-
-@functools.cache
-def usable_cache() -> str | None:
-    """The cache's folder, or None where it cannot be written; a warning then says so, once."""
-    try:
-        folder = cache_folder()
-    except (OSError, RuntimeError) as error:  # no home folder, unreadable sources
-        _warn_uncached(str(error))
-        return None
-    if is_writable(folder):
-        return str(folder)
-    _warn_uncached(f"{folder} is not writable")
-    return None
-
-
-def _cache(compiled: Any) -> Any:
-    """Have numba keep `compiled` in our folder and nowhere else."""
-    folder = usable_cache()
-    if folder is None:
-        return compiled
-    # numba reads the setting when caching is switched on; other users of numba in this process keep theirs.
-    before = config.CACHE_DIR
-    config.CACHE_DIR = folder
-    try:
-        compiled.enable_caching()
-    except RuntimeError as error:  # no file behind the function: a zip archive, an interactive session
-        _warn_uncached(str(error))
-    finally:
-        config.CACHE_DIR = before
+def _cache(compiled: Any, function: Callable[..., Any]) -> Any:
+    """Have numba keep what it compiles in our folder and nowhere else."""
+    folder = usable_folder()
+    if folder is not None:
+        compiled._cache = KernelCache(function, folder)
     return compiled
 
 
 def _cached_kernel(function: Callable[..., Any]) -> Any:
-    compiled = numba.njit(**OPTIONS)(function)
-    return _cache(compiled) if keeps_kernels else compiled
+    return _cache(numba.njit(**OPTIONS)(function), function)
 
 
 def driver(function: Callable[..., Any]) -> Any:
@@ -174,7 +104,7 @@ def operation(
     """
     signature = tuple(map(numba.from_dtype, (record, place))), types.void
     options = {name: value for name, value in OPTIONS.items() if name != "nogil"}  # its caller has let go of the GIL
-    compiled = _cache((_Loaded if only_load else CFunc)(function, signature, locals={}, options=options))
+    compiled = _cache((_Loaded if only_load else CFunc)(function, signature, locals={}, options=options), function)
     try:
         with _own_copies(compiled._targetdescr.target_context.codegen()):
             compiled.compile()
@@ -251,3 +181,4 @@ class _AnnounceOnce(event.Listener):
 
 
 event.register("numba:compile", _AnnounceOnce())
+_interrupts.watch()

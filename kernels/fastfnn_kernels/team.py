@@ -8,9 +8,11 @@ forked child forgets them.
 
 from __future__ import annotations
 
+import _thread
+import itertools
 import os
-import threading
-from queue import Empty, SimpleQueue
+import weakref
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -84,68 +86,123 @@ def _polled(state: NDArray[np.int64], generation: int) -> bool:
 
 
 class _Job:
-    """One kernel launch. Workers start together, once every one of them has the job, or not at all."""
+    """One kernel launch. Workers start together, once every one of them has the job and all that it needs.
+
+    Once it is made nothing asks for memory, so that there is no error that leaves one of them alone at a barrier.
+    """
 
     def __init__(self, function: Any, args: tuple[Any, ...], size: int) -> None:
-        self.function, self.args, self.size = function, args, size
-        self.ended: list[BaseException | None] = []
-        self.announced: SimpleQueue[None] = SimpleQueue()
-        self.gate = threading.Event()
-        self.cancelled = False
+        self.function, self.size = function, size
+        self.orders = [(self, tid, (*args, tid, size)) for tid in range(size)]
+        self.taken = [False] * size
+        self.ended: list[BaseException | str | None] = [AT_WORK] * size
+        self.arrivals = itertools.count(1)
+        self.starts, self.ends = ([_closed() for _ in range(size)] for _ in range(2))
 
-    def work(self, tid: int) -> None:
-        """Do the part of thread `tid`."""
-        self.gate.wait()
-        error = None
-        try:
-            if not self.cancelled:
-                self.function(*self.args, tid, self.size)
-        except BaseException as raised:
-            error = raised
-        self.ended.append(error)
-        self.announced.put(None)
+    def give_out(self, workers: list[_Worker]) -> None:
+        """Give each its part and wait until all have done theirs: who left before would give away what they write."""
+        interrupt = None
+        while True:
+            try:
+                for worker, order in zip(workers, self.orders, strict=True):
+                    worker.order = order
+                    if worker.wake.locked():  # else it has been woken, and no interrupt matters
+                        worker.wake.release()
+                for tid, end in enumerate(self.ends):
+                    while self.ended[tid] is AT_WORK:
+                        end.acquire()
+                break
+            except BaseException as error:  # an interrupt, and perhaps a second one; an order given twice does no harm
+                interrupt = error
+        self.orders.clear()  # they hold the job
+        if interrupt is not None:
+            raise interrupt
 
-    def wait(self) -> None:
-        """Wait until all have done their parts, whatever comes: who left before would give away what they write."""
-        try:
-            while len(self.ended) < self.size:
-                self.announced.get()
-        except BaseException:  # an interrupt, and perhaps a second one
-            self.wait()
-            raise
+
+#: What a job has for a thread that has not ended.
+AT_WORK = "at work"
+
+
+def _closed() -> Any:
+    """A lock that somebody else will release: nothing else wakes a thread without asking for memory."""
+    lock = _thread.allocate_lock()
+    lock.acquire()
+    return lock
 
 
 class _Worker:
-    """A thread that does the jobs that come to its inbox. It belongs to one team, or waits in `_idle` for the next."""
+    """A thread that does the orders given to it. It belongs to one team, or waits in `_idle` for the next.
+
+    A `threading.Thread` would not do: its `start` waits for ever where the system has no memory for the new thread.
+    """
 
     def __init__(self) -> None:
-        self.inbox: SimpleQueue[tuple[_Job, int] | None] = SimpleQueue()
-        self.thread = threading.Thread(target=self._work, name="fastfnn", daemon=True)
-        self.thread.start()
+        self.order: tuple[_Job, int, tuple[Any, ...]] | None = None
+        self.team: Callable[[], Team | None] = type(None)  # which gives None
+        self.wake, self._begun, self._over = _closed(), _closed(), _closed()
+        self._stops = False
+        _thread.start_new_thread(self._live, ())
+        if not self._begun.acquire(timeout=STARTING_SECONDS):
+            self.stop()  # should it begin after all
+            raise RuntimeError("can't start new thread")
 
-    def _work(self) -> None:
-        while True:
-            try:
-                order = self.inbox.get(timeout=IDLE_SECONDS)
-            except Empty:
+    def stop(self) -> None:
+        """End the thread after what it is doing."""
+        self._stops = True
+        if self.wake.locked():
+            self.wake.release()
+
+    def join(self) -> None:
+        """Wait until it has ended."""
+        self._over.acquire()
+        self._over.release()
+
+    def _live(self) -> None:
+        _alive.append(self)
+        self._begun.release()
+        lost = False
+        while not self._stops:  # calls nothing that is written in Python: that asks for memory
+            if not self.wake.acquire(timeout=IDLE_SECONDS):
                 try:
                     _idle.remove(self)
-                except ValueError:  # it is at work, or a team has just taken it
+                    break
+                except ValueError:  # it has a team, or one has just taken it, or an interrupt has kept it from its end
+                    was_lost, lost = lost, self.team() is None
+                    if was_lost and lost:
+                        break
                     continue
-                return
-            if order is None:
-                return
-            job, tid = order
-            job.work(tid)
-            del order, job  # a waiting thread keeps nobody's arrays alive
+            lost = False
+            if self.order is None:
+                continue
+            (job, tid, call), self.order = self.order, None
+            if not job.taken[tid]:
+                job.taken[tid] = True
+                if next(job.arrivals) == job.size:  # the last one lets all begin
+                    for start in job.starts:
+                        start.release()
+                job.starts[tid].acquire()
+                ended = None
+                try:
+                    job.function(*call)
+                except BaseException as error:
+                    ended = error
+                job.ended[tid] = ended
+                job.ends[tid].release()
+                ended = None
+            job = call = None  # a waiting thread keeps nobody's arrays alive
+        _alive.remove(self)
+        self._over.release()
 
 
-#: Seconds after which a thread that no team wants ends.
-IDLE_SECONDS = 10.0
+#: Seconds after which a thread that no team wants ends, and after which one that does not begin is given up.
+IDLE_SECONDS, STARTING_SECONDS = 10.0, 5.0
 # Starting a thread takes a hundred microseconds, so those of a team that has left wait for another.
 _idle: list[_Worker] = []
+_alive: list[_Worker] = []
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_idle.clear)  # a child has none of its parent's threads
+    # A child has none of its parent's threads.
+    os.register_at_fork(after_in_child=_idle.clear)
+    os.register_at_fork(after_in_child=_alive.clear)
 
 
 def _take_worker() -> _Worker:
@@ -182,7 +239,8 @@ class Team:
         try:
             while len(self._workers) < self.size:
                 self._workers.append(_take_worker())
-        except RuntimeError:  # the system refuses another thread: one will do
+                self._workers[-1].team = weakref.ref(self)
+        except (RuntimeError, MemoryError):  # the system refuses another thread: one will do
             self._stop()
             self.size = 1
         return self
@@ -191,8 +249,8 @@ class Team:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None and os.getpid() == self._process:
-            _idle.extend(self._workers)
-            self._workers = []
+            workers, self._workers = self._workers, []  # first, for no interrupt may leave a thread in both lists
+            _idle.extend(workers)
         else:  # some may still be at work
             self._stop()
 
@@ -202,24 +260,16 @@ class Team:
             function(*args, 0, 1)
             return
         job = _Job(function, args, self.size)
-        try:
-            for tid, worker in enumerate(self._workers):
-                worker.inbox.put((job, tid))
-        except BaseException:
-            job.cancelled = True
-            raise
-        finally:
-            job.gate.set()
-        job.wait()
+        job.give_out(self._workers)
         for error in job.ended:
-            if error is not None:
+            if isinstance(error, BaseException):
                 raise error
 
     def _stop(self) -> None:
         """End the threads, which may be at work, and wait for that."""
         if os.getpid() == self._process:
             for worker in self._workers:
-                worker.inbox.put(None)
+                worker.stop()
             for worker in self._workers:
-                worker.thread.join()
+                worker.join()
         self._workers = []

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from fastfnn import _checks as check
-from fastfnn.errors import FastFNNError, InvalidTypeError, InvalidValueError, ModelFileError
+from fastfnn.errors import FOREIGN, InvalidTypeError, InvalidValueError, ModelFileError
 from fastfnn.history import History
 from fastfnn.interchange import safetensors
 from fastfnn.layers import Dropout
@@ -17,6 +17,8 @@ from fastfnn.model import Sequential
 from fastfnn.training.callbacks.base import Array, EpochCallback, EpochEnd
 
 FORMAT = 1
+#: What the states of NumPy's bit generators are arrays of.
+GENERATORS = "uint32", "uint64"
 
 
 @dataclass
@@ -116,6 +118,8 @@ def _decoded(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if value.keys() == {"dtype", "array"}:
+        if value["dtype"] not in GENERATORS:  # a file must not ask for strings of a gigabyte each
+            raise InvalidValueError(f"a generator's state has the dtype {value['dtype']!r}; expected {GENERATORS}")
         return np.array(value["array"], value["dtype"])
     return {name: _decoded(entry) for name, entry in value.items()}
 
@@ -134,7 +138,7 @@ def read(contents: safetensors.Contents) -> Saved:
         return _understood(training, contents.model, contents.tensors)
     except ModelFileError:
         raise
-    except (KeyError, TypeError, AttributeError, ValueError, FastFNNError) as error:
+    except FOREIGN as error:
         raise ModelFileError(f"{source} holds no training that fits this version of fastfnn: {error!r}") from None
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastfnn import _checks as check
 from fastfnn._paths import StrPath, as_path
-from fastfnn.errors import FastFNNError, ModelFileError
+from fastfnn.errors import FOREIGN, ModelFileError
 from fastfnn.history import History
 from fastfnn.interchange import safetensors
 from fastfnn.layers import Dropout
@@ -23,6 +23,7 @@ from fastfnn.training.callbacks import _saved
 from fastfnn.training.callbacks._saved import Saved
 from fastfnn.training.callbacks.base import EpochCallback, EpochEnd
 from fastfnn.training.callbacks.logs import check_folder
+from fastfnn_kernels._files import write_in_one_step
 
 
 class Checkpoint(EpochCallback):
@@ -54,7 +55,7 @@ class Checkpoint(EpochCallback):
 
     def __call__(self, end: EpochEnd) -> None:
         if end.epoch % self.every == 0 or end.stops:
-            safetensors.write_in_one_step(self.path, _saved.to_bytes(end))
+            write_in_one_step(self.path, _saved.to_bytes(end))
 
     def config(self) -> dict[str, Any]:
         return {"path": str(self.path), "every": self.every}
@@ -127,7 +128,7 @@ def resume(
         if rng is not None:
             type(rng.bit_generator)().state = saved.generator.values  # a state that does not fit fails here
         _restore_states(saved, schedule, stateful)
-    except (LookupError, TypeError, AttributeError, ValueError, OverflowError, FastFNNError) as error:
+    except FOREIGN as error:
         raise ModelFileError(f"{path} holds a state that does not fit: {error!r}") from None
 
     # Nothing below can fail.

@@ -9,8 +9,8 @@ from typing import Any
 
 from fastfnn._paths import StrPath, as_path
 from fastfnn.history import History
-from fastfnn.interchange.safetensors import write_in_one_step
 from fastfnn.training.callbacks.base import EpochCallback, EpochEnd
+from fastfnn_kernels._files import write_in_one_step
 
 
 def check_folder(path: Path) -> None:

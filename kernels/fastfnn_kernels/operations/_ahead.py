@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fastfnn_kernels import _config
+from fastfnn_kernels import _cache
 
 #: An operation and the names of its dtypes.
 Key = tuple[str, ...]
@@ -28,8 +29,6 @@ SLOW = ("convolution_backward", "convolution", "product", "marked_weight_gradien
 HELPER = """
 import sys
 sys.path[:] = sys.argv[1:]
-from fastfnn_kernels import _config
-_config.keeps_kernels = False  # the caller may be writing other signatures of the same ones
 from fastfnn_kernels import operations
 operations.serve()
 """
@@ -82,7 +81,9 @@ def _start() -> subprocess.Popen[bytes] | None:
     command = [sys.executable or "", "-c", HELPER, *sys.path]
     # Where Python is part of another program, `sys.executable` may be that program, or nothing.
     is_python = Path(command[0]).name.lower().startswith("python") and not getattr(sys, "frozen", False)
-    if not is_python or _cores() == 1 or _config.usable_cache() is None:
+    if not is_python or _cores() == 1:
+        return None
+    if (folder := _cache.usable_folder()) is None or not _cache.is_writable(folder):
         return None
     try:
         return subprocess.Popen(
@@ -107,8 +108,15 @@ def _feed(helper: subprocess.Popen[bytes], waiting: deque[Key]) -> None:
 
 
 def serve(compile_one: Callable[[Key], object]) -> None:
-    """Be the helper: have ``compile_one(key)`` compile what comes, until there is nothing to read."""
-    print(flush=True)
-    for line in sys.stdin:
-        compile_one(tuple(json.loads(line)))
+    """Be the helper: have ``compile_one(key)`` compile what comes; end at once where the caller has ended."""
+    tasks: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(tasks,), daemon=True).start()
+    while True:
         print(flush=True)
+        compile_one(tuple(json.loads(tasks.get())))
+
+
+def _receive(tasks: queue.SimpleQueue[bytes]) -> None:
+    for line in sys.stdin.buffer:
+        tasks.put(line)
+    os._exit(0)  # the main thread may be in LLVM for seconds

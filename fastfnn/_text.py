@@ -1,0 +1,12 @@
+"""Names of classes and files are other people's: what of them can be shown."""
+
+import re
+
+# Control characters but line breaks, what turns the direction of writing round, and halves of UTF-16's pairs, as which
+# Python has the bytes of file names that are no UTF-8.
+_STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def harmless(text: str) -> str:
+    """`text` with escapes in place of what would steer a terminal or cannot be written."""
+    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
