@@ -1,5 +1,8 @@
 """Predictions, probabilities and evaluations: of several classes, of two, of any number at once, of numbers."""
 
+import sys
+import threading
+
 import numpy as np
 import pytest
 
@@ -78,3 +81,51 @@ def test_a_regression_is_learnt_by_fit(targets):
     ff.fit(model, X, y, loss=ff.MSELoss(), optimizer=ff.Adam(0.01), **options)
     residual = ((ff.predict_raw(model, X) - y) ** 2).sum(axis=0) / ((y - y.mean(axis=0)) ** 2).sum(axis=0)
     assert (residual < 0.05).all()
+
+
+class Own(ff.Tanh):
+    """A layer of a user's, which has no compiled form."""
+
+
+def test_layers_of_a_users_own_predict_for_several_threads_at_once(rng):
+    """They share the layers, which are told for the time of a forward that nobody trains."""
+    model = ff.Sequential(ff.Linear(20, 30), ff.BatchNorm1d(30), Own(), ff.Dropout(0.5), ff.Linear(30, 3), seed=0)
+    x = rng.random((700, 20)).astype(np.float32)
+    expected, buffers = ff.predict_proba(model, x), {name: b.copy() for name, b in model.named_buffers().items()}
+    wrong, before = [], sys.getswitchinterval()
+
+    def predict():
+        for _ in range(30):
+            if not np.array_equal(ff.predict_proba(model, x), expected):
+                wrong.append(1)
+
+    threads = [threading.Thread(target=predict) for _ in range(8)]
+    try:
+        sys.setswitchinterval(1e-6)
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert not wrong
+    assert all(layer.training for layer in model.layers)
+    for name, buffer in model.named_buffers().items():
+        np.testing.assert_array_equal(buffer, buffers[name])
+
+
+def test_a_callback_may_wait_for_another_threads_prediction(rng):
+    model = ff.Sequential(ff.Linear(5, 4), Own(), ff.Linear(4, 3), seed=0)
+    x, seen = rng.random((64, 5)).astype(np.float32), []
+
+    def predict(end):
+        thread = threading.Thread(target=lambda: seen.append(ff.predict(model, x[:3])))
+        thread.start()
+        thread.join(timeout=60)
+
+    with pytest.warns(UserWarning, match="no compiled form"):
+        ff.fit(
+            model, x, rng.integers(0, 3, 64), loss=ff.CrossEntropyLoss(), optimizer=ff.SGD(0.1), batch_size=16,
+            callbacks=[ff.EverySteps(2, predict)], progress=False,
+        )  # fmt: skip
+    assert len(seen) == 2

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,18 +23,24 @@ from fastfnn.losses import Loss
 from fastfnn.model import Sequential
 from fastfnn.optim import Optimizer
 
+# Layers hold what forward leaves for backward, and whether they train: one thread at a time may use them.
+_turns = [threading.RLock()]
+if hasattr(os, "register_at_fork"):  # a child does not wait for a thread of its parent's
+    os.register_at_fork(after_in_child=lambda: _turns.__setitem__(0, threading.RLock()))
+
 
 @contextlib.contextmanager
 def mode(model: Sequential, training: bool) -> Iterator[None]:
-    """The layers' `training` within a `with` block."""
-    before = [(layer, layer.training) for layer in model.layers]
-    try:
-        for layer, _ in before:
-            layer.training = training
-        yield
-    finally:
-        for layer, value in before:
-            layer.training = value
+    """The layers' `training` within a `with` block, in which nobody else uses layers."""
+    with _turns[0]:
+        before = [(layer, layer.training) for layer in model.layers]
+        try:
+            for layer, _ in before:
+                layer.training = training
+            yield
+        finally:
+            for layer, value in before:
+                layer.training = value
 
 
 @contextlib.contextmanager
@@ -58,25 +66,27 @@ def run(task: Task, data: Pass) -> Iterator[Sums]:
     total, correct = 0.0, 0
     # Said only where it matters: a user's own optimizer may know of parameters and gradients alone.
     apart: dict[str, Any] = {} if optimizer.decay_biases else {"n_weights": model.n_weights}
-    with mode(model, training=True):
-        for start in range(0, len(x), batch_size):
-            stop = min(start + batch_size, len(x))
-            rows = slice(start, stop) if order is None else order[start:stop]
-            target = y[rows]
+    for start in range(0, len(x), batch_size):
+        stop = min(start + batch_size, len(x))
+        rows = slice(start, stop) if order is None else order[start:stop]
+        target = y[rows]
+        # Not around the loop: in between callbacks are called, which may wait for another thread's prediction.
+        with mode(model, training=True):
             prediction = _forward(model, x[rows])
             value = _value(loss, prediction, target, None if weights is None else weights[rows])
-            if not math.isfinite(value):
-                yield total, correct, start, start // batch_size + 1
-                return
-            grad = loss.backward()
-            if weights is not None:
-                grad = grad * weights[rows].reshape(-1, *[1] * (grad.ndim - 1)).astype(grad.dtype)
-            model.backward(grad)
-            with _rate(optimizer, rates, start // batch_size):
-                optimizer.step(model.parameters, model.gradients, **apart)
-            total += _sum(loss, value, stop - start)
-            correct += n_correct(prediction, target) if loss.classifies else 0
-            yield total, correct, stop, 0
+            if math.isfinite(value):
+                grad = loss.backward()
+                if weights is not None:
+                    grad = grad * weights[rows].reshape(-1, *[1] * (grad.ndim - 1)).astype(grad.dtype)
+                model.backward(grad)
+                with _rate(optimizer, rates, start // batch_size):
+                    optimizer.step(model.parameters, model.gradients, **apart)
+        if not math.isfinite(value):
+            yield total, correct, start, start // batch_size + 1
+            return
+        total += _sum(loss, value, stop - start)
+        correct += n_correct(prediction, target) if loss.classifies else 0
+        yield total, correct, stop, 0
 
 
 def evaluate(task: Task, data: Pass) -> Sums:
@@ -107,10 +117,11 @@ def n_correct(prediction: Array, target: Array) -> int:
 
 def _chunks(model: Sequential, x: Array | CSR) -> Iterator[tuple[slice, Array]]:
     model.gather_parameters()
-    with mode(model, training=False):
-        for start in range(0, len(x), lowering.CHUNK_ROWS):
-            rows = slice(start, min(start + lowering.CHUNK_ROWS, len(x)))
-            yield rows, _forward(model, x[rows])
+    for start in range(0, len(x), lowering.CHUNK_ROWS):
+        rows = slice(start, min(start + lowering.CHUNK_ROWS, len(x)))
+        with mode(model, training=False):
+            prediction = _forward(model, x[rows])
+        yield rows, prediction
 
 
 def _forward(model: Sequential, x: Array) -> Array:

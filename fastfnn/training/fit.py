@@ -235,5 +235,11 @@ def train_step(
     if sums[3]:
         for array, saved in buffers:
             array[...] = saved
-        raise NonFiniteLossError("the loss is infinite or NaN; the parameters are untouched", epoch=1, step=1)
+        already = "untouched" if np.isfinite(model.parameters).all() else "infinite or NaN since an earlier step"
+        raise NonFiniteLossError(
+            f"the loss is infinite or NaN; the parameters are {already}. A smaller learning rate than "
+            f"{optimizer.lr:g} or normalised inputs usually help.",
+            epoch=1,
+            step=1,
+        )
     return figures(sums, loss)

@@ -74,7 +74,10 @@ def pause(typing):  # type: ignore[no-untyped-def]
             name = "llvm.x86.sse2.pause"
             builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), []), name), [])
         elif _IS_ARM:
-            builder.asm(ir.FunctionType(ir.VoidType(), []), "yield", "", [], True)
+            # All that came before is finished first; the hint "yield" does nothing on most processors. No text of
+            # assembly: numba's LLVM cannot read arm64's.
+            barrier = ir.FunctionType(ir.VoidType(), [I32])
+            builder.call(cgutils.get_or_insert_function(builder.module, barrier, "llvm.aarch64.isb"), [I32(15)])
         return context.get_dummy_value()
 
     return types.void(), codegen
