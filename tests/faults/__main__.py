@@ -39,17 +39,24 @@ def hostile_files(seed: int, done: Counter[str]) -> None:
                 if type(skipped).__name__ != "Skipped":
                     raise
                 continue
+            damage(kind, payload, Path(name, "file"), seed, done)
 
-            @seeded(seed)
-            @settings(test_hostile_files.quick, max_examples=FILES)
-            @given(test_hostile_files.strategy(kind, payload))
-            def refuse(changed: bytes, kind: str = kind) -> None:
-                began = time.perf_counter()
-                test_hostile_files.try_to_read(kind, Path(name, "file"), changed)
-                done["files"] += 1
-                done["slowest file, ms"] = max(done["slowest file, ms"], int(1000 * (time.perf_counter() - began)))
 
-            refuse()
+def damage(kind: str, payload: bytes, path: Path, seed: int, done: Counter[str]) -> None:
+    """Damaged files of one kind."""
+
+    @seeded(seed)
+    @settings(test_hostile_files.quick, max_examples=FILES)
+    @given(test_hostile_files.strategy(kind, payload))
+    def refuse(changed: bytes) -> None:
+        began = time.perf_counter()
+        test_hostile_files.try_to_read(kind, path, changed)
+        done["files"] += 1
+        done["ms for the slowest file"] = max(
+            done["ms for the slowest file"], int(1000 * (time.perf_counter() - began))
+        )
+
+    refuse()
 
 
 def fences(seed: int, done: Counter[str]) -> None:
