@@ -47,6 +47,7 @@ from fastfnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from fastfnn.training import (
     Evaluation,
     LRSweep,
+    Predictor,
     callbacks,
     evaluate,
     fit,
@@ -110,6 +111,7 @@ __all__ = [
     "NLLLoss",
     "Normalize",
     "Optimizer",
+    "Predictor",
     "RMSprop",
     "ReLU",
     "Sequential",

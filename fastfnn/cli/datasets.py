@@ -27,8 +27,6 @@ PIXELS = {SAMPLE: (0.1307, 0.3081), "mnist": (0.1307, 0.3081), "fashion-mnist": 
 
 _MAX_CLASSES = 1 << 16
 _CHUNK = 1 << 20
-#: Of an image that ``--size`` asks for.
-MOST_PIXELS = 1 << 26
 
 
 class Part(NamedTuple):
@@ -138,8 +136,8 @@ def size(text: str) -> str:
     """Height and width, checked; the text is kept, which settings are written down as."""
     if len(shape(text)) != 2:
         raise argparse.ArgumentTypeError(f"got {text!r}; expected height and width, such as 28x28")
-    if math.prod(shape(text)) > MOST_PIXELS:
-        raise argparse.ArgumentTypeError(f"got {text!r}; expected at most {MOST_PIXELS:,} pixels")
+    if math.prod(shape(text)) > files.MOST_PIXELS:
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected at most {files.MOST_PIXELS:,} pixels")
     return text
 
 

@@ -22,6 +22,8 @@ Array = NDArray[Any]
 LABELS = ("label", "class", "target", "y")
 #: Of a table; a file with more is none, or was written the wrong way round.
 MOST_COLUMNS = 100_000
+#: Of an image; and of how many its header is believed, which a damaged one claims to have.
+MOST_PIXELS, _FEW_PIXELS, _PIXELS_A_BYTE = 1 << 26, 1 << 22, 4096
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
 # Deflate spends at least two bits on a match, and a match gives at most 258 bytes.
@@ -357,6 +359,13 @@ def _image(file: Path, name: str, size: Sequence[int] | None) -> Any:
             mode = opened.mode
             if mode not in _GREY + _COLOUR:
                 raise DataError(f"--data is {name!r}; {file} is of mode {mode}; expected 8 bits a channel")
+            pixels, held = math.prod(opened.size), file.stat().st_size
+            if pixels > MOST_PIXELS or pixels > max(_FEW_PIXELS, _PIXELS_A_BYTE * held):
+                shown = "x".join(map(str, opened.size[::-1]))
+                raise DataError(
+                    f"--data is {name!r}; {file} is of {shown} pixels, says its header; expected at most "
+                    f"{MOST_PIXELS:,}, and no more than its {held:,} bytes can hold"
+                )
             image = ImageOps.exif_transpose(opened)
             if mode in _WITH_ALPHA or "transparency" in opened.info:
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))

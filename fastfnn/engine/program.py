@@ -168,16 +168,22 @@ class Program:
             step_size=table.settings["step_size"].ctypes.data,
         )
 
-    def run(self, task: Task, data: Pass, team: Any, pause: int) -> Iterator[Sums]:
-        """Go through the data once, slice by slice: see the function `run`."""
+    def job_for(self, task: Task, data: Pass) -> Any:
+        """The job, for all pieces of the data."""
         job, optimizer, rows, batch_size = self._job, task.optimizer, len(data.x), data.batch_size or len(data.x)
-        pieces = -(-batch_size // self.chunk)
-        begin, end = 0, -(-rows // batch_size) * pieces
+        job.begin, job.end = 0, -(-rows // batch_size) * -(-batch_size // self.chunk)
         job.data_rows, job.batch_size, job.trains, job.made = rows, batch_size, optimizer is not None, 0
         job.x = ctypes.addressof(data.x.matrix) if isinstance(data.x, CSR) else _address(data.x)
         job.y, job.weights, job.out = _address(data.y), _address(data.weights), _address(data.out)
         job.order, job.rates = _address(data.order), _address(data.rates)
         job.losses = job.hits = job.done = job.failed = job.part_losses = job.part_hits = 0
+        return job
+
+    def run(self, task: Task, data: Pass, team: Any, pause: int) -> Iterator[Sums]:
+        """Go through the data once, slice by slice: see the function `run`."""
+        job, optimizer, rows = self.job_for(task, data), task.optimizer, len(data.x)
+        pieces = -(-job.batch_size // self.chunk)
+        begin, end = 0, job.end
         if optimizer is not None:
             job.made = optimizer.steps
             write_settings(self.table, optimizer)
@@ -273,6 +279,13 @@ def run(task: Task, data: Pass, team: Any, pause: int = 0) -> Iterator[Sums]:
     waiting.append(program)
     if kept is None:
         _make_room(waiting)
+
+
+def for_rows(task: Task, data: Pass) -> Program:
+    """A program for a thread that goes through these data, or fewer of their rows, again and again."""
+    task.model.gather_parameters()
+    form = _form(task, data, 1)._replace(sparsity=None, inputs=Data("x", data.x.shape[1:], data.x.dtype))
+    return Program(task, form, None)
 
 
 def _taken(waiting: list[Program], key: Any) -> Program | None:

@@ -60,11 +60,19 @@ def save(model: Sequential, path: StrPath) -> None:
     write_in_one_step(as_path(path, "path"), to_bytes(model))
 
 
-def to_bytes(model: Sequential, training: str | None = None, tensors: Mapping[str, Array] | None = None) -> bytes:
-    """The model's file; with `training`, that of a checkpoint, which has that entry and `tensors`, too."""
+def to_bytes(
+    model: Sequential,
+    training: str | None = None,
+    tensors: Mapping[str, Array] | None = None,
+    entries: Mapping[str, str] | None = None,
+) -> bytes:
+    """The model's file; with `training`, that of a checkpoint, which has that entry and `tensors`, too.
+
+    `entries` go into the metadata.
+    """
     from safetensors.numpy import save as serialized
 
-    metadata, arrays = {KEY: json.dumps(architecture(model))}, model.snapshot()
+    metadata, arrays = {KEY: json.dumps(architecture(model)), **(entries or {})}, model.snapshot()
     if training is not None:
         metadata[TRAINING] = training
         arrays |= {PREFIX + name: np.asarray(array, order="C") for name, array in (tensors or {}).items()}
@@ -92,6 +100,7 @@ class Contents:
     model: Sequential
     training: str | None
     tensors: dict[str, Array]
+    metadata: dict[str, str]
 
 
 def read(path: StrPath, argument: str = "path") -> Contents:
@@ -116,7 +125,7 @@ def read(path: StrPath, argument: str = "path") -> Contents:
         model.restore(tensors)
     except InvalidValueError as error:
         raise ModelFileError(f"{source}: {error}") from None
-    return Contents(source, model, training, more)
+    return Contents(source, model, training, more, metadata)
 
 
 def _from_architecture(source: Path, text: str, tensors: Mapping[str, Array]) -> Sequential:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastfnn.engine import eager, program
 from fastfnn.engine.task import Pass, Sums, Task
 from fastfnn.functional import sigmoid, softmax
-from fastfnn.layers import LogSoftmax, Sigmoid, Softmax
+from fastfnn.layers import Layer, LogSoftmax, Sigmoid, Softmax
 from fastfnn.losses import Loss
 from fastfnn.model import Sequential
 from fastfnn.training import arguments
@@ -90,8 +90,11 @@ def predict_proba(model: Sequential, x: Inputs, *, multilabel: bool = False, n_t
     A model with one output is taken as binary: (n, 1), the probability of class 1. With `multilabel` every output is
     one: a row may have several classes, or none, and the logits' probabilities are their sigmoids.
     """
-    out = predict_raw(model, x, n_threads=n_threads)
-    last = model.layers[-1]
+    return as_probabilities(model.layers[-1], predict_raw(model, x, n_threads=n_threads), multilabel)
+
+
+def as_probabilities(last: Layer, out: Array, multilabel: bool) -> Array:
+    """What `predict_proba` makes of the outputs of a model's last layer."""
     if isinstance(last, (Softmax, Sigmoid)):
         return out
     if isinstance(last, LogSoftmax):
@@ -107,9 +110,13 @@ def predict(
     With `multilabel`, (n, classes): 1 where a class is more probable than not. For the outputs of a regression use
     `predict_raw`.
     """
-    out = predict_raw(model, x, n_threads=n_threads)
+    return as_labels(model.layers[-1], predict_raw(model, x, n_threads=n_threads), multilabel)
+
+
+def as_labels(last: Layer, out: Array, multilabel: bool) -> NDArray[np.int64]:
+    """What `predict` makes of the outputs of a model's last layer."""
     if not multilabel and out.shape[-1] > 1:
         return out.argmax(axis=-1)
-    threshold = 0.5 if isinstance(model.layers[-1], (Softmax, Sigmoid)) else 0.0
+    threshold = 0.5 if isinstance(last, (Softmax, Sigmoid)) else 0.0
     above = (out > threshold).astype(np.int64)
     return above if multilabel else above[..., 0]
