@@ -16,6 +16,7 @@ from fastfnn.engine.folding import folded
 from fastfnn.engine.task import Task
 from fastfnn.errors import FOREIGN, InvalidTypeError, InvalidValueError, ModelFileError
 from fastfnn.interchange import safetensors
+from fastfnn.layers import Layer, Normalize
 from fastfnn.model import Sequential
 from fastfnn.training.arguments import WORK_WORTH_CALL
 from fastfnn.training.inference import as_labels, as_probabilities, predict_raw
@@ -185,7 +186,8 @@ def _sample_shape(model: Sequential, input_shape: Any) -> tuple[int, ...]:
             shape = layer.taken_shape()
             if shape is not None and None not in shape:
                 return tuple(size for size in shape if size is not None)
-            if shape is not None or type(layer).output_shape is not type(model.layers[0]).output_shape:
+            keeps_shape = type(layer) is Normalize or type(layer).output_shape is Layer.output_shape
+            if shape is not None or not keeps_shape:
                 break
         raise InvalidValueError("input_shape is None; expected the shape of a sample, which this model does not tell")
     sizes = input_shape if isinstance(input_shape, (tuple, list)) else (input_shape,)
