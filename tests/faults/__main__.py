@@ -44,6 +44,8 @@ def hostile_files(seed: int, done: Counter[str]) -> None:
 
 def damage(kind: str, payload: bytes, path: Path, seed: int, done: Counter[str]) -> None:
     """Damaged files of one kind."""
+    path.write_bytes(payload)
+    test_hostile_files.KINDS[kind][1](path)  # what has to be compiled, or imported, is no file's fault
 
     @seeded(seed)
     @settings(test_hostile_files.quick, max_examples=FILES)
