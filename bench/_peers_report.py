@@ -9,8 +9,8 @@ from contenders.networks import MLP, TANH_MLP
 #: What fastfnn is compared by, for each kind of task: its documented form with default settings.
 HEADLINE = {
     "step": "fit",
-    "inference": "predict_raw",
-    "forward": "predict_raw",
+    "inference": "Predictor",
+    "forward": "Predictor",
     "gradients": "kernels",
     "loss": "kernel",
 }
@@ -120,9 +120,9 @@ def markdown(result: dict[str, Any]) -> str:
         f"{settings['sample_seconds'] * 1e3:.0f} ms; (n×): how many times faster fastfnn is than this peer's best "
         "variant. The learning rate is 0.1, with convolutions 0.05, below a batch of 64 in proportion to it. "
         f"{TANH_MLP} learns random rows with labels of another such network, by Adam at 0.001. fastfnn "
-        "is `fit` with default threads, whole calls timed. Share of peak: dense arithmetic over the FMA peak of all "
-        "cores. A conv block is a convolution 3×3 (padding 1) with bias, ReLU and max-pooling 2×2; backward, gradients "
-        "of weight, bias and, with more than one input channel, the inputs.",
+        "is `fit` with default threads, and in inference a `Predictor`, whole calls timed. Share of peak: dense "
+        "arithmetic over the FMA peak of all cores. A conv block is a convolution 3×3 (padding 1) with bias, ReLU and "
+        "max-pooling 2×2; backward, gradients of weight, bias and, with more than one input channel, the inputs.",
         "",
     ]
     if result["quick"]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import _thread
 import os
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -306,3 +308,27 @@ print(right, os.waitstatus_to_exitcode(status))
 def test_a_child_forked_while_threads_work_or_wait_has_none_of_them(idle: bool) -> None:
     done = run_python(FORK.replace("IDLE", repr(idle)))
     assert done.stdout.split() == ["True", "0"], done.stderr
+
+
+ELSEWHERE = """
+import sys
+sys.path.insert(0, TESTS)
+from fastfnn_kernels.simd import memory
+memory._FUTEX = None  # as on a system that has no such wait
+import numpy as np
+import test_team
+from fastfnn_kernels.team import Team, barrier_state
+
+for size in (2, 3, 4):
+    arrivals, slots, errors = np.zeros(200, np.int64), np.zeros(16 * size, np.int64), np.zeros(2, np.int64)
+    with Team(size) as crew:
+        crew.run(test_team.run_phases, barrier_state(), arrivals, slots, errors)
+    print(arrivals.min(), arrivals.max(), errors.sum())
+"""
+
+
+@needs_jit
+@pytest.mark.skipif(sys.platform == "win32", reason="there threads yield")
+def test_where_the_system_has_no_wait_for_a_number_threads_look_now_and_then(tmp_path: Path) -> None:
+    done = run_python(ELSEWHERE.replace("TESTS", repr(str(Path(__file__).parent))), NUMBA_CACHE_DIR=str(tmp_path))
+    assert done.stdout.splitlines() == [f"{size} {size} 0" for size in (2, 3, 4)], done.stderr

@@ -1,4 +1,4 @@
-"""fastfnn: `fit` as documented, on float32 and on the raw images; `train_step`; the fused kernels; `predict_raw`."""
+"""fastfnn: `fit` on float32 and on raw images; `train_step`; the fused kernels; `predict_raw` and `Predictor`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def variants(task: common.Task, n_threads: int, quick: bool) -> list[str]:
         return ["kernel", "CrossEntropyLoss"]
     if task.kind == "gradients":
         return ["kernels", "forward, backward"]
-    return ["predict_raw", "predict_raw, 1 thread"] if task.description.of_images else ["predict_raw"]
+    return ["predict_raw", "Predictor", "Predictor, 1 thread"]
 
 
 def _network(task: common.Task, raw: bool = False) -> ff.Sequential:
@@ -134,12 +134,17 @@ class _Loss:
 
 class _Inference:
     def __init__(self, task: common.Task, variant: str, data: common.Data) -> None:
-        self.model, self.x = _network(task), common.inputs(task, data)
-        self.n_threads = 1 if variant == "predict_raw, 1 thread" else None
+        self.model, self.x, self.call = _network(task), common.inputs(task, data), self._predict_raw
+        if variant != "predict_raw":
+            n_threads = 1 if variant == "Predictor, 1 thread" else None
+            self.call = ff.Predictor(self.model, self.x.shape[1:], self.x.dtype, n_threads)
+
+    def _predict_raw(self, x: Array) -> Array:
+        return ff.predict_raw(self.model, x)
 
     def run(self, count: int) -> None:
         for _ in range(count):
-            self.out = ff.predict_raw(self.model, self.x, n_threads=self.n_threads)
+            self.out = self.call(self.x)
 
     def check(self) -> dict[str, float]:
         return common.inference_figures(self.out)

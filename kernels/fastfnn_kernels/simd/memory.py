@@ -83,8 +83,13 @@ def pause(typing):  # type: ignore[no-untyped-def]
     return types.void(), codegen
 
 
-#: Waiting in the kernel, by the number of Linux' system call. Elsewhere a thread that waits long yields.
+#: Waiting in the kernel, by the number of Linux' system call. Elsewhere a thread that waits long looks now and then
+#: whether it need wait any longer; on Windows, whose shortest sleep is a millisecond, it yields in between.
 _FUTEX = {"x86_64": 202, "aarch64": 98}.get(platform.machine()) if sys.platform == "linux" else None
+#: What POSIX' `clock_gettime` calls the clock that is never set.
+_MONOTONIC = {"linux": 1, "darwin": 6}.get(sys.platform)
+#: Nanoseconds of a sleep between two looks.
+_NAP = 20_000
 _FUTEX_WAIT, _FUTEX_WAKE = 128, 129  # among the threads of one process
 #: A thread that sleeps looks for itself after so many nanoseconds.
 _LONGEST_SLEEP = 50_000_000
@@ -95,11 +100,11 @@ def monotonic_nanoseconds(typing):  # type: ignore[no-untyped-def]
     """The system's clock; 0 where it has none that costs little."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        if sys.platform != "linux":
+        if _MONOTONIC is None:
             return I64(0)
         time = cgutils.alloca_once(builder, ir.ArrayType(I64, 2))
         function = ir.FunctionType(I32, [I32, time.type])
-        builder.call(cgutils.get_or_insert_function(builder.module, function, "clock_gettime"), [I32(1), time])
+        builder.call(cgutils.get_or_insert_function(builder.module, function, "clock_gettime"), [I32(_MONOTONIC), time])
         seconds, rest = (builder.load(builder.gep(time, [I32(0), I32(i)])) for i in range(2))
         return builder.add(builder.mul(seconds, I64(1_000_000_000)), rest)
 
@@ -111,11 +116,16 @@ def sleep_while(typing, array, index, value):  # type: ignore[no-untyped-def]
     """Sleep until `wake_all`, unless ``array[index]`` is another number than `value` by now. It may wake up sooner."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        if _FUTEX is None:
+        if _FUTEX is None and sys.platform == "win32":
             _emit_yield(builder)
             return context.get_dummy_value()
         limit = cgutils.alloca_once(builder, ir.ArrayType(I64, 2))
-        builder.store(ir.Constant(ir.ArrayType(I64, 2), [0, _LONGEST_SLEEP]), limit)
+        builder.store(ir.Constant(ir.ArrayType(I64, 2), [0, _LONGEST_SLEEP if _FUTEX else _NAP]), limit)
+        if _FUTEX is None:
+            function = ir.FunctionType(I32, [limit.type, limit.type])
+            nanosleep = cgutils.get_or_insert_function(builder.module, function, "nanosleep")
+            builder.call(nanosleep, [limit, ir.Constant(limit.type, None)])
+            return context.get_dummy_value()
         word = pointer_to(context, builder, signature.args[0], args[0], args[1])  # of which the kernel reads 32 bits
         _call_futex(builder, word, _FUTEX_WAIT, builder.trunc(args[2], I32), limit)
         return context.get_dummy_value()
