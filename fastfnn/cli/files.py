@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import zipfile
 from array import array
@@ -355,7 +356,8 @@ def _image(file: Path, name: str, size: Sequence[int] | None) -> Any:
             f'--data is {name!r}; reading images needs the package Pillow (pip install "fastfnn[images]")'
         ) from None
     try:
-        with Image.open(file) as opened:
+        # From memory: there a length that the file only claims to have reserves nothing.
+        with Image.open(io.BytesIO(file.read_bytes())) as opened:
             mode = opened.mode
             if mode not in _GREY + _COLOUR:
                 raise DataError(f"--data is {name!r}; {file} is of mode {mode}; expected 8 bits a channel")
