@@ -83,6 +83,12 @@ def test_a_regression_is_learnt_by_fit(targets):
     assert (residual < 0.05).all()
 
 
+def test_what_is_no_model_is_named():
+    for predict in (ff.predict, ff.predict_proba, ff.predict_raw):
+        with pytest.raises(TypeError, match="model is str; expected a Sequential"):
+            predict("model", X)
+
+
 class Own(ff.Tanh):
     """A layer of a user's, which has no compiled form."""
 

@@ -90,7 +90,8 @@ def predict_proba(model: Sequential, x: Inputs, *, multilabel: bool = False, n_t
     A model with one output is taken as binary: (n, 1), the probability of class 1. With `multilabel` every output is
     one: a row may have several classes, or none, and the logits' probabilities are their sigmoids.
     """
-    return as_probabilities(model.layers[-1], predict_raw(model, x, n_threads=n_threads), multilabel)
+    out = predict_raw(model, x, n_threads=n_threads)
+    return as_probabilities(model.layers[-1], out, multilabel)
 
 
 def as_probabilities(last: Layer, out: Array, multilabel: bool) -> Array:
@@ -110,7 +111,8 @@ def predict(
     With `multilabel`, (n, classes): 1 where a class is more probable than not. For the outputs of a regression use
     `predict_raw`.
     """
-    return as_labels(model.layers[-1], predict_raw(model, x, n_threads=n_threads), multilabel)
+    out = predict_raw(model, x, n_threads=n_threads)
+    return as_labels(model.layers[-1], out, multilabel)
 
 
 def as_labels(last: Layer, out: Array, multilabel: bool) -> NDArray[np.int64]:

@@ -41,7 +41,7 @@ print(ended, ended == "trained" or model.parameters.tobytes() == before.tobytes(
 
 @pytest.mark.parametrize("batch", [64, None])
 @pytest.mark.parametrize("width", [100, 1000])
-@pytest.mark.parametrize("more", [0, 1 << 16, 1 << 20, 1 << 23, 1 << 25])
+@pytest.mark.parametrize("more", [0, 1 << 16, 1 << 23])
 def test_a_training_is_done_or_refused_and_changes_nothing(width: int, batch: int | None, more: int) -> None:
     code = LIMITED.replace("WIDTH", str(width)).replace("BATCH", str(batch)).replace("MORE", str(more))
     done = run_python(code, timeout=60)
