@@ -1,10 +1,10 @@
 """Predictions, probabilities and evaluations: of several classes, of two, of any number at once, of numbers."""
 
-import sys
 import threading
 
 import numpy as np
 import pytest
+from _helpers import at_once
 
 import fastfnn as ff
 from fastfnn.engine import lowering
@@ -98,22 +98,14 @@ def test_layers_of_a_users_own_predict_for_several_threads_at_once(rng):
     model = ff.Sequential(ff.Linear(20, 30), ff.BatchNorm1d(30), Own(), ff.Dropout(0.5), ff.Linear(30, 3), seed=0)
     x = rng.random((700, 20)).astype(np.float32)
     expected, buffers = ff.predict_proba(model, x), {name: b.copy() for name, b in model.named_buffers().items()}
-    wrong, before = [], sys.getswitchinterval()
+    wrong = []
 
-    def predict():
+    def predict(number):
         for _ in range(30):
             if not np.array_equal(ff.predict_proba(model, x), expected):
                 wrong.append(1)
 
-    threads = [threading.Thread(target=predict) for _ in range(8)]
-    try:
-        sys.setswitchinterval(1e-6)
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(before)
+    at_once(predict)
     assert not wrong
     assert all(layer.training for layer in model.layers)
     for name, buffer in model.named_buffers().items():

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 import pickle
-import sys
-import threading
 from typing import Any
 
 import numpy as np
 import pytest
+from _helpers import at_once
 
 import fastfnn as ff
 from fastfnn.engine.folding import folded
@@ -164,7 +163,7 @@ def test_bad_input_has_an_error_that_says_what_is_expected() -> None:
 def test_several_threads_may_call_it_at_once() -> None:
     predictor = ff.Predictor(trained(ff.Linear(20, 30), ff.ReLU(), ff.Linear(30, 4)))
     x = RNG.normal(size=(40, 20)).astype(np.float32)
-    expected, wrong, before = predictor(x), [], sys.getswitchinterval()
+    expected, wrong = predictor(x), []
 
     def call(number: int) -> None:
         for i in range(300):
@@ -172,15 +171,7 @@ def test_several_threads_may_call_it_at_once() -> None:
             if not np.array_equal(predictor(x[:rows]), expected[:rows]):
                 wrong.append(rows)
 
-    threads = [threading.Thread(target=call, args=(i,)) for i in range(8)]
-    try:
-        sys.setswitchinterval(1e-6)
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(before)
+    at_once(call)
     assert not wrong
     assert len(predictor._contexts) <= 8
 

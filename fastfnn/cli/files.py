@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfnn.cli.common import few
+from fastfnn.data.idx import DEFLATE_MAX_RATIO
 from fastfnn.errors import DataError
 
 Array = NDArray[Any]
@@ -27,8 +28,6 @@ MOST_COLUMNS = 100_000
 MOST_PIXELS, _FEW_PIXELS, _PIXELS_A_BYTE = 1 << 26, 1 << 22, 4096
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
-# Deflate spends at least two bits on a match, and a match gives at most 258 bytes.
-_DEFLATE_MAX_RATIO = 1032
 # Modes of Pillow with 8 bits a channel. Others, such as 16 bits of grey, would lose what they hold.
 _GREY, _COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
 _WITH_ALPHA = ("LA", "PA", "RGBA")
@@ -71,7 +70,7 @@ def _check_member(archive: Any, key: str) -> None:
             raise ValueError(f"its format is {version}; expected one of {', '.join(map(str, readers))}")
         shape, _, dtype = readers[version](file)
     promised = math.prod(shape) * dtype.itemsize
-    if promised > min(info.file_size, _DEFLATE_MAX_RATIO * info.compress_size):
+    if promised > min(info.file_size, DEFLATE_MAX_RATIO * info.compress_size):
         raise ValueError(f"its header promises {promised:,} bytes, it holds {info.compress_size:,}")
 
 

@@ -23,7 +23,7 @@ _MAX_DIMENSIONS = 32  # what every supported NumPy can hold
 _CHUNK = 1 << 18
 _GZIP_MAGIC = b"\x1f\x8b"
 # Deflate spends at least two bits on a match, and a match gives at most 258 bytes.
-_GZIP_MAX_RATIO = 1032
+DEFLATE_MAX_RATIO = 1032
 
 
 class Digest(Protocol):
@@ -75,7 +75,7 @@ def read_idx_stream(file: IO[bytes], name: str, digest: Digest | None = None) ->
         return _read(file, name, digest, plain_size=file_size, most=file_size)
     try:
         with gzip.GzipFile(fileobj=file, mode="rb") as unzipped:
-            return _read(unzipped, name, digest, plain_size=None, most=_GZIP_MAX_RATIO * file_size)
+            return _read(unzipped, name, digest, plain_size=None, most=DEFLATE_MAX_RATIO * file_size)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{name}: expected a whole gzip file, got corrupt or truncated data ({error})") from error
 

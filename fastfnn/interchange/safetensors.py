@@ -98,9 +98,13 @@ class Contents:
 
     source: Path
     model: Sequential
-    training: str | None
     tensors: dict[str, Array]
     metadata: dict[str, str]
+
+    @property
+    def training(self) -> str | None:
+        """The entry of a checkpoint."""
+        return self.metadata.get(TRAINING)
 
 
 def read(path: StrPath, argument: str = "path") -> Contents:
@@ -118,14 +122,14 @@ def read(path: StrPath, argument: str = "path") -> Contents:
         raise ModelFileError(f"{source} is no readable safetensors file: {error}") from None
     if KEY not in metadata:
         raise ModelFileError(f"{source} was not written by fastfnn: its metadata has no {KEY!r} entry")
-    model, training, more = _from_architecture(source, metadata[KEY], tensors), metadata.get(TRAINING), {}
-    if training is not None:
+    model, more = _from_architecture(source, metadata[KEY], tensors), {}
+    if TRAINING in metadata:
         more = {name.removeprefix(PREFIX): tensors.pop(name) for name in [*tensors] if name.startswith(PREFIX)}
     try:
         model.restore(tensors)
     except InvalidValueError as error:
         raise ModelFileError(f"{source}: {error}") from None
-    return Contents(source, model, training, more, metadata)
+    return Contents(source, model, more, metadata)
 
 
 def _from_architecture(source: Path, text: str, tensors: Mapping[str, Array]) -> Sequential:
