@@ -11,6 +11,9 @@ no padding and has no stride is its own plane.
 front. Then the gradient for the weight is, tap by tap, a dot product of two flat lines, and the gradient for the
 input is again a convolution by a table, with negative shifts; one for each phase.
 
+**Winograd's tiles.** A 3×3 convolution of stride 1 with several channels goes by `winograd`, where images become tiles
+of 2×2 outputs; how these lie is in `tiles`.
+
 **Images by pixels.** Behind 2×2 max-pooling at most a quarter of the output's gradient is not zero, and behind a ReLU
 fewer still. Then it pays to walk just those places. For that an image is copied to padded rows of pixels, each with
 its channels side by side: the part of a filter's row is then one run of numbers, cut into *pieces* of a vector.
@@ -27,9 +30,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastfnn_kernels.convolution.tiles import CACHE_LINE, Pair, aligned, image_tiles, weight_tiles
 from fastfnn_kernels.simd import VECTOR_BYTES, VECTOR_REGISTERS
-
-Pair = tuple[int, int]
 
 #: Channels and vectors of the tiles of `convolve_tile`: they fill the registers. Channels are rounded up to one.
 TILES = ((8, 3), (6, 4), (4, 4), (2, 4), (1, 8)) if VECTOR_REGISTERS == 32 else ((6, 2), (4, 3), (2, 4), (1, 8))
@@ -39,10 +41,11 @@ TAPS, FEW_TAPS = (6, 3) if VECTOR_REGISTERS == 32 else (3, 1)
 BLOCK_ROWS = 8
 #: Pieces of the tiles of `gather_pieces`.
 PIECE_TILES = (10, 6, 3)
-CACHE_LINE = 64
 #: Bytes of planes and gradient planes that go through the weight's gradient together.
 PASS_BYTES = 1 << 18
-
+#: Channels and filters, forward and backward, and rows and columns of the output, from which on Winograd's tiles are
+#: faster.
+TILES_FORWARD, TILES_BACKWARD, TILES_SIDE = 8, 16, 4
 _Integer = ctypes.c_int64
 
 
@@ -62,7 +65,8 @@ class Header(ctypes.Structure):
             *("rows", "line", "planes", "direct", "lead", "grad_plane", "table", "filter_tiles", "channel_tiles"),
             *("filter_room", "channel_room", "covered", "packed", "lines", "planes_words", "slot", "images_a_pass"),
             *("pixels", "wide_sums", "pixel_line", "pixel_words", "pieces", "piece_count", "pieces_of_8_bytes"),
-            *("piece_count_of_8_bytes", "corners", "bases", "sparse_words"),
+            *("piece_count_of_8_bytes", "corners", "bases", "sparse_words", "forward_tiles", "gradient_tiles"),
+            *("forward_tile_words", "gradient_tile_words", "weight_tiles", "weight_tile_words"),
         )
     )
 
@@ -139,7 +143,9 @@ class Geometry:
         if backward:
             elements += header.wide_sums + min(rows, header.images_a_pass) * header.slot - header.planes_words
             elements = max(elements, header.sparse_words)
-        return n_threads, _aligned(elements)
+        return n_threads, aligned(elements) + (
+            header.gradient_tile_words + header.weight_tile_words if backward else header.forward_tile_words
+        )
 
     def scratch(self, rows: int, backward: bool, dtype: Any, n_threads: int) -> NDArray[Any]:
         """Such memory, from a cache line's start on."""
@@ -152,6 +158,12 @@ class Geometry:
         """Memory for the partial sums of the gradients of weight and bias: one row a block of images."""
         blocks = -(-rows // BLOCK_ROWS)
         return np.empty((blocks, math.prod(self.weight_shape) + self.filters), dtype)
+
+    def _has_tiles(self, fewest_channels: int) -> bool:
+        """Whether `winograd` serves this convolution."""
+        plain = (self.kernel, self.stride, self.dilation, self.groups) == ((3, 3), (1, 1), (1, 1), 1)
+        large = min(self.channels, self.filters) >= fewest_channels and min(self.out_size) >= TILES_SIDE
+        return plain and large and max(self.padding) <= 2
 
     def _pieces(self, lanes: int, line: int) -> list[int]:
         """Where the vectors of a filter's rows lie, from its first pixel's first channel on, in an image by pixels."""
@@ -242,7 +254,7 @@ class Geometry:
         lanes = VECTOR_BYTES // 4  # of float64 there are fewer
         widest = max(vectors for _, vectors in TILES) * lanes
         header.pixel_line = (width + 2 * self.padding[1]) * self.channels
-        header.pixel_words = _aligned((height + 2 * self.padding[0]) * header.pixel_line + 2 * widest)
+        header.pixel_words = aligned((height + 2 * self.padding[0]) * header.pixel_line + 2 * widest)
         pieces, pieces_of_8_bytes = (self._pieces(VECTOR_BYTES // itemsize, header.pixel_line) for itemsize in (4, 8))
         header.pieces, header.piece_count = append(pieces), len(pieces)
         header.pieces_of_8_bytes, header.piece_count_of_8_bytes = append(pieces_of_8_bytes), len(pieces_of_8_bytes)
@@ -250,20 +262,32 @@ class Geometry:
         # Weights as tiles read them, and the sums' starts: for the forward, or for the gradient of the input.
         room = max(sum(filter_tiles), all_filters), max(sum(channel_tiles), all_channels)
         depth = max(room[0] * group_in, room[1] * group_out)
-        header.packed = _aligned(groups * (depth * len(taps) + sum(room)))
+        header.packed = aligned(groups * (depth * len(taps) + sum(room)))
         # Lines of the tallest tile; or a plane and its places by pixels, or a gradient by pixels.
-        header.lines = _aligned(max(TILES[0][0] * (plane + widest), plane * lanes + out_h * out_w * lanes))
+        header.lines = aligned(max(TILES[0][0] * (plane + widest), plane * lanes + out_h * out_w * lanes))
         by_pieces = lanes * header.piece_count, lanes // 2 * header.piece_count_of_8_bytes
         sums = groups * all_filters * group_in * len(taps), self.filters * max(by_pieces)
-        header.wide_sums = _aligned(max(sums))
+        header.wide_sums = aligned(max(sums))
         corners, bases = self._windows(line, header.pixel_line)
         header.corners, header.bases = append(corners), append(bases)
         # Sums, filters, two images, and a list of values and places.
-        header.sparse_words = 2 * (header.wide_sums + header.pixel_words) + _aligned(2 * len(corners))
+        header.sparse_words = 2 * (header.wide_sums + header.pixel_words) + aligned(2 * len(corners))
         header.planes_words = 0 if direct else header.planes + lanes
+        if self._has_tiles(TILES_FORWARD):
+            forward, header.forward_tile_words = image_tiles(self.channels, self.filters, self.size, self.padding)
+            header.forward_tiles = append(_words_of(forward))
+        if self._has_tiles(TILES_BACKWARD):
+            mirrored = (2 - self.padding[0], 2 - self.padding[1])
+            gradient, header.gradient_tile_words = image_tiles(self.filters, self.channels, self.out_size, mirrored)
+            weight, header.weight_tile_words = weight_tiles(self.channels, self.filters, self.out_size)
+            header.gradient_tiles, header.weight_tiles = append(_words_of(gradient)), append(_words_of(weight))
         header.slot = header.planes_words + self.filters * grad_plane + lead + widest
         header.images_a_pass = min(BLOCK_ROWS, max(1, PASS_BYTES // (4 * header.slot)))
-        return np.concatenate([*(np.frombuffer(bytes(part), np.int64) for part in (header, records)), *tables])
+        return np.concatenate([_words_of(header), _words_of(records), *tables])
+
+
+def _words_of(structure: Any) -> NDArray[np.int64]:
+    return np.frombuffer(bytes(structure), np.int64)
 
 
 def whole_pieces(count: int) -> int:
@@ -271,11 +295,6 @@ def whole_pieces(count: int) -> int:
     tall, middle, low = PIECE_TILES
     whole, rest = divmod(count, tall)
     return whole * tall + (0 if not rest else tall if rest > middle else middle if rest > low else low)
-
-
-def _aligned(elements: int) -> int:
-    """So many elements or a few more, in whole cache lines even of the narrowest dtype."""
-    return -(-elements // 16) * 16
 
 
 def _held(phase: int, stride: int, padding: int, size: int, limit: int) -> Pair:
@@ -302,3 +321,12 @@ def shapes_of(w: NDArray[np.int64], elements: int) -> tuple[Any, Any, Any]:
     settings = (h.stride_h, h.stride_w), (h.pad_h, h.pad_w), (h.dilation_h, h.dilation_w), h.groups
     x_shape = (elements // (h.channels * h.height * h.width), h.channels, h.height, h.width)
     return x_shape, (h.filters, h.channels // h.groups, h.kernel_h, h.kernel_w), settings
+
+
+def geometry_of(
+    x: NDArray[Any], weight: NDArray[Any], stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> Geometry:
+    """That of a convolution of these arrays."""
+    filters, _, kernel_h, kernel_w = weight.shape
+    size, kernel_size = (x.shape[2], x.shape[3]), (kernel_h, kernel_w)
+    return geometry(x.shape[1], size, filters, kernel_size, stride, padding, dilation, groups)

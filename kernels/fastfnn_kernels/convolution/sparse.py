@@ -73,14 +73,17 @@ def store_pieces(partial, sums, w):  # type: ignore[no-untyped-def]
 
 
 @helper
-def to_pixels(pixels, x, x0, w):  # type: ignore[no-untyped-def]
-    """An image to padded rows of pixels, channels side by side; what is not image stays zero."""
+def to_pixels(pixels, p0, line, beside, x, x0, w):  # type: ignore[no-untyped-def]
+    """An image to padded lines of pixels, channels side by side; what is not image stays zero.
+
+    A pixel takes `beside` numbers and a line `line`.
+    """
     g = record_in(w, 0, GEOMETRY)
     channels, height, width = g.channels, g.height, g.width
     lanes = lanes_of(pixels)
     for i in range(height):
-        target = (i + g.pad_h) * g.pixel_line + g.pad_w * channels
-        if channels == 1:
+        target = p0 + (i + g.pad_h) * line + g.pad_w * beside
+        if beside == 1:
             move_row(False, pixels, target, x, x0 + i * width, x, width, pixels.dtype.type(-np.inf))
             continue
         for c in range(0, channels, lanes):
@@ -88,7 +91,7 @@ def to_pixels(pixels, x, x0, w):  # type: ignore[no-untyped-def]
             for j in range(0, width, lanes):
                 source, columns = x0 + (c * height + i) * width + j, min(lanes, width - j)
                 # fmt: off
-                transpose_block(pixels, target + j * channels + c, channels, x, source, height * width, count, columns,
+                transpose_block(pixels, target + j * beside + c, beside, x, source, height * width, count, columns,
                                 count)
                 # fmt: on
 
@@ -188,7 +191,7 @@ def backward_sparse(grad_x, partials, own, grad_out, x, weight, out, index, w, a
         sums[: filters * filter_words] = 0
         biases[:] = 0
         for n in range(block, min(block + BLOCK_ROWS, last_image)):
-            to_pixels(pixels, x, n * image_size, w)
+            to_pixels(pixels, 0, g.pixel_line, g.channels, x, n * image_size, w)
             if grad_x.size:
                 grad_pixels[:] = 0
             for k in range(filters):

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import numpy as np
 
-from fastfnn_kernels.convolution import images
+from fastfnn_kernels.convolution import backward, forward
 from fastfnn_kernels.operations._fields import (
     Adds,
     Array,
@@ -50,7 +50,7 @@ def convolution(
     folded: Flag,
 ) -> None:
     """`index` where pooling follows. Filters that are `folded` come from `fold_batch_norm`."""
-    images.forward_images(out, index, scratch, x, weight, bias, words, after, 0, 1)
+    forward.forward_images(out, index, scratch, x, weight, bias, words, after, 0, 1)
 
 
 @operation
@@ -67,11 +67,11 @@ def convolution_backward(
     after: Count,
 ) -> None:
     """The gradients of weight and bias are the sums of `partials`."""
-    images.backward_images(grad_x, partials, scratch, grad_out, x, weight, out, index, words, after, 0, 1)
+    backward.backward_images(grad_x, partials, scratch, grad_out, x, weight, out, index, words, after, 0, 1)
 
 
 by_shares(
-    images.sum_blocks,
+    backward.sum_blocks,
     grad_weight=Weights,
     grad_bias=array("biases"),
     partials=all_blocks("sums"),

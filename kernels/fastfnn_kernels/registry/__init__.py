@@ -24,7 +24,7 @@ from fastfnn_kernels.registry.dense import gemm_arguments
 __all__ = ["SPECS", "Draw", "Spec", "compile_all", "gemm_arguments", "public_kernels"]
 
 #: What kernels are made of, and this package: modules without kernels.
-NOT_KERNEL_MODULES = {"geometry", "operations", "program", "reference", "registry", "simd", "team", "vecmath"}
+NOT_KERNEL_MODULES = {"geometry", "operations", "program", "reference", "registry", "simd", "team", "tiles", "vecmath"}
 #: Public functions in kernel modules that are no kernels.
 NOT_KERNELS = {"gemm.scratch_for", "marked.marks_for", "marked.scratch_for", "optim.norm_blocks", "sparse.scratch_for"}
 

@@ -27,6 +27,11 @@ _SHAPES = round_robin(
     (3, 1, 2, 3, 5),
     (3, 1, 5, 2, 3, 4, 1),
 )
+#: 3×3 with channels enough for Winograd's tiles: odd sides, tiles of one row to more than a block, blocks over images.
+_TILED = (
+    (1, 8, 4, 4, 8, 3, 3), (3, 9, 5, 6, 17, 3, 3), (9, 16, 7, 4, 16, 3, 3), (2, 33, 4, 13, 16, 3, 3),
+    (17, 17, 6, 5, 18, 3, 3), (1, 16, 34, 9, 16, 3, 3), (2, 16, 5, 67, 20, 3, 3),
+)  # fmt: skip
 #: The blocks of `bench/peers.py`, and the two layers of LeNet-5.
 _BENCH = (
     (64, 8, 28, 28, 1, 3, 3), (64, 16, 14, 14, 8, 3, 3), (64, 32, 28, 28, 16, 3, 3), (64, 64, 14, 14, 32, 3, 3),
@@ -113,6 +118,7 @@ def _sum_blocks(accumulate: bool) -> Any:
 _FORWARD: dict[str, Any] = {"twin": reference.conv2d_fused, "outputs": 2, "scratch": 1, "scale": _depth}
 _BACKWARD: dict[str, Any] = {"outputs": 3, "scratch": 2, "scale": _sums, "nan_spreads": True}
 _ALL: dict[str, Any] = {"shapes": ((0, 2, 3, 3, 1, 3, 3), *_SHAPES), "bench_shapes": _BENCH}
+_TILES: dict[str, Any] = {"shapes": _TILED, "bench_shapes": _BENCH[1:4]}
 _SOME: dict[str, Any] = {"shapes": _SHAPES, "bench_shapes": _BENCH[2:4]}
 _BLOCKS: dict[str, Any] = {
     "shapes": ((1, 1), (3, 17), (8, 150), (0, 5), (2, 900)),
@@ -149,6 +155,15 @@ SPECS = [
             twin=reference.conv2d_fused_backward, **_BACKWARD, **_SOME),
     spec_of("conv2d_groups_backward", conv2d_backward, _Convolution(RELU, groups=3, **_PADDED).backward, 4,
             twin=reference.conv2d_fused_backward, **_BACKWARD, **_SOME),
+    spec_of("conv2d_tiles", conv2d, _Convolution(**_PADDED).forward, 2, **_FORWARD, **_TILES),
+    spec_of("conv2d_tiles_relu", conv2d, _Convolution(RELU, padding=(0, 2)).forward, 2, **_FORWARD, **_TILES),
+    spec_of("conv2d_tiles_relu_pool", conv2d, _Convolution(RELU_POOL, **_PADDED).forward, 2, **_FORWARD, **_TILES),
+    spec_of("conv2d_tiles_backward", conv2d_backward, _Convolution(padding=(0, 2)).backward, 4,
+            twin=reference.conv2d_fused_backward, **_BACKWARD, **_TILES),
+    spec_of("conv2d_tiles_relu_backward", conv2d_backward, _Convolution(RELU, **_PADDED).backward, 4,
+            twin=reference.conv2d_fused_backward, **_BACKWARD, **_TILES),
+    spec_of("conv2d_tiles_backward_weight", conv2d_backward, _Convolution(**_PADDED, wants_grad_x=False).backward, 2,
+            twin=reference.conv2d_fused_backward_weight, **_BACKWARD, **_TILES),
     spec_of("sum_blocks", sum_blocks, _sum_blocks(False), 1, **_BLOCKS),
     spec_of("sum_blocks_accumulate", sum_blocks, _sum_blocks(True), 1, **_BLOCKS),
 ]

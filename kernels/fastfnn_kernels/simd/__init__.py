@@ -42,8 +42,17 @@ from fastfnn_kernels.simd.pooling import pool_row_2x2, spread_row_2x2
 from fastfnn_kernels.simd.softmax_rows import make_softmax_rows, stack_array
 from fastfnn_kernels.simd.sparse import WIDEST_STRIP, WORD_BITS, add_rows, add_to_rows, differing_bits
 from fastfnn_kernels.simd.tile import copy_vector, multiply_tile, transpose_block
+from fastfnn_kernels.simd.winograd import (
+    COMPONENTS,
+    split_row,
+    winograd_gradients,
+    winograd_inputs,
+    winograd_pooled,
+    winograd_rows,
+)
 
 __all__ = [
+    "COMPONENTS",
     "MARKED_ROWS",
     "VECTOR_BYTES",
     "VECTOR_REGISTERS",
@@ -83,10 +92,15 @@ __all__ = [
     "scatter_pieces",
     "settled",
     "sleep_while",
+    "split_row",
     "spread_row_2x2",
     "stack_array",
     "transpose_block",
     "wake_all",
+    "winograd_gradients",
+    "winograd_inputs",
+    "winograd_pooled",
+    "winograd_rows",
     "words_with",
     "yield_thread",
 ]
