@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from _peers_report import best, duration, headline, peers
+from _peers_report import best, duration, fallen, headline, peers
 
 COLOURS = {
     "NumPy exercise": "#8c8c8c",
@@ -20,9 +20,9 @@ BAR, GAP, PAD = 0.16, 0.12, 1.5  # inches: a bar, between two tasks, title and a
 
 def plot(result: dict[str, Any], path: Path) -> bool:
     """A bar for each peer and task; False where there is nothing to compare with, or no matplotlib."""
-    tasks = [(task, ours) for task in result["tasks"] if (ours := headline(task)) is not None]
+    tasks = [(task, headline(task)) for task in result["tasks"]]
     ratios = [
-        {name: entry["median_s"] / ours["median_s"] for name in peers([task]) if (entry := best(task, name))}
+        {name: entry["median_s"] / ours["median_s"] for name in peers([task]) if ours and (entry := best(task, name))}
         for task, ours in tasks
     ]
     if not any(ratios):
@@ -35,14 +35,20 @@ def plot(result: dict[str, Any], path: Path) -> bool:
         print('No picture: matplotlib is missing (pip install "fastfnn[plot]").')
         return False
 
-    height = sum(len(own) * BAR + GAP for own in ratios) + PAD
+    bars = sum(2 if fallen(task) else len(own) for (task, _), own in zip(tasks, ratios, strict=True))
+    height = bars * BAR + len(tasks) * GAP + PAD
     figure = Figure(figsize=(9, height), dpi=120, layout="constrained")
     axis: Any = figure.subplots()
     place, ticks, names = 0.0, [], []
     for (task, ours), own in zip(tasks, ratios, strict=True):
-        if not own:
+        if not own and not fallen(task):
             continue
         top = place
+        if fallen(task):
+            axis.annotate(
+                "fastfnn fell out: see the report", (1, place + BAR / 2), va="center", color="red", fontsize=8
+            )
+            place += 2 * BAR  # room for the label's two lines
         for name, ratio in sorted(own.items(), key=lambda item: -item[1]):
             axis.barh(place + BAR / 2, ratio - 1, BAR * 0.86, left=1, color=COLOURS.get(name, "#555555"))
             faster = ratio >= 1
@@ -81,6 +87,7 @@ def _factor(ratio: float) -> str:
     return f"{ratio:,.0f}×" if ratio >= 10 else f"{ratio:.1f}×" if ratio >= 1.5 else f"{ratio:.2f}×"
 
 
-def _label(task: dict[str, Any], ours: dict[str, Any]) -> str:
+def _label(task: dict[str, Any], ours: dict[str, Any] | None) -> str:
     """Task, rows, and the time that stands behind the ratios."""
-    return f"{task['title']}\n{task['batch']:,} row{'s' * (task['batch'] > 1)}: {duration(ours['median_s'])}"
+    own = f": {duration(ours['median_s'])}" if ours else ""
+    return f"{task['title']}\n{task['batch']:,} row{'s' * (task['batch'] > 1)}{own}"

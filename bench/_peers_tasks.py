@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from contenders.common import ADAM, SGD, Task
-from contenders.networks import BLOCKS, CNN, CONV, LENET, MLP, TANH_MLP, block_name
+from contenders.networks import (
+    BLOCKS,
+    CIFAR,
+    CNN,
+    CONV,
+    DENSE,
+    LENET,
+    MLP,
+    TABLE,
+    TANH_MLP,
+    TINY,
+    block_name,
+)
 
 #: Kinds of tasks, as titles end.
 KINDS = {
     "step": "training step",
     "inference": "inference",
+    "labels": "a classifier's predict",
     "forward": "forward",
     "gradients": "forward + backward",
     "loss": "softmax cross-entropy + gradient",
@@ -47,7 +62,34 @@ def _cnn(quick: bool) -> list[Task]:
     return [] if quick else [Task("step", CNN, 64)]
 
 
-GROUPS = {"mlp": _mlp, "tanh": _tanh, "conv": _conv, "lenet": _lenet, "cnn": _cnn}
+def _dense(quick: bool) -> list[Task]:
+    return [] if quick else [Task("step", DENSE, 64)]
+
+
+def _small(quick: bool) -> list[Task]:
+    """Where all of it is the call."""
+    return [Task("inference", TINY, 1), Task("labels", MLP, 1)]
+
+
+def _table(quick: bool) -> list[Task]:
+    return [Task("step", TABLE, 256, ADAM), Task("inference", TABLE, 256)]
+
+
+def _cifar(quick: bool) -> list[Task]:
+    return [Task("step", CIFAR, 64), Task("inference", CIFAR, 64)]
+
+
+GROUPS = {
+    "mlp": _mlp,
+    "dense": _dense,
+    "small": _small,
+    "tanh": _tanh,
+    "table": _table,
+    "conv": _conv,
+    "lenet": _lenet,
+    "cnn": _cnn,
+    "cifar": _cifar,
+}
 
 
 def tasks(groups: list[str], quick: bool, rows: int) -> list[Task]:
@@ -62,10 +104,21 @@ def title(task: Task) -> str:
     return f"{task.network}, {KINDS[task.kind]}{how}" if task.network else KINDS[task.kind]
 
 
-def effort(task: Task, rows: int) -> tuple[int, int]:
-    """Calls before the check, and the most calls that a sample may have: a run of steps is one epoch at most."""
-    if task.kind == "step" and not task.description.of_digits:
-        return 200, 10**6  # all its rows in each of many small steps, or a wrong update would not show
-    if task.kind == "step" and task.batch < rows:
-        return min(60, rows // task.batch), rows // task.batch
-    return 2, 10**6
+class Effort(NamedTuple):
+    """How often a contender is called."""
+
+    checks: tuple[int, ...]  # calls after which its figures are compared
+    late: int  # calls after which a training must still be one; 0: not asked
+    most_loops: int  # calls that a sample may have: a run of steps is one epoch at most
+
+
+def effort(task: Task, rows: int) -> Effort:
+    """For data of so many rows."""
+    if task.kind != "step":
+        return Effort((2,), 0, 10**6)
+    batches = (task.description.rows or rows) // task.batch
+    if batches > 1:
+        return Effort((1, 2, 8), min(60, batches), batches)
+    if task.description.rows:
+        return Effort((1, 10, 100), 0, 10**6)  # its steps are as small as they are fast
+    return Effort((1, 3), 0, 10**6)

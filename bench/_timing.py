@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,6 +80,8 @@ def interleave(
     sample_seconds: float = 1e-3,
     *,
     started: Mapping[str, Timing] | None = None,
+    seldom: Collection[str] = (),
+    stride: int = 1,
 ) -> dict[str, Timing]:
     """Time contenders in turn, round after round; every second round goes backwards.
 
@@ -92,6 +94,8 @@ def interleave(
         A sample repeats the call until it lasts at least about this long.
     started : dict of name to Timing, optional
         Contenders that `start` has already called; their new samples are added to a fresh copy.
+    seldom : names, stride : int
+        Who has a turn in every `stride`-th round only, the first among them: for contenders that take very long.
     """
     known = started or {}
     timings = {
@@ -100,6 +104,8 @@ def interleave(
     }
     for turn in range(rounds):
         for name in list(contenders)[:: -1 if turn % 2 else 1]:
+            if name in seldom and turn % stride:
+                continue
             timing = timings[name]
             timing.samples.append(contenders[name](timing.loops) / timing.loops)
     return timings

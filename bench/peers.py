@@ -3,46 +3,49 @@
     python bench/peers.py [--quick] [--only NAME ...] [--tasks GROUP ...] [--data-root DIR] [--out bench/results]
 
 Every contender lives in a process of its own with its own thread settings (`contenders/`), gets the same data, weights
-and order of batches, and must reach the same loss before it is timed. The parent then lets them take turns: while one
-works, the others block on a pipe, and a short pause lets threads go to sleep that a library leaves spinning. A
-register-only FMA loop takes its turn like everybody else: shares of the peak are of the same seconds.
+and order of batches, and must come to the same losses or outputs before it is timed (`_peers_judge.py`). The parent
+then lets them take turns: while one works, the others block on a pipe, and a short pause lets threads go to sleep that
+a library leaves spinning. A register-only FMA loop takes its turn like everybody else: shares of the peak are of the
+same seconds.
 
 First all variants of a peer run a few rounds; its two fastest, and everything of fastfnn, go on to the rounds that
 count. Written are ``peers.json`` (all figures), ``peers.md`` (the tables) and ``peers.png`` (the ratios, where
-matplotlib is installed); absent peers are skipped by name. The tasks are listed in `_peers_tasks.py`.
+matplotlib is installed); absent peers are skipped by name. The tasks are listed in `_peers_tasks.py`. The exit status
+is 1 where a contender of fastfnn could not be timed, or was wrong.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import _blas
 import numpy as np
 from _machine import ROOT, cores, describe, measure_copy, peak_flops, peak_seconds
+from _peers_judge import OURS, judge
 from _peers_plot import plot
-from _peers_report import markdown
-from _peers_tasks import GROUPS, effort, tasks, title
+from _peers_report import HEADLINE, blas_lines, markdown
+from _peers_tasks import GROUPS, Effort, effort, tasks, title
 from _timing import Sampler, Timing, interleave, start
 from _workers import FAMILIES, Worker, WorkerError, absent, environment
-from contenders.common import MEAN, STD, Data, Task
+from contenders.common import MEAN, STD, Data, Task, first_weights, loss_after
 
 import fastfnn as ff
 
 PEAK_TURNS = 100_000  # of the FMA loop: about a millisecond
 #: Seconds that a library's threads may go on spinning behind a call: seen for OpenBLAS 35 ms, for the others below 10.
 PAUSE, LONG_PAUSE = 0.01, {"NumPy exercise": 0.04, "scikit-learn": 0.04}
-#: Relative difference from the median of all contenders that a result may have. The exercise's second layer has no
-#: bias, and scikit-learn's batches are its own.
-TOLERANCE = {"step": 0.02, "loss": 1e-4, "inference": 1e-3, "forward": 1e-3, "gradients": 1e-3}
-LENIENT = {"NumPy exercise": 0.10, "scikit-learn": 0.25}
+SLOW, SELDOM = 0.4, 3  # who takes more seconds a call has a turn in every third round only
 
 
 class Settings(NamedTuple):
@@ -75,74 +78,118 @@ def load(data_root: Path | None, quick: bool) -> tuple[Data, str]:
 
 
 class Runner:
-    """Runs tasks on all workers."""
+    """Runs tasks on all workers; `errors` says what of fastfnn itself fell out, `problems` what of its peers."""
 
-    def __init__(self, workers: list[Worker], settings: Settings, quick: bool) -> None:
-        self.workers, self.settings, self.quick = workers, settings, quick
+    def __init__(self, workers: list[Worker], settings: Settings, quick: bool, data: Data) -> None:
+        self.workers, self.settings, self.quick, self.data = workers, settings, quick, data
         self.problems: list[str] = []
+        self.errors: list[str] = []
+        self._fallen: list[str] = []  # of fastfnn's contenders, in the task at hand
 
-    def task(self, task: Task, most_loops: int, check_steps: int, show: Callable[[str], None]) -> dict[str, Any]:
+    def task(self, task: Task, effort: Effort, show: Callable[[str], None]) -> dict[str, Any]:
         """All contenders on one task: their checks, heats and rounds."""
         name = f"{title(task)}, {task.batch:,} rows"
         show(f"\n{name}")
-        samplers: dict[str, Sampler] = {}
-        entries: dict[str, dict[str, Any]] = {}
+        self._fallen = []
+        entries, samplers = self._prepared(task, effort, name)
+        before = loss_after(task, first_weights(task), self.data)["loss"] if task.kind == "step" else None
+        for key, reason in judge(task.kind, entries, before).items():
+            self._tell(entries.pop(key)["family"], name, key, reason)
+        about = {"task": task.kind, "network": task.network, "batch": task.batch, "title": title(task)}
+        about |= {"loss_before": before, "flops": task.flops, "peak_gflops_per_core": 0.0, "contenders": entries}
+        try:
+            if entries:
+                about["peak_gflops_per_core"] = self._timed(entries, samplers, effort.most_loops) / 1e9
+        except WorkerError as error:  # whoever it was, this task has no figures
+            for key in [key for key in entries if entries[key]["family"] == OURS]:
+                self._tell(OURS, name, key, f"not timed, for a process failed: {error}")
+            about["contenders"] = {}
         for worker in self.workers:
-            for variant in self._variants(worker, task):
-                threads = "" if worker.family == "fastfnn" else f", {worker.n_threads}t"
-                key = f"{worker.family}: {variant}{threads}"
-                request = {"key": key, "task": task, "variant": variant, "steps": check_steps}
-                try:
-                    answer = worker.ask("prepare", timeout=self.settings.patience, **request)
-                except WorkerError as error:
-                    self.problems.append(f"{name}, {key}: {error}")
-                    continue
-                family = "PyTorch by hand" if variant == "by hand" else worker.family
-                entries[key] = {"family": family, "variant": variant, "threads": worker.n_threads, **answer}
-                samplers[key] = _sampler(worker, key)
-        self._drop_wrong(task.kind, name, entries)
+            worker.ask("forget")
+        about["fallen"] = self._fallen
+        for key, entry in about["contenders"].items():
+            if "median_s" in entry:
+                figures = ", ".join(f"{name} {value:.5g}" for name, value in entry["check"].items())
+                first = f"first {entry['first_s']:6.2f} s"
+                show(f"  {key:<52} {entry['median_s'] * 1e6:>11.1f} µs   {first}   {figures}")
+        return about
 
+    def _prepared(self, task: Task, effort: Effort, name: str) -> tuple[dict[str, Any], dict[str, Sampler]]:
+        """Everybody's first calls and figures; a family's processes at once, since compilers take their time."""
+        entries: dict[str, dict[str, Any]] = {}
+        samplers: dict[str, Sampler] = {}
+
+        def prepare(worker: Worker) -> list[tuple[str, str, dict[str, Any] | WorkerError]]:
+            answers = []
+            for variant in self._variants(worker, task, name):
+                threads = "" if worker.family == OURS else f", {worker.n_threads}t"
+                key = f"{worker.family}: {variant}{threads}"
+                request = {"key": key, "task": task, "variant": variant, "checks": effort.checks, "late": effort.late}
+                try:
+                    answers.append((key, variant, worker.ask("prepare", timeout=self.settings.patience, **request)))
+                except WorkerError as error:
+                    answers.append((key, variant, error))
+            return answers
+
+        for family in dict.fromkeys(worker.family for worker in self.workers):
+            own = [worker for worker in self.workers if worker.family == family]
+            with ThreadPoolExecutor(len(own)) as pool:
+                everybody = list(pool.map(prepare, own))
+            for worker, answers in zip(own, everybody, strict=True):
+                for key, variant, answer in answers:
+                    if isinstance(answer, WorkerError):
+                        self._tell(family, name, key, str(answer))
+                        continue
+                    listed = "PyTorch by hand" if variant == "by hand" else family
+                    entries[key] = {"family": listed, "variant": variant, "threads": worker.n_threads, **answer}
+                    samplers[key] = _sampler(worker, key)
+        return entries, samplers
+
+    def _timed(self, entries: dict[str, dict[str, Any]], samplers: dict[str, Sampler], most_loops: int) -> float:
+        """Heats and rounds: their figures go into the entries, the peak in FLOP/s comes back."""
         started: dict[str, Timing] = {}
         for key in entries:
             started[key] = start(samplers[key], self.settings.sample_seconds, most_loops)
+        slow = [key for key in entries if started[key].first > SLOW]
+        for key in entries:
             started[key].first = entries[key]["first_s"]  # the very first; its check has run since
         contenders = {key: samplers[key] for key in entries}
-        heats = interleave(contenders, self.settings.heats, started=started)
+        heats = interleave(contenders, self.settings.heats, started=started, seldom=slow, stride=SELDOM)
         for key, timing in heats.items():
             entries[key]["heat"] = timing.to_dict()
         kept = _finalists(entries, heats)
         final = {key: contenders[key] for key in kept} | {"peak": _peak}
         known = {**started, "peak": start(_peak, 2e-3)}
-        timings = interleave(final, self.settings.rounds, started=known)
+        timings = interleave(final, self.settings.rounds, started=known, seldom=slow, stride=SELDOM)
         for key in kept:
             entries[key] |= timings[key].to_dict()
-        for worker in self.workers:
-            worker.ask("forget")
-        peak = peak_flops("float32", PEAK_TURNS) / timings["peak"].median
-        for key in kept:
-            first, check = entries[key]["first_s"], entries[key]["check"]
-            figures = ", ".join(f"{name} {value:.5g}" for name, value in check.items())
-            show(f"  {key:<52} {entries[key]['median_s'] * 1e6:>11.1f} µs   first {first:6.2f} s   {figures}")
-        about = {"task": task.kind, "network": task.network, "batch": task.batch, "title": title(task)}
-        return {**about, "flops": task.flops, "peak_gflops_per_core": peak / 1e9, "contenders": entries}
+        return peak_flops("float32", PEAK_TURNS) / timings["peak"].median
 
-    def _variants(self, worker: Worker, task: Task) -> list[str]:
+    def _variants(self, worker: Worker, task: Task, name: str) -> list[str]:
         try:
             return worker.ask("variants", task=task, quick=self.quick)["variants"]
         except WorkerError as error:
-            self.problems.append(f"{worker.family}, {worker.n_threads} threads: {error}")
+            headline = f": {HEADLINE[task.kind]}" if worker.family == OURS else f", {worker.n_threads}t"
+            self._tell(worker.family, name, worker.family + headline, str(error))
             return []
 
-    def _drop_wrong(self, kind: str, name: str, entries: dict[str, dict[str, Any]]) -> None:
-        """Fast and wrong is nothing: who does not come to the others' figures is not timed."""
-        for figure in {name for entry in entries.values() for name in entry["check"]}:
-            middle = statistics.median(entry["check"][figure] for entry in entries.values())
-            for key, entry in list(entries.items()):
-                allowed = LENIENT.get(entry["family"], TOLERANCE[kind]) if kind == "step" else TOLERANCE[kind]
-                value = entry["check"][figure]
-                if not abs(value - middle) <= allowed * abs(middle):
-                    self.problems.append(f"{name}, {key}: {figure} is {value:.5g}, others' {middle:.5g}")
-                    del entries[key]
+    def _tell(self, family: str, name: str, key: str, why: str) -> None:
+        """Note who fell out: a peer is left out, but with fastfnn something is wrong."""
+        (self.errors if family == OURS else self.problems).append(f"{name}, {key}: {why}")
+        if family == OURS:
+            self._fallen.append(key)
+
+    def blas(self) -> dict[str, str]:
+        """What NumPy multiplies matrices by, in each process that uses it."""
+        found = {}
+        for worker in self.workers:
+            if worker.family in _blas.USERS and not _blas.missing():
+                name = f"{worker.family}, {worker.n_threads} thread{'s' * (worker.n_threads > 1)}"
+                try:
+                    found[name] = _blas.described(worker.ask("blas")["blas"])
+                except WorkerError as error:
+                    self.problems.append(f"{name}: {error}")
+        return found
 
 
 def _sampler(worker: Worker, key: str) -> Sampler:
@@ -163,7 +210,7 @@ def _finalists(entries: dict[str, dict[str, Any]], heats: dict[str, Timing]) -> 
     kept = []
     for family in dict.fromkeys(entry["family"] for entry in entries.values()):
         own = sorted((key for key in entries if entries[key]["family"] == family), key=lambda key: heats[key].minimum)
-        kept += own if family == "fastfnn" else own[:2]
+        kept += own if family == OURS else own[:2]
     return [key for key in entries if key in kept]
 
 
@@ -224,6 +271,9 @@ def main() -> int:
     for family, missing in result["skipped"].items():
         print(f"skipped: {family} ({', '.join(missing)} not installed)")
     present = [family for family in args.families if family not in result["skipped"]]
+    result["warnings"] = _blas.held_back(os.environ)
+    for warning in result["warnings"]:
+        print(f"warning: {warning}")
 
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
@@ -235,28 +285,35 @@ def main() -> int:
         workers = [
             Worker(family, n, folder, log)
             for family in present
-            for n in ([cores()] if family == "fastfnn" else counts)  # it takes n_threads as an argument
+            for n in ([cores()] if family == OURS else counts)  # it takes n_threads as an argument
         ]
-        runner, rows = Runner(workers, settings, args.quick), len(data.x)
+        runner, rows = Runner(workers, settings, args.quick, data), len(data.x)
         result["tasks"] = []
         try:
+            result["blas"], result["blas_missing"] = runner.blas(), _blas.missing()
+            for line in blas_lines(result):
+                print(line)
             for task in tasks(args.tasks, args.quick, rows):
-                check_steps, most_loops = effort(task, rows)
-                result["tasks"].append(runner.task(task, most_loops, check_steps, _show))
+                result["tasks"].append(runner.task(task, effort(task, rows), _show))
         finally:
             for worker in workers:
                 worker.close()
     packages = ["fastfnn", "numpy", "numba", "torch", "jax", "sklearn.neural_network"]
     result["imports"] = import_times(settings.imports, packages)
     result["copy_gbytes_per_s"] = statistics.median(measure_copy() for _ in range(9)) / 1e9
-    result["problems"], result["seconds"] = runner.problems, time.perf_counter() - began
+    result |= {"problems": runner.problems, "errors": runner.errors, "seconds": time.perf_counter() - began}
 
     report = markdown(result)
     (args.out / "peers.json").write_text(json.dumps(result, indent=1) + "\n")
     (args.out / "peers.md").write_text(report)
     written = ["peers.md", "peers.json"] + (["peers.png"] if plot(result, args.out / "peers.png") else [])
     print(f"\n{report}\nwritten to {args.out}: {', '.join(written)}")
-    return 0
+    for warning in result["warnings"]:
+        print(f"warning: {warning}")
+    if runner.errors:
+        print(f"\nERROR: {len(runner.errors)} of fastfnn's own rows fell out of the table, which is a fault:")
+        print("\n".join(f"- {error}" for error in runner.errors))
+    return 1 if runner.errors else 0
 
 
 if __name__ == "__main__":

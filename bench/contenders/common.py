@@ -7,16 +7,16 @@ figures that must agree between contenders. The networks themselves are in `netw
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from contenders import networks
-from contenders.networks import CLASSES, SEED, Array, Network
+from contenders.networks import CLASSES, SEED, Array, Linear, Network
 
 MEAN, STD = 0.1307, 0.3081
-CHECKED_ROWS, CHECKED_IMAGES = 2000, 500  # whose loss is the check of a training: convolutions cost more
 
 #: Optimizers; Adam has the usual settings, which all libraries have by default.
 SGD, ADAM = "SGD", "Adam"
@@ -30,9 +30,9 @@ class Task(NamedTuple):
     """One line of the table.
 
     Kinds: ``step`` (a training step on `batch` rows; all rows are the full batch), ``inference`` and ``forward`` (the
-    outputs for `batch` rows), ``gradients`` (forward, and from a gradient of the outputs those of weights, bias and,
-    where the network has several input channels, of the inputs), and ``loss`` (softmax cross-entropy of `batch` × 10
-    logits with its gradient).
+    outputs for `batch` rows), ``labels`` (their most likely classes, by a classifier), ``gradients`` (forward, and from
+    a gradient of the outputs those of weights, bias and, where the network has several input channels, of the inputs),
+    and ``loss`` (softmax cross-entropy of `batch` × 10 logits with its gradient).
     """
 
     kind: str
@@ -55,7 +55,7 @@ class Task(NamedTuple):
         if self.kind == "loss":
             return 0.0
         counts = self.description.multiplications()
-        if self.kind in INFERENCE:
+        if self.kind in (*INFERENCE, "labels"):
             return 2.0 * self.batch * sum(counts)
         without = counts[0] if self.kind == "step" or not self.input_gradient else 0
         return 2.0 * self.batch * (3 * sum(counts) - without)
@@ -101,8 +101,7 @@ def first_weights(task: Task) -> list[Array]:
 def learning_rate(task: Task) -> float:
     """Adam's 0.001; for SGD 0.1, and less for small batches, where 0.1 diverges on normalised images.
 
-    With convolutions it is 0.05: at 0.1 the first steps of LeNet-5 are so unstable that two orders of summation in
-    float32 end in losses that differ by 3 %, at 0.05 by less than 0.2 %.
+    With convolutions it is 0.05, for at 0.1 the first steps of LeNet-5 are unstable.
     """
     if task.optimizer == ADAM:
         return 1e-3
@@ -110,16 +109,22 @@ def learning_rate(task: Task) -> float:
 
 
 def training_set(task: Task, data: Data) -> tuple[Array, Array]:
-    """Rows in the shape that the network takes, and labels.
-
-    A network that does not take MNIST's images gets one batch of random rows, labelled by a network of its own kind
-    with other weights: there is something to learn, and the loss falls.
-    """
+    """Rows in the shape that the network takes, and labels or numbers; nobody may write into them."""
     network = task.description
-    if network.of_digits:
-        return data.samples(network), data.y
-    x = _random(task.batch, *network.shape)
-    return x, networks.forward(network, networks.first_weights(network, SEED + 1), x).argmax(axis=1)
+    return (data.samples(network), data.y) if network.of_digits else _random_set(network)
+
+
+@functools.lru_cache(maxsize=1)
+def _random_set(network: Network) -> tuple[Array, Array]:
+    """Random rows, and what a random linear map makes of them: there is something to learn, and the loss falls.
+
+    The map is float64, so that no library's order of summation decides a label.
+    """
+    (outputs,) = (layer.n_out for layer in network.layers[-1:] if isinstance(layer, Linear))
+    x = _random(network.rows, *network.shape)
+    flat = x.reshape(len(x), -1).astype(np.float64)
+    made = flat @ np.random.default_rng(SEED + 1).standard_normal((flat.shape[1], outputs)) / np.sqrt(flat.shape[1])
+    return x, made.astype(np.float32) if network.of_numbers else made.argmax(axis=1)
 
 
 def order(rows: int) -> Array:
@@ -142,7 +147,7 @@ def output_gradient(task: Task) -> Array:
 
 
 def _random(*shape: int) -> Array:
-    return np.random.default_rng(SEED).standard_normal(shape).astype(np.float32)
+    return np.random.default_rng(SEED).standard_normal(shape, np.float32)
 
 
 def random_logits(rows: int) -> tuple[Array, Array]:
@@ -180,12 +185,25 @@ def update(task: Task, state: tuple[Any, ...], gradients: Any) -> tuple[Any, ...
 def loss_after(task: Task, weights: list[Array], data: Data) -> dict[str, float]:
     """The check of a training: the mean loss on the first rows, in float64 NumPy whoever trained the weights."""
     network = task.description
-    rows = CHECKED_IMAGES if network.of_images else CHECKED_ROWS
+    rows = 2000 if not network.of_images else 200 if network.of_digits else 16  # convolutions cost more
     x, y = (array[:rows] for array in training_set(task, data))
     logits = networks.forward(network, weights, x)
+    if network.of_numbers:
+        return {"loss": float(np.mean((logits - y) ** 2))}
     shifted = logits - logits.max(axis=1, keepdims=True)
     losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(y)), y]
     return {"loss": float(losses.mean())}
+
+
+#: Rows of the task ``labels`` that a classifier is fitted to, before it gets the first weights, and checked on.
+LABELLED = 2000
+
+
+def labels_figures(predict: Any, row: Array, data: Data) -> dict[str, float]:
+    """The check of the task ``labels``: that of the timed rows, and each class's share of more of them."""
+    labels = np.asarray(predict(data.x[:LABELLED]))
+    shares = {f"share_{label}": float(np.mean(labels == label)) for label in (1, 7)}
+    return {"label": float(np.mean(predict(row))), "mean_label": float(labels.mean()), **shares}
 
 
 def loss_figures(loss: Any, grad: Array) -> dict[str, float]:

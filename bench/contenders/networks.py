@@ -38,10 +38,11 @@ RELU, TANH, POOL, FLATTEN = "ReLU", "tanh", "max-pool", "flatten"
 
 
 class Network(NamedTuple):
-    """What one sample looks like, and the layers that it goes through."""
+    """What one sample looks like, the layers that it goes through, and what it learns."""
 
     shape: tuple[int, ...]
     layers: tuple[Linear | Conv | str, ...]
+    rows: int = 0  #: of random numbers, where it does not learn MNIST
 
     @property
     def of_images(self) -> bool:
@@ -51,7 +52,13 @@ class Network(NamedTuple):
     @property
     def of_digits(self) -> bool:
         """Whether samples are MNIST's, flat or not."""
-        return np.prod(self.shape) == 784
+        return np.prod(self.shape) == 784 and not self.rows
+
+    @property
+    def of_numbers(self) -> bool:
+        """Whether it learns a number by the mean squared error, not classes by softmax cross-entropy."""
+        last = self.layers[-1]
+        return isinstance(last, Linear) and last.n_out == 1
 
     def multiplications(self) -> list[int]:
         """Of one sample, for each layer with weights."""
@@ -69,7 +76,9 @@ class Network(NamedTuple):
 
 BLOCKS = ((1, 28, 8), (8, 14, 16), (16, 28, 32), (32, 14, 64))  # channels in, side, channels out
 MLP, LENET, CNN, CONV = "784-100-10", "LeNet-5", "small CNN", "conv 32×14×14 → 64"
-TANH_MLP = "4-32-16-4 tanh"
+TANH_MLP, TABLE, TINY = "4-32-16-4 tanh", "100-256-256-1", "4-8-2"
+DENSE = f"{MLP}, dense inputs"  # without MNIST's zeros, which a library might skip
+CIFAR = "CIFAR-sized CNN"
 
 
 def block_name(c_in: int, side: int, c_out: int) -> str:
@@ -77,9 +86,15 @@ def block_name(c_in: int, side: int, c_out: int) -> str:
     return f"conv block {c_in}×{side}×{side} → {c_out}"
 
 
+_MLP_LAYERS = (Linear(784, 100), RELU, Linear(100, CLASSES))
+
+#: Random rows are many batches, more than caches hold where MNIST is, and for `TANH_MLP` the one full batch.
 NETWORKS = {
-    MLP: Network((784,), (Linear(784, 100), RELU, Linear(100, CLASSES))),
-    TANH_MLP: Network((4,), (Linear(4, 32), TANH, Linear(32, 16), TANH, Linear(16, 4))),
+    MLP: Network((784,), _MLP_LAYERS),
+    DENSE: Network((784,), _MLP_LAYERS, rows=20_000),
+    TANH_MLP: Network((4,), (Linear(4, 32), TANH, Linear(32, 16), TANH, Linear(16, 4)), rows=10_000),
+    TABLE: Network((100,), (Linear(100, 256), RELU, Linear(256, 256), RELU, Linear(256, 1)), rows=2**15),
+    TINY: Network((4,), (Linear(4, 8), RELU, Linear(8, 2))),
     LENET: Network(
         (1, 28, 28),
         (
@@ -91,6 +106,15 @@ NETWORKS = {
     CNN: Network(
         (1, 28, 28),
         (Conv(1, 8, 3, 1), RELU, POOL, Conv(8, 16, 3, 1), RELU, POOL, FLATTEN, Linear(784, CLASSES)),
+    ),
+    CIFAR: Network(
+        (3, 32, 32),
+        (
+            *(Conv(3, 32, 3, 1), RELU, Conv(32, 32, 3, 1), RELU, POOL),
+            *(Conv(32, 64, 3, 1), RELU, Conv(64, 64, 3, 1), RELU, POOL, FLATTEN),
+            *(Linear(4096, 256), RELU, Linear(256, CLASSES)),
+        ),
+        rows=1024,
     ),
     CONV: Network((32, 14, 14), (Conv(32, 64, 3, 1),)),
 } | {

@@ -1,7 +1,8 @@
-"""fastfnn: `fit` on float32 and on raw images; `train_step`; the fused kernels; `predict_raw` and `Predictor`."""
+"""fastfnn: `fit`, also on raw images; `train_step`; the fused kernels; `predict_raw`, `Predictor`, `FNNClassifier`."""
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,9 @@ def variants(task: common.Task, n_threads: int, quick: bool) -> list[str]:
         return ["kernel", "CrossEntropyLoss"]
     if task.kind == "gradients":
         return ["kernels", "forward, backward"]
-    return ["predict_raw", "Predictor", "Predictor, 1 thread"]
+    if task.kind == "labels":
+        return [*(["FNNClassifier.predict"] if importlib.util.find_spec("sklearn") else []), "Predictor.predict"]
+    return ["predict_raw", "Predictor", "Predictor, 1 thread", f"Predictor, {n_threads} threads"]
 
 
 def _network(task: common.Task, raw: bool = False) -> ff.Sequential:
@@ -60,7 +63,8 @@ class _Step:
             self.x = data.images
         self.full, self.model = task.batch == len(self.x), _network(task, raw)
         optimizers = {common.SGD: ff.SGD, common.ADAM: ff.Adam}
-        self.loss, self.optimizer = ff.CrossEntropyLoss(), optimizers[task.optimizer](lr=common.learning_rate(task))
+        self.loss = ff.MSELoss() if task.description.of_numbers else ff.CrossEntropyLoss()
+        self.optimizer = optimizers[task.optimizer](lr=common.learning_rate(task))
         self.by_hand = variant == "train_step"
         self.n_threads = {"fit, 1 thread": 1, f"fit, {n_threads} threads": n_threads}.get(variant)
 
@@ -133,11 +137,11 @@ class _Loss:
 
 
 class _Inference:
-    def __init__(self, task: common.Task, variant: str, data: common.Data) -> None:
+    def __init__(self, task: common.Task, variant: str, data: common.Data, n_threads: int) -> None:
         self.model, self.x, self.call = _network(task), common.inputs(task, data), self._predict_raw
         if variant != "predict_raw":
-            n_threads = 1 if variant == "Predictor, 1 thread" else None
-            self.call = ff.Predictor(self.model, self.x.shape[1:], self.x.dtype, n_threads)
+            limit = {"Predictor, 1 thread": 1, f"Predictor, {n_threads} threads": n_threads}.get(variant)
+            self.call = ff.Predictor(self.model, self.x.shape[1:], self.x.dtype, limit)
 
     def _predict_raw(self, x: Array) -> Array:
         return ff.predict_raw(self.model, x)
@@ -148,6 +152,31 @@ class _Inference:
 
     def check(self) -> dict[str, float]:
         return common.inference_figures(self.out)
+
+
+class _Labels:
+    """`predict` of an estimator beside scikit-learn's, or of the deployed model alone."""
+
+    def __init__(self, task: common.Task, variant: str, data: common.Data) -> None:
+        self.x, self.data = common.inputs(task, data), data
+        if variant == "Predictor.predict":
+            self.predict: Any = ff.Predictor(_network(task), self.x.shape[1:], self.x.dtype).predict
+            return
+        from fastfnn.sklearn import FNNClassifier  # scikit-learn is optional
+
+        hidden = [layer.n_out for layer in task.description.layers if isinstance(layer, Linear)][:-1]
+        model = FNNClassifier(hidden, max_iter=1, tol=0.0, random_state=common.SEED)
+        model.fit(data.x[: common.LABELLED], data.y[: common.LABELLED])
+        for array, start in zip(_weights(model.model_), common.first_weights(task), strict=True):
+            array[...] = start
+        self.predict = model.predict
+
+    def run(self, count: int) -> None:
+        for _ in range(count):
+            self.predict(self.x)
+
+    def check(self) -> dict[str, float]:
+        return common.labels_figures(self.predict, self.x, self.data)
 
 
 class _BlockKernels:
@@ -215,4 +244,4 @@ def make(task: common.Task, variant: str, data: common.Data, n_threads: int) -> 
         return _Kernel(task.batch, n_threads) if variant == "kernel" else _Loss(task.batch)
     if task.kind == "gradients":
         return _BlockKernels(task, data, n_threads) if variant == "kernels" else _Gradients(task, data)
-    return _Inference(task, variant, data)
+    return _Labels(task, variant, data) if task.kind == "labels" else _Inference(task, variant, data, n_threads)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from contenders import common
-from contenders.networks import CLASSES, MLP, RELU, Conv
+from contenders.networks import CLASSES, DENSE, MLP, RELU, Conv
 
 Array = common.Array
 TINY = 1e-12
@@ -78,8 +78,9 @@ def max_pooling(x: Array, size: int) -> Array:
 
 class _Step:
     def __init__(self, task: common.Task, data: common.Data) -> None:
-        self.task, self.data, self.batch, self.full = task, data, task.batch, task.batch == len(data.x)
-        self.x, self.one_hot = data.x.astype(np.float64), np.eye(CLASSES)[data.y]
+        x, y = common.training_set(task, data)
+        self.task, self.data, self.batch, self.full = task, data, task.batch, task.batch == len(x)
+        self.x, self.one_hot = x.astype(np.float64), np.eye(CLASSES)[y]
         self.network, self.lr = Exercise(common.first_weights(task)), common.learning_rate(task) / task.batch
 
     def run(self, count: int) -> None:
@@ -122,7 +123,7 @@ class _Forward:
 def variants(task: common.Task, n_threads: int, quick: bool) -> list[str]:
     if task.kind == "forward":
         return ["loops"] if n_threads == 1 else []  # nothing in them uses a second thread
-    return ["exercise"] if task.kind == "step" and task.network == MLP else []
+    return ["exercise"] if task.kind == "step" and task.network in (MLP, DENSE) else []
 
 
 def make(task: common.Task, variant: str, data: common.Data, n_threads: int) -> Any:

@@ -18,7 +18,7 @@ PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def _model(task: common.Task) -> bytes:
+def _model(task: common.Task, labels: bool) -> bytes:
     network, constants = task.description, []
     weights, nodes = iter(common.first_weights(task)), []
     for number, layer in enumerate(network.layers):
@@ -33,18 +33,26 @@ def _model(task: common.Task) -> bytes:
             operator, how = ("Gemm", {}) if isinstance(layer, Linear) else PLAIN[layer]
         names = [f"x{number}", *(constant.name for constant in own)]
         nodes.append(helper.make_node(operator, names, [f"x{number + 1}"], **how))
+    if labels:
+        nodes.append(helper.make_node("ArgMax", [f"x{len(nodes)}"], [f"x{len(nodes) + 1}"], axis=1, keepdims=0))
     x = helper.make_tensor_value_info("x0", TensorProto.FLOAT, ["n", *network.shape])
-    out = helper.make_tensor_value_info(f"x{len(nodes)}", TensorProto.FLOAT, None)
+    kind = TensorProto.INT64 if labels else TensorProto.FLOAT
+    out = helper.make_tensor_value_info(f"x{len(nodes)}", kind, None)
     graph = helper.make_graph(nodes, "network", [x], [out], constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
 
 
-class _Inference:
+class _Session:
+    """Outputs or, by a last node of the graph, labels."""
+
     def __init__(self, task: common.Task, data: common.Data, n_threads: int) -> None:
+        self.labels, self.data = task.kind == "labels", data
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = n_threads, 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")  # its default, and its fastest
-        self.session = onnxruntime.InferenceSession(_model(task), options, providers=["CPUExecutionProvider"])
+        self.session = onnxruntime.InferenceSession(
+            _model(task, self.labels), options, providers=["CPUExecutionProvider"]
+        )
         self.feed = {"x0": common.inputs(task, data)}
 
     def run(self, count: int) -> None:
@@ -52,12 +60,14 @@ class _Inference:
             (self.out,) = self.session.run(None, self.feed)
 
     def check(self) -> dict[str, float]:
+        if self.labels:
+            return common.labels_figures(lambda x: self.session.run(None, {"x0": x})[0], self.feed["x0"], self.data)
         return common.inference_figures(np.asarray(self.out))
 
 
 def variants(task: common.Task, n_threads: int, quick: bool) -> list[str]:
-    return ["session.run"] if task.kind in common.INFERENCE else []
+    return ["session.run"] if task.kind in (*common.INFERENCE, "labels") else []
 
 
 def make(task: common.Task, variant: str, data: common.Data, n_threads: int) -> Any:
-    return _Inference(task, data, n_threads)
+    return _Session(task, data, n_threads)

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 
 from contenders import common
-from contenders.networks import FLATTEN, MLP, POOL, RELU, TANH, Conv, Linear
+from contenders.networks import DENSE, FLATTEN, MLP, POOL, RELU, TANH, Conv, Linear
 
 foreach_add: Any = vars(torch)["_foreach_add_"]  # the foreach optimizers' own update
 #: How an optimizer works; its variants are named ``SGD``, ``SGD(foreach)`` and so on.
@@ -34,16 +34,20 @@ COMPILERS: dict[str, dict[str, Any]] = {
     FROZEN: {"options": {"freezing": True}},  # it may pack the weights beforehand; for inference
 }
 CHANNELS_LAST = ", channels_last"
+#: Work of a call, in operations, up to which the wrapper in C++ may gain something: it saves some tens of microseconds.
+SMALL = 2e8
 
 
 def variants(task: common.Task, n_threads: int, quick: bool) -> list[str]:
+    if task.kind == "labels":
+        return []  # what is timed there is estimators' own
     plain = [task.optimizer + how for how in OPTIMIZERS] if task.kind == "step" else [EAGER]
     if task.kind == "step" and task.optimizer == common.SGD:
         plain.append(UPDATES)
-    compiled = [] if quick else [COMPILED]
+    compiled, small = [] if quick else [COMPILED], task.flops < SMALL
     if task.kind == "loss" or not task.description.of_images:
-        by_hand = [BY_HAND] if task.kind == "step" and task.network == MLP else []
-        wrapped = [COMPILED_CPP] if task.kind == "step" and task.batch <= 64 and not quick else []
+        by_hand = [BY_HAND] if task.kind == "step" and task.network in (MLP, DENSE) else []
+        wrapped = [COMPILED_CPP] if task.kind in ("step", "inference") and small and not quick else []
         return [*plain, *compiled, *by_hand, *wrapped]
     # Optimizers differ by microseconds in steps of milliseconds; compilers little, so they have the better layout only.
     both = [*plain[-1 if quick else -2 :], *compiled]
@@ -51,7 +55,7 @@ def variants(task: common.Task, n_threads: int, quick: bool) -> list[str]:
     rest = [TUNED] if task.kind in ("forward", "gradients") else []
     if task.kind in common.INFERENCE:
         rest.append(FROZEN)
-    if task.kind in ("step", "inference") and task.batch <= 64:
+    if task.kind in ("step", "inference") and small:
         rest.append(COMPILED_CPP)
     names = [how + layout for how in both for layout in ("", CHANNELS_LAST)]
     return names if quick else names + [how + CHANNELS_LAST for how in rest]
@@ -90,23 +94,28 @@ def _call(module: torch.nn.Module, parameters: list[torch.Tensor], x: torch.Tens
 Step = Callable[[torch.Tensor, torch.Tensor], Any]
 
 
+def _loss(task: common.Task) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    return functional.mse_loss if task.description.of_numbers else functional.cross_entropy
+
+
 def _with_optimizer(module: torch.nn.Module, task: common.Task, **how: bool) -> Step:
     made = {common.SGD: torch.optim.SGD, common.ADAM: torch.optim.Adam}[task.optimizer]
     optimizer: Any = made(module.parameters(), lr=common.learning_rate(task), **how)
+    loss = _loss(task)
 
     def step(x: torch.Tensor, y: torch.Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
-        functional.cross_entropy(module(x), y).backward()
+        loss(module(x), y).backward()
         optimizer.step()
 
     return step
 
 
-def _with_grad(module: torch.nn.Module, lr: float) -> Step:
-    own = list(module.parameters())
+def _with_grad(module: torch.nn.Module, task: common.Task) -> Step:
+    own, loss, lr = list(module.parameters()), _loss(task), common.learning_rate(task)
 
     def step(x: torch.Tensor, y: torch.Tensor) -> None:
-        gradients = torch.autograd.grad(functional.cross_entropy(module(x), y), own)
+        gradients = torch.autograd.grad(loss(module(x), y), own)
         with torch.no_grad():
             foreach_add(own, gradients, alpha=-lr)
 
@@ -115,7 +124,8 @@ def _with_grad(module: torch.nn.Module, lr: float) -> Step:
 
 def _compiled(module: torch.nn.Module, parameters: list[torch.Tensor], task: common.Task, how: str) -> Step:
     """New parameters come out: updating them in place inside the compiled step gave NaN (PyTorch 2.13, on a CPU)."""
-    gradient = torch.func.grad(lambda p, x, y: functional.cross_entropy(_call(module, p, x), y))
+    loss = _loss(task)
+    gradient = torch.func.grad(lambda p, x, y: loss(_call(module, p, x), y))
 
     def update(state: tuple[Any, ...], x: torch.Tensor, y: torch.Tensor) -> tuple[Any, ...]:
         return common.update(task, state, gradient(state[0], x, y))
@@ -152,14 +162,14 @@ class _Training:
         self.task, self.data = task, data
         x, y = map(torch.from_numpy, common.training_set(task, data))
         self.x, self.y, self.full = x.to(memory_format=layout), y, task.batch == len(x)
-        module, lr = _module(task, layout), common.learning_rate(task)
+        module = _module(task, layout)
         self.parameters = [parameter.detach() for parameter in module.parameters()]  # the same memory
         if how.startswith(task.optimizer):
             self.step = _with_optimizer(module, task, **OPTIMIZERS[how.removeprefix(task.optimizer)])
         elif how == UPDATES:
-            self.step = _with_grad(module, lr)
+            self.step = _with_grad(module, task)
         elif how == BY_HAND:
-            self.step = _by_hand(self.parameters, lr)
+            self.step = _by_hand(self.parameters, common.learning_rate(task))
         else:
             self.step = _compiled(module, self.parameters, task, how)
 

@@ -1,8 +1,8 @@
 """One contender's process: ``python -m contenders.worker MODULE N_THREADS DATA_FOLDER``, driven by lines of JSON.
 
 Thread settings must be in the environment before this starts. Between two requests it blocks on its input: it takes
-no time from the others. A request is ``{"do": "variants" | "prepare" | "run" | "forget", …}``; every answer is one
-line, ``{"error": …}`` where something failed. Whatever libraries print goes to stderr.
+no time from the others. A request is ``{"do": "variants" | "prepare" | "run" | "forget" | "blas", …}``; every answer is
+one line, ``{"error": …}`` where something failed. Whatever libraries print goes to stderr.
 """
 
 from __future__ import annotations
@@ -29,21 +29,36 @@ class Worker:
     def variants(self, task: list[Any], quick: bool) -> dict[str, Any]:
         return {"variants": self.module.variants(Task(*task), self.n_threads, quick)}
 
-    def prepare(self, key: str, task: list[Any], variant: str, steps: int) -> dict[str, Any]:
-        """The first call, timed by itself, then `steps` calls and the figures to check."""
+    def prepare(self, key: str, task: list[Any], variant: str, checks: list[int], late: int) -> dict[str, Any]:
+        """The first call, timed by itself; the figures to check after so many calls; and those after `late` calls."""
         began = time.perf_counter()
         contender: Contender = self.module.make(Task(*task), variant, self.data, self.n_threads)
         contender.run(1)
         first = time.perf_counter() - began
-        contender.run(steps)
+        done, figures = 1, []
+        for calls in [*checks, *([late] if late else [])]:
+            if calls > done:
+                contender.run(calls - done)
+                done = calls
+            figures.append(contender.check())
         self.prepared[key] = contender
-        return {"first_s": first, "check": contender.check()}
+        check = figures[0]
+        if len(checks) > 1:
+            pairs = zip(checks, figures, strict=False)
+            check = {f"{name} {calls}": value for calls, own in pairs for name, value in own.items()}
+        return {"first_s": first, "check": check, "late": figures[-1] if late else {}}
 
     def run(self, key: str, count: int) -> dict[str, Any]:
         contender = self.prepared[key]
         began = time.perf_counter()
         contender.run(count)
         return {"seconds": time.perf_counter() - began}
+
+    def blas(self) -> dict[str, Any]:
+        """The libraries of linear algebra in this process, with the kernels that they chose."""
+        import threadpoolctl  # optional
+
+        return {"blas": [own for own in threadpoolctl.threadpool_info() if own["user_api"] == "blas"]}
 
     def forget(self) -> dict[str, Any]:
         self.prepared.clear()
