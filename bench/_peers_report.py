@@ -139,17 +139,17 @@ def markdown(result: dict[str, Any]) -> str:
         f"{settings['sample_seconds'] * 1e3:.0f} ms; (n×): how many times faster fastfnn is than this peer's best "
         "variant. The learning rate is 0.1, with convolutions 0.05, below a batch of 64 in proportion to it. "
         f"{TANH_MLP} and {TABLE} learn by Adam at 0.001, the latter a number by the mean squared error; they, {DENSE} "
-        f"and the {CIFAR} (conv32-conv32-pool-conv64-conv64-pool-256-10, 3×3, on 3×32×32) learn from normally "
-        "distributed rows what a linear map makes of them. fastfnn is `fit` with default threads, and in inference a "
-        "`Predictor`, whole calls timed; a classifier is `FNNClassifier`, beside `MLPClassifier` and an ONNX graph "
-        "that ends in the labels. Share of peak: dense arithmetic over the FMA peak of all cores. A conv block is a "
-        "convolution 3×3 (padding 1) with bias, ReLU and max-pooling 2×2; backward, gradients of weight, bias and, "
-        "with more than one input channel, the inputs.",
+        f"and, at a rate of 0.001, the {CIFAR} (conv32-conv32-pool-conv64-conv64-pool-256-10, 3×3, on 3×32×32) learn "
+        "from normally distributed rows what a linear map makes of them. fastfnn is `fit` with default threads, and in "
+        "inference a `Predictor`, whole calls timed; a classifier is `FNNClassifier`, beside `MLPClassifier` and an "
+        "ONNX graph that ends in the labels. Share of peak: dense arithmetic over the FMA peak of all cores. A conv "
+        "block is a convolution 3×3 (padding 1) with bias, ReLU and max-pooling 2×2; backward, gradients of weight, "
+        "bias and, with more than one input channel, the inputs.",
         "",
     ]
     lines += [
         "Before it is timed, a contender's results are compared with the others': of inference, losses and gradients "
-        "the numbers; of a training step the losses after its first steps (``loss 8``: after eight), from the same "
+        "the numbers; of a training step the losses after its first steps (``loss 4``: after four), from the same "
         f"weights and batches. They may differ by {ANY_TOLERANCE:g} of what the loss has changed by since the start; "
         f"{lenient}. Up to sixty steps later, when rounding has grown, the loss must only have fallen.",
         "",

@@ -118,7 +118,7 @@ def effort(task: Task, rows: int) -> Effort:
         return Effort((2,), 0, 10**6)
     batches = (task.description.rows or rows) // task.batch
     if batches > 1:
-        return Effort((1, 2, 8), min(60, batches), batches)
+        return Effort((1, 2, 4), min(60, batches), batches)
     if task.description.rows:
         return Effort((1, 10, 100), 0, 10**6)  # its steps are as small as they are fast
     return Effort((1, 3), 0, 10**6)

@@ -45,6 +45,8 @@ import fastfnn as ff
 PEAK_TURNS = 100_000  # of the FMA loop: about a millisecond
 #: Seconds that a library's threads may go on spinning behind a call: seen for OpenBLAS 35 ms, for the others below 10.
 PAUSE, LONG_PAUSE = 0.01, {"NumPy exercise": 0.04, "scikit-learn": 0.04}
+IMPORTS = "imports"  # a group that is no task
+EVERYTHING = [*GROUPS, IMPORTS]
 SLOW, SELDOM = 0.4, 3  # who takes more seconds a call has a turn in every third round only
 
 
@@ -241,7 +243,7 @@ def arguments() -> argparse.Namespace:
         "--quick", action="store_true", help="about a minute, to see that it works; figures mean little"
     )
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"some of: {', '.join(FAMILIES)} (parts of names do)")
-    parser.add_argument("--tasks", nargs="+", choices=list(GROUPS), default=list(GROUPS), help="only these groups")
+    parser.add_argument("--tasks", nargs="+", choices=EVERYTHING, default=EVERYTHING, help="only these groups")
     parser.add_argument("--data-root", type=Path, help="folder with MNIST's four files (default: ../shared/data/mnist)")
     parser.add_argument(
         "--out", type=Path, default=ROOT / "bench" / "results", help="folder for peers.json, .md and .png"
@@ -299,7 +301,7 @@ def main() -> int:
             for worker in workers:
                 worker.close()
     packages = ["fastfnn", "numpy", "numba", "torch", "jax", "sklearn.neural_network"]
-    result["imports"] = import_times(settings.imports, packages)
+    result["imports"] = import_times(settings.imports, packages) if IMPORTS in args.tasks else {}
     result["copy_gbytes_per_s"] = statistics.median(measure_copy() for _ in range(9)) / 1e9
     result |= {"problems": runner.problems, "errors": runner.errors, "seconds": time.perf_counter() - began}
 

@@ -27,7 +27,7 @@ def variants(task: common.Task, n_threads: int, quick: bool) -> list[str]:
         return ["kernels", "forward, backward"]
     if task.kind == "labels":
         return [*(["FNNClassifier.predict"] if importlib.util.find_spec("sklearn") else []), "Predictor.predict"]
-    return ["predict_raw", "Predictor", "Predictor, 1 thread", f"Predictor, {n_threads} threads"]
+    return ["predict_raw", "Predictor", "Predictor, out=", "Predictor, 1 thread", f"Predictor, {n_threads} threads"]
 
 
 def _network(task: common.Task, raw: bool = False) -> ff.Sequential:
@@ -141,12 +141,17 @@ class _Inference:
         self.model, self.x, self.call = _network(task), common.inputs(task, data), self._predict_raw
         if variant != "predict_raw":
             limit = {"Predictor, 1 thread": 1, f"Predictor, {n_threads} threads": n_threads}.get(variant)
-            self.call = ff.Predictor(self.model, self.x.shape[1:], self.x.dtype, limit)
+            self.call: Any = ff.Predictor(self.model, self.x.shape[1:], self.x.dtype, limit)
+        self.into = np.empty_like(self.call(self.x)) if variant == "Predictor, out=" else None
 
     def _predict_raw(self, x: Array) -> Array:
         return ff.predict_raw(self.model, x)
 
     def run(self, count: int) -> None:
+        if self.into is not None:
+            for _ in range(count):
+                self.out = self.call(self.x, out=self.into)
+            return
         for _ in range(count):
             self.out = self.call(self.x)
 

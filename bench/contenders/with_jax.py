@@ -130,6 +130,7 @@ class _Step:
         batch, form = task.batch, self.form
         full = self.full = batch == len(x)
 
+        optimizer, lr = task.optimizer, common.learning_rate(task)
         criterion = _squared_error if task.description.of_numbers else _cross_entropy
 
         def losses(parameters: Any, x: Any, y: Any) -> Any:
@@ -139,7 +140,7 @@ class _Step:
             if not full:
                 rows = lax.dynamic_slice(order, (i * batch,), (batch,))
                 x, y = x[rows], y[rows]
-            return common.update(task, state, jax.grad(losses)(state[0], x, y))
+            return common.update(optimizer, lr, state, jax.grad(losses)(state[0], x, y))
 
         @functools.partial(jax.jit, donate_argnums=(0, 1))
         def step(state: Any, i: Any, x: Any, y: Any, order: Any) -> Any:

@@ -1,4 +1,4 @@
-"""ONNX Runtime, inference only: the network as a graph of a node a layer."""
+"""ONNX Runtime, inference only: the network as a graph of a node a layer; a plain call, and one with bound buffers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from contenders import common
 from contenders.networks import FLATTEN, POOL, RELU, Conv, Linear
 
+CALL, BOUND = "session.run", "bound buffers"
 PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
     RELU: ("Relu", {}),
     POOL: ("MaxPool", {"kernel_shape": [2, 2], "strides": [2, 2]}),
@@ -43,9 +44,12 @@ def _model(task: common.Task, labels: bool) -> bytes:
 
 
 class _Session:
-    """Outputs or, by a last node of the graph, labels."""
+    """Outputs or, by a last node of the graph, labels.
 
-    def __init__(self, task: common.Task, data: common.Data, n_threads: int) -> None:
+    Bound once, inputs and outputs are read and written where they are: a caller fills and reads the same two arrays.
+    """
+
+    def __init__(self, task: common.Task, variant: str, data: common.Data, n_threads: int) -> None:
         self.labels, self.data = task.kind == "labels", data
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = n_threads, 1
@@ -53,11 +57,23 @@ class _Session:
         self.session = onnxruntime.InferenceSession(
             _model(task, self.labels), options, providers=["CPUExecutionProvider"]
         )
-        self.feed = {"x0": common.inputs(task, data)}
+        self.feed, self.names = {"x0": common.inputs(task, data)}, [self.session.get_outputs()[0].name]
+        self.binding: Any = None
+        if variant == BOUND:
+            (self.out,) = self.session.run(self.names, self.feed)
+            self.binding, of = self.session.io_binding(), onnxruntime.OrtValue.ortvalue_from_numpy
+            self.values = of(self.feed["x0"]), of(np.zeros_like(self.out))
+            self.binding.bind_ortvalue_input("x0", self.values[0])
+            self.binding.bind_ortvalue_output(self.names[0], self.values[1])
 
     def run(self, count: int) -> None:
+        if self.binding is not None:
+            for _ in range(count):
+                self.session.run_with_iobinding(self.binding)
+            self.out = self.values[1].numpy()
+            return
         for _ in range(count):
-            (self.out,) = self.session.run(None, self.feed)
+            (self.out,) = self.session.run(self.names, self.feed)
 
     def check(self) -> dict[str, float]:
         if self.labels:
@@ -66,8 +82,8 @@ class _Session:
 
 
 def variants(task: common.Task, n_threads: int, quick: bool) -> list[str]:
-    return ["session.run"] if task.kind in (*common.INFERENCE, "labels") else []
+    return [CALL, BOUND] if task.kind in (*common.INFERENCE, "labels") else []
 
 
 def make(task: common.Task, variant: str, data: common.Data, n_threads: int) -> Any:
-    return _Session(task, data, n_threads)
+    return _Session(task, variant, data, n_threads)
