@@ -38,6 +38,9 @@ from fastfnn_kernels.team import Team, share
 
 Array = NDArray[Any]
 
+#: Products of an output from which on vectors of channels pay, for their results must be turned round.
+WIDE_DEPTH = 64
+
 
 def _forward_twin(x: Array, weight: Array, bias: Array, w: Array, after: int) -> tuple[Array, Array]:
     x_shape, weight_shape, settings = shapes_of(w, x.size)
@@ -76,7 +79,7 @@ def _forward_directly(out, index, own, x, weight, bias, w, after, first_image, l
     groups, depth = g.groups, weight.size // g.filters
     filters, out_h, out_w = g.filters // groups, g.out_height, g.out_width
     lines, planes = own[g.packed :], own[g.packed + g.lines :]
-    wide, lanes = is_wide(filters, out), lanes_of(out)
+    wide, lanes = is_wide(filters, out) and depth >= WIDE_DEPTH, lanes_of(out)
     room = panels_of(filters, out) * lanes if wide else g.filter_room
     group_words = room * (depth + 1)
     for group in range(groups):
