@@ -94,6 +94,47 @@ def test_folding_leaves_out_what_it_can_and_no_more() -> None:
     assert kinds(ff.Normalize(1.0, 2.0), ff.Conv2d(1, 2, 3, padding=1), shape=(1, 5, 5)) == ["Normalize", "Conv2d"]
 
 
+def mostly(filler: float, rows: int, width: int, dtype: str) -> Any:
+    """Rows of which most elements are one value, but of every third none."""
+    x = RNG.normal(size=(rows, width))
+    x[(RNG.random(x.shape) < 0.85) & (np.arange(rows)[:, None] % 3 != 1)] = filler
+    return x.astype(dtype)
+
+
+@pytest.mark.parametrize("filler", [0.0, -0.42, 7.0, 1e6, -np.inf, np.nan])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("outputs", [3, 64, 100, 300])
+def test_zeros_are_skipped_row_by_row(outputs: int, dtype: str, filler: float) -> None:
+    """What a row becomes depends on no other row, and beside a filler of any size rows keep their digits."""
+    model = trained(ff.Linear(200, outputs), ff.ReLU(), ff.Linear(outputs, 5), dtype=dtype)
+    x = mostly(filler, 150, 200, dtype)
+    with np.errstate(all="ignore"):
+        hidden = np.maximum(x.astype(np.float64) @ model[0].params["weight"] + model[0].params["bias"], 0)
+        expected = hidden @ model[2].params["weight"] + model[2].params["bias"]
+    got = ff.Predictor(model, n_threads=1)(x)
+    plain = np.isfinite(expected).all(axis=1)
+    tolerance = 500 * float(np.finfo(dtype).eps)
+    scale = np.abs(expected[plain]).max(axis=1, keepdims=True)
+    assert (np.abs(got[plain] - expected[plain]) <= tolerance * scale).all()
+    assert not np.isfinite(got[~plain]).all(axis=1).any()
+    for n_threads in (1, 2, 3):
+        predictor = ff.Predictor(model, n_threads=n_threads)
+        np.testing.assert_array_equal(predictor(x), got)
+        for rows in ([5], [4, 5, 6], range(40, 130)):
+            np.testing.assert_array_equal(predictor(x[list(rows)]), got[list(rows)])
+
+
+def test_programs_of_one_predictor_share_the_packed_weights() -> None:
+    predictor = ff.Predictor(trained(ff.Linear(70, 80), ff.ReLU(), ff.Linear(80, 3)))
+    packed = dict(predictor._task.packed or {})
+    assert len(packed) == 2
+    predictor._contexts.clear()
+    predictor(np.zeros((1, 70), np.float32))
+    predictor(np.zeros((5000, 70), np.float32))
+    assert predictor._task.packed is not None
+    assert all(predictor._task.packed[key] is pair for key, pair in packed.items())
+
+
 def test_it_follows_the_model_no_longer() -> None:
     model = trained(*copy.deepcopy(MODELS["without bias"][0]))
     predictor, x = ff.Predictor(model), RNG.normal(size=(3, 6)).astype(np.float32)
@@ -115,12 +156,18 @@ def test_results_are_the_callers_own() -> None:
 
 def test_out_takes_the_outputs() -> None:
     predictor, x = ff.Predictor(trained(ff.Linear(4, 2))), RNG.normal(size=(100, 4)).astype(np.float32)
-    for rows in (1, 100):
+    for rows in (1, 100, 50_000):
+        x = RNG.normal(size=(rows, 4)).astype(np.float32)
         out = np.full((rows, 2), np.nan, np.float32)
         assert predictor(x[:rows], out=out) is out
         np.testing.assert_array_equal(out, predictor(x[:rows]))
+    x = RNG.normal(size=(100, 4)).astype(np.float32)
     strided = np.empty((4, 100), np.float32)[::2].T
     np.testing.assert_array_equal(predictor(x, out=strided), predictor(x))
+    large = ff.Predictor(trained(ff.Linear(3000, 3000)), n_threads=1)
+    square = RNG.normal(size=(3, 3000)).astype(np.float32)
+    expected = large(square)
+    np.testing.assert_array_equal(large(square, out=square), expected)
     for wrong in (np.empty((99, 2), np.float32), np.empty((100, 2)), [[0.0, 0.0]] * 100):
         with pytest.raises(InvalidValueError, match=r"out is .*; expected float32 \(100, 2\)"):
             predictor(x, out=wrong)  # type: ignore[arg-type]
@@ -134,7 +181,14 @@ def test_inputs_may_be_of_any_layout_and_numeric_dtype() -> None:
     read_only = x.astype(np.float32)
     read_only.flags.writeable = False
     np.testing.assert_array_equal(predictor(read_only), expected)
-    assert predictor(np.empty((0, 4), np.float32)).shape == (0, 2)
+    # Larger ones are read where they lie.
+    predictor, x = ff.Predictor(trained(ff.Linear(400, 70)), n_threads=1), RNG.normal(size=(9, 400)).astype(np.float32)
+    expected = predictor(x)
+    read_only, odd = x.copy(), np.empty(x.nbytes + 1, np.uint8)[1:].view(np.float32).reshape(x.shape)
+    read_only.flags.writeable, odd[...] = False, x
+    for came in (read_only, odd, np.asfortranarray(x), np.repeat(x, 2, axis=0)[::2], x.astype(np.float64)):
+        np.testing.assert_array_equal(predictor(came), expected)
+    assert predictor(np.empty((0, 400), np.float32)).shape == (0, 70)
 
 
 def test_bad_input_has_an_error_that_says_what_is_expected() -> None:

@@ -1,4 +1,4 @@
-"""A program for few rows, with arrays of its own for what goes in and comes out: a call is a copy, a run, a copy."""
+"""A program for one caller at a time, on one thread: a call sets the addresses, runs, and that is all."""
 
 from __future__ import annotations
 
@@ -11,38 +11,60 @@ from numpy.typing import NDArray
 import fastfnn_kernels as kernels
 from fastfnn.engine import program
 from fastfnn.engine.task import Pass, Task
-from fastfnn.model import Sequential
 
 Array = NDArray[Any]
+#: Bytes of samples that are sooner copied to where the program looks for them than asked for their address.
+COPIED_BYTES = 8192
 
 
 class Context:
-    """Runs a compiled model on one thread, for one caller at a time.
+    """Runs a compiled model's inference.
 
     Parameters
     ----------
-    model : Sequential
-        It must not change.
+    task : Task
+        Of a model that must not change.
     sample_shape, dtype
         Of the inputs.
     rows : int
-        The most that a call has.
+        Of a chunk, at most; a call may have any number.
     """
 
-    def __init__(self, model: Sequential, sample_shape: tuple[int, ...], dtype: np.dtype[Any], rows: int) -> None:
-        self._x = np.zeros((rows, *sample_shape), dtype)
-        self._out = np.zeros((rows, *model.output_shape(sample_shape)), model.dtype)
-        task, data = Task(model), Pass(self._x, out=self._out)
+    def __init__(self, task: Task, sample_shape: tuple[int, ...], dtype: np.dtype[Any], rows: int) -> None:
+        shape = task.model.output_shape(sample_shape)
+        few = max(1, min(rows, COPIED_BYTES // max(1, int(np.prod(sample_shape)) * dtype.itemsize)))
+        self._x, self._out = np.zeros((few, *sample_shape), dtype), np.zeros((few, *shape), task.model.dtype)
+        data = Pass(np.broadcast_to(self._x[:1], (rows, *sample_shape)))
         self._program = program.for_rows(task, data)
-        self._job = self._program.job_for(task, data)
-        self._address, self._run, self._rows = ctypes.addressof(self._job), kernels.program.run, 0
+        self._job = self._program.job_for(task, Pass(self._x, out=self._out))
+        self._address, self._run, self._rows, self._few = ctypes.addressof(self._job), kernels.program.run, 0, few
+        self._places, self._shape = (self._job.x, self._job.out), shape
 
-    def __call__(self, x: Array, rows: int) -> Array:
-        """The outputs for `rows` rows, as many as `x` has."""
+    def __call__(self, x: Array, rows: int, out: Array | None = None) -> Array:
+        """The outputs for a C-contiguous `x` of so many rows; in `out` where it is given, of their shape and dtype."""
+        job = self._job
         if rows != self._rows:
-            job = self._job
             job.data_rows = job.batch_size = rows
             job.end, self._rows = -(-rows // job.chunk), rows
-        self._x[:rows] = x
-        self._run(self._address, 0, 1)
-        return self._out[:rows].copy()
+        if rows <= self._few:
+            self._x[:rows] = x
+            self._run(self._address, 0, 1)
+            if out is None:
+                return self._out[:rows].copy()
+            out[...] = self._out[:rows]
+            return out
+        in_place = out is not None and out.flags.carray and not np.may_share_memory(x, out)
+        made = out if out is not None and in_place else np.empty((rows, *self._shape), self._out.dtype)
+        job.x, job.out = _address(x), _address(made)
+        try:
+            self._run(self._address, 0, 1)
+        finally:
+            job.x, job.out = self._places
+        if out is not None and made is not out:
+            out[...] = made
+        return made if out is None else out
+
+
+def _address(array: Array) -> int:
+    """Where an array starts that may be read-only; `array.ctypes.data` takes twice as long."""
+    return array.__array_interface__["data"][0]

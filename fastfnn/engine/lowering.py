@@ -22,11 +22,13 @@ from fastfnn.engine.steps import (
     ListedLinearStep,
     MarkedLinearStep,
     NormalizeStep,
+    PackedLinearStep,
     PoolStep,
     ReshapeStep,
     Step,
 )
 from fastfnn.engine.steps.elementwise import ACTIVATIONS
+from fastfnn.engine.task import Packed
 from fastfnn.layers import (
     AvgPool2d,
     BatchNorm1d,
@@ -82,6 +84,9 @@ CHUNK_BYTES, CHUNK_NANOSECONDS, LEAST_CHUNK_ROWS, CHUNK_ROWS = 3 << 19, 1e8, 64,
 #: What share of the inputs may be nonzeros, in one row or its neighbour, for these alone to be walked faster than all;
 #: for rows of the weight of at least so many bytes, for each costs as much as some multiplications.
 MOST_NONZEROS, LEAST_ROW_BYTES = 0.5, 256
+#: Packed products skip zeros row by row. A term alone costs more than one among those of other rows, the more so the
+#: narrower a strip is: so large a share may be left, and in a strip of few vectors as many of these.
+MOST_SKIPPED_ALONE, VECTORS_WORTH_SKIPPING = 0.4, 16
 #: What may be subtracted from all numbers so that most are zero, as the first layer sees them: it costs the other
 #: numbers the digits in which it is larger than they are. Bytes are never larger than their range.
 MOST_SHIFT = 8.0
@@ -131,11 +136,17 @@ def sparsity(model: Sequential, x: Array | CSR, rows: int) -> Sparsity | None:
 
 
 def lower(
-    model: Sequential, sample_shape: tuple[int, ...], *, training: bool = True, sparsity: Sparsity | None = None
+    model: Sequential,
+    sample_shape: tuple[int, ...],
+    *,
+    training: bool = True,
+    sparsity: Sparsity | None = None,
+    packed: Packed | None = None,
 ) -> list[Step]:
     """The model's steps. Backwards stop at the first with parameters: nobody asks for the gradient of its input.
 
-    With a `sparsity` the first `Linear` of a model that `skips_zeros` does.
+    With a `sparsity` the first `Linear` of a model that `skips_zeros` does. With `packed`, which is that of a `Task`,
+    those of a `Linear` read their weight packed.
     """
     steps: list[Step] = []
     layers, shape = tuple(model.layers), tuple(sample_shape)
@@ -148,13 +159,27 @@ def lower(
             out_shape = layer.output_shape(out_shape)
         if sparsity is not None and kind is LinearStep:
             kind, sparsity = ListedLinearStep if sparsity.capacity else MarkedLinearStep, None
-        step = kind(here, shape, out_shape)
+        if packed is not None and kind is LinearStep:
+            step = PackedLinearStep(here, shape, out_shape)
+            step.kept = packed
+            if not any(before.has_parameters for before in steps):
+                step.most, step.reach = _most_others(step.layer.out_features, model.dtype), MOST_SHIFT
+        else:
+            step = kind(here, shape, out_shape)
         if steps:
             step.follow(steps[-1])
         step.needs_grad_x = any(before.has_parameters for before in steps)
         steps.append(step)
         shape = out_shape
     return steps
+
+
+def _most_others(outputs: int, dtype: Any) -> float:
+    """Up to what share of others a row's most frequent value is skipped by a packed product."""
+    if outputs * dtype.itemsize < LEAST_ROW_BYTES:
+        return 0.0
+    _, _, width = kernels.products.packed.strip_shape(1, outputs, dtype)
+    return min(MOST_SKIPPED_ALONE, width * dtype.itemsize / kernels.simd.VECTOR_BYTES / VECTORS_WORTH_SKIPPING)
 
 
 def _longest_fusion(

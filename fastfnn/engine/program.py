@@ -99,7 +99,7 @@ class Program:
     def __init__(self, task: Task, form: Form, key: Any) -> None:
         self.key, model, optimizer = key, task.model, task.optimizer
         training, shape, sparsity = optimizer is not None, form.inputs.shape, form.sparsity
-        steps = lowering.lower(model, shape, training=training, sparsity=sparsity)
+        steps = lowering.lower(model, shape, training=training, sparsity=sparsity, packed=task.packed)
         first = next((i for i, step in enumerate(steps) if step.has_parameters), len(steps))
         held = (steps, shape)
         if sparsity is not None and sparsity.capacity:  # lists are all that there is of the rows
@@ -308,7 +308,9 @@ def _form(task: Task, data: Pass, n_threads: int) -> Form:
     x, y, rows = data.x, data.y, data.batch_size or len(data.x)
     if task.optimizer is None:  # in training a program is for one batch size; else a few serve all numbers of rows
         rows = min(1 << (len(x) - 1).bit_length(), lowering.CHUNK_ROWS)
-    sparsity = lowering.sparsity(task.model, x, min(rows, len(x)))
+    # A packed product finds the zeros of dense rows itself.
+    dense = task.packed is not None and not isinstance(x, CSR)
+    sparsity = None if dense else lowering.sparsity(task.model, x, min(rows, len(x)))
     inputs = Data("x", x.shape[1:], x.dtype, sparsity)
     targets = None if y is None else Data("y", y.shape[1:], y.dtype)
     weights = None if data.weights is None else Data("weights", (1,), data.weights.dtype)
@@ -331,7 +333,7 @@ def _key(task: Task) -> tuple[Any, ...]:
     """What a program depends on. An identity stands for an object that the program keeps alive."""
     model, loss, optimizer = task.model, task.loss, task.optimizer
     buffers = [id(array) for layer in model.layers for array in layer.buffers.values()]
-    key = (task.keep_gradients, id(model.parameters), _configs(model), buffers)
+    key = (task.keep_gradients, task.packed is None, id(model.parameters), _configs(model), buffers)
     if loss is None:
         return key
     key = (*key, type(loss), loss.reduction, getattr(loss, "label_smoothing", 0.0))

@@ -14,6 +14,8 @@ from fastfnn.optim import Optimizer
 Array = NDArray[Any]
 #: So far: the loss (times the rows, for a mean), rows that were right, rows, and the step that failed (from 1) or 0.
 Sums = tuple[float, int, int, int]
+#: A layer's packed weight and the sum of its rows (`fastfnn_kernels.products.packed`), by the layer's identity.
+Packed = dict[int, tuple[Array, Array]]
 
 
 class Task(NamedTuple):
@@ -23,12 +25,15 @@ class Task(NamedTuple):
     ----------
     keep_gradients : bool
         The model's gradients are to be there after a step; else plain SGD subtracts them as they are made.
+    packed : dict, optional
+        The model never changes, and weights may be packed: here they are kept, by the layer's identity.
     """
 
     model: Sequential
     loss: Loss | None = None
     optimizer: Optimizer | None = None
     keep_gradients: bool = False
+    packed: Packed | None = None
 
 
 class Pass(NamedTuple):

@@ -72,16 +72,19 @@ def predict_raw(model: Sequential, x: Inputs, *, n_threads: int | None = None) -
     """The model's outputs as they are, (n, …), for any number of rows."""
     inputs, output_shape = arguments.as_inputs(model, x)
     out = np.empty((len(inputs), *output_shape), model.dtype)
-    if not len(inputs):
-        return out
-    task, data = Task(model), Pass(inputs, out=out)
+    if len(inputs):
+        write_outputs(Task(model), Pass(inputs, out=out), n_threads)
+    return out
+
+
+def write_outputs(task: Task, data: Pass, n_threads: int | None) -> None:
+    """Write the model's outputs for at least one row of checked inputs."""
     if not program.is_compiled(task):
         eager.predict(task, data)
-        return out
-    with arguments.team_for(model, inputs, len(inputs), n_threads, training=False) as team:
+        return
+    with arguments.team_for(task.model, data.x, len(data.x), n_threads, training=False) as team:
         for _ in program.run(task, data, team):
             pass
-    return out
 
 
 def predict_proba(model: Sequential, x: Inputs, *, multilabel: bool = False, n_threads: int | None = None) -> Array:

@@ -13,18 +13,19 @@ from fastfnn._paths import StrPath, as_path
 from fastfnn.engine import lowering, program
 from fastfnn.engine.context import Context
 from fastfnn.engine.folding import folded
-from fastfnn.engine.task import Task
+from fastfnn.engine.task import Pass, Task
 from fastfnn.errors import FOREIGN, InvalidTypeError, InvalidValueError, ModelFileError
 from fastfnn.interchange import safetensors
 from fastfnn.layers import Layer, Normalize
 from fastfnn.model import Sequential
-from fastfnn.training.arguments import WORK_WORTH_CALL
-from fastfnn.training.inference import as_labels, as_probabilities, predict_raw
+from fastfnn.training.arguments import WORK_WORTH_CALL, as_inputs
+from fastfnn.training.inference import as_labels, as_probabilities, write_outputs
 from fastfnn_kernels._files import write_in_one_step
 
 Array = NDArray[Any]
-#: The most rows that go the short way: what is copied for them stays in the first-level cache, or nearly.
-FEW_ROWS = 64
+#: Nanoseconds of work from which on a call returns to Python now and then, so that an interrupt is heard, and the most
+#: rows that go through the network together until then.
+LONG_CALL, CHUNK_ROWS = 1e7, 256
 #: An entry of a file's metadata.
 ENTRY = "fastfnn.predictor"
 
@@ -82,16 +83,17 @@ class Predictor:
 
     def _begin(self, model: Sequential, shape: tuple[int, ...], dtype: np.dtype[Any], n_threads: int | None) -> None:
         self.model, self.input_shape, self.input_dtype, self.n_threads = model, shape, dtype, n_threads
-        self._few = 0
+        self._output_shape = model.output_shape(shape)
+        self._task, self._few = Task(model, packed={}), 0
         #: Contexts that nobody uses: taking one and giving it back are indivisible.
         self._contexts: list[Context] = []
-        if program.is_compiled(Task(model)):
-            work = lowering.row_nanoseconds(model, shape)
-            self._few = FEW_ROWS if n_threads == 1 else max(1, min(FEW_ROWS, int(WORK_WORTH_CALL / max(work, 1.0))))
+        if program.is_compiled(self._task):
+            worth = LONG_CALL if n_threads == 1 else WORK_WORTH_CALL
+            self._few = max(1, int(worth / max(lowering.row_nanoseconds(model, shape), 1.0)))
             self._contexts.append(self._new_context())
 
     def _new_context(self) -> Context:
-        return Context(self.model, self.input_shape, self.input_dtype, self._few)
+        return Context(self._task, self.input_shape, self.input_dtype, min(self._few, CHUNK_ROWS))
 
     def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:
         """The model's outputs (n, …) for samples (n, *input_shape).
@@ -105,16 +107,26 @@ class Predictor:
         # Few rows of what was announced, seen at a glance. All else goes the long way, which has the errors.
         if type(x) is np.ndarray and x.dtype is self.input_dtype and x.shape[1:] == self.input_shape:
             rows = x.shape[0]
-            if 0 < rows <= self._few:
+            if 0 < rows <= self._few and x.flags.c_contiguous and x.flags.aligned:
+                if out is not None:
+                    _check_out(out, (rows, *self._output_shape), self.model.dtype)
                 try:
                     context = self._contexts.pop()
                 except IndexError:
                     context = self._new_context()
-                made = context(x, rows)
+                made = context(x, rows, out)
                 self._contexts.append(context)
-                return made if out is None else _into(out, made)
-        made = predict_raw(self.model, self._samples(x), n_threads=self.n_threads)
-        return made if out is None else _into(out, made)
+                return made
+        inputs, _ = as_inputs(self.model, self._samples(x))
+        made = np.empty((len(inputs), *self._output_shape), self.model.dtype)
+        if out is not None:
+            _check_out(out, made.shape, made.dtype)
+        if len(inputs):
+            write_outputs(self._task, Pass(inputs, out=made), self.n_threads)
+        if out is None:
+            return made
+        out[...] = made
+        return out
 
     def predict(self, x: ArrayLike, *, multilabel: bool = False) -> NDArray[np.int64]:
         """Class labels, as `fastfnn.predict` has them."""
@@ -171,12 +183,10 @@ class Predictor:
         return f"Predictor({self.model!r}, input_shape={self.input_shape}, input_dtype={self.input_dtype.name!r})"
 
 
-def _into(out: Any, made: Array) -> Array:
-    if not isinstance(out, np.ndarray) or out.shape != made.shape or out.dtype != made.dtype:
+def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != dtype:
         came = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
-        raise InvalidValueError(f"out is {came}; expected {made.dtype} {made.shape}")
-    out[...] = made
-    return out
+        raise InvalidValueError(f"out is {came}; expected {dtype} {shape}")
 
 
 def _sample_shape(model: Sequential, input_shape: Any) -> tuple[int, ...]:

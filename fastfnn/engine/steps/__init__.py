@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fastfnn.engine.steps.base import Step
 from fastfnn.engine.steps.convolution import ConvStep
-from fastfnn.engine.steps.dense import LinearStep, NormalizeStep, ReshapeStep
+from fastfnn.engine.steps.dense import LinearStep, NormalizeStep, PackedLinearStep, ReshapeStep
 from fastfnn.engine.steps.elementwise import ElementwiseStep
 from fastfnn.engine.steps.losses import LOSSES, write_loss
 from fastfnn.engine.steps.normalization import BatchNormStep, DropoutStep
@@ -29,6 +29,7 @@ __all__ = [
     "ListedLinearStep",
     "MarkedLinearStep",
     "NormalizeStep",
+    "PackedLinearStep",
     "PoolStep",
     "ReshapeStep",
     "Step",

@@ -10,6 +10,7 @@ import numpy as np
 import fastfnn_kernels as kernels
 from fastfnn.engine.steps.base import Step
 from fastfnn.engine.steps.table import Array, Data, Shape, Table
+from fastfnn.engine.task import Packed
 from fastfnn.functional import FLOPS_PER_NANOSECOND
 from fastfnn.layers import Layer
 
@@ -140,3 +141,49 @@ class LinearStep(Step):
         rows = {"a": None, "data": a} if isinstance(a, Data) else {"a": a, "data": None}
         scratch = table.gemm_scratch
         append("product", **rows, form=form, k=k, n=n, scratch=scratch, panel=scratch.shape[1], **fields)
+
+
+class PackedLinearStep(LinearStep):
+    """The same for inference with a weight that never changes again: it is packed when the program is written.
+
+    Attributes
+    ----------
+    kept : dict
+        What programs of the same model have packed, see `Task.packed`.
+    most, reach : float
+        Up to what share of other values a row's most frequent one is skipped, and how large that may be.
+    """
+
+    def __init__(self, layers: tuple[Layer, ...], in_shape: Shape, out_shape: Shape) -> None:
+        super().__init__(layers, in_shape, out_shape)
+        self.kept: Packed = {}
+        self.most = self.reach = 0.0
+
+    def forward(self, table: Table, x: Array | Data) -> Array:
+        layer, packed, (k,) = self.layer, kernels.products.packed, self.in_shape
+        self.out, weight = table.buffer(self.out_shape), layer.params["weight"]
+        if id(layer) not in self.kept:
+            self.kept[id(layer)] = packed.pack(weight)
+        strips, sums = self.kept[id(layer)]
+        marks, zeros = packed.marks_for(k, table.n_threads)
+        rows = {"a": None, "data": x} if isinstance(x, Data) else {"a": x, "data": None}
+        table.row(
+            "packed_product",
+            out=self.out,
+            marks=marks,
+            words=marks.shape[1],
+            zeros=zeros,
+            block=zeros.shape[1],
+            **rows,
+            strips=strips,
+            strips_count=strips.shape[0],
+            width=strips.shape[2],
+            bias=layer.params["bias"] if layer.bias else np.zeros(layer.out_features, table.dtype),
+            sums=sums,
+            n=layer.out_features,
+            k=k,
+            most=self.most,
+            reach=self.reach,
+            relu=self.relu,
+        )
+        return self.out

@@ -24,7 +24,15 @@ from fastfnn_kernels import _cache
 Key = tuple[str, ...]
 
 #: What takes longest, the worst first: begun last, it would keep one process waiting for the other.
-SLOW = ("convolution_backward", "convolution", "product", "marked_weight_gradient", "marked_product", "cross_entropy")
+SLOW = (
+    "convolution_backward",
+    "convolution",
+    "packed_product",
+    "product",
+    "marked_weight_gradient",
+    "marked_product",
+    "cross_entropy",
+)
 
 HELPER = """
 import sys

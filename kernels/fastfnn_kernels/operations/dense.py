@@ -15,6 +15,8 @@ from fastfnn_kernels.operations._fields import (
     Array,
     Count,
     DType,
+    Flag,
+    Float64,
     NThreads,
     Place,
     Setting,
@@ -23,11 +25,13 @@ from fastfnn_kernels.operations._fields import (
     all_rows,
     array,
     each_threads,
+    own,
     rows,
+    rows_up_to_mine,
     source_rows,
 )
 from fastfnn_kernels.operations._registry import by_rows, by_shares, operation
-from fastfnn_kernels.products import gemm, linear
+from fastfnn_kernels.products import gemm, linear, packed
 from fastfnn_kernels.simd import array_at
 from fastfnn_kernels.team import share
 
@@ -38,7 +42,7 @@ Columns = Annotated[Array, array("width")]
 #: What a `product` is: a layer's forward, the gradients of its input and of its weight, an SGD step of the weight.
 FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT, SGD_STEP = range(4)
 
-_gemm, _column_sum = gemm.gemm.inlined, linear.column_sum.inlined
+_gemm, _column_sum, _packed_rows = gemm.gemm.inlined, linear.column_sum.inlined, packed.linear_rows
 _normalize, _sgd = normalization.normalize.inlined, optim.sgd.inlined
 
 
@@ -138,6 +142,31 @@ def product(
     _gemm(result, pads, left, right, more, form >= WEIGHT_GRADIENT, form == INPUT_GRADIENT, alpha, adds, epilogue, tid,
           n_threads)
     # fmt: on
+
+
+@operation
+def packed_product(
+    out: Annotated[Array, rows_up_to_mine("n")],
+    marks: Annotated[Array, own("words", dtype=np.int64)],
+    zeros: Annotated[Array, own("block", dtype=np.float64)],
+    a: Address,
+    data: Source,
+    strips: Annotated[Array, array("strips_count", "k", "width")],
+    bias: Annotated[Array, array("n")],
+    sums: Annotated[Array, array("n")],
+    k: Count,
+    most: Float64,
+    reach: Float64,
+    relu: Flag,
+    place: Place,
+    dtype: DType,
+) -> None:
+    """A layer's forward with a packed weight, see `products.packed`; `a` may be rows of the data, read as they lie."""
+    if data:
+        left = array_at(data, (place.start + place.last, k), dtype)[place.start :]
+    else:
+        left = array_at(a, (place.last, k), dtype)
+    _packed_rows(out, marks, zeros, left, strips, bias, sums, most, reach, relu, place.first, place.last)
 
 
 by_shares(linear.column_sum, out=Columns, x=all_rows("width"), accumulate=Adds)

@@ -46,7 +46,7 @@ def scratch_for(dtype: Any, n_threads: int = 1) -> NDArray[Any]:
     return np.empty((n_threads, PANEL_BYTES // np.dtype(dtype).itemsize), dtype)
 
 
-def _make_panel(rows: int, vectors: int) -> Any:
+def make_panel(rows: int, vectors: int) -> Any:
     @helper
     def panel(c, c0, ldc, a, a0, a_row, a_k, b, b0, ldb, m, depth, alpha, accumulate, columns):  # type: ignore[no-untyped-def]
         """Tiles down a panel `vectors` vectors wide: as many of full height as fit, then of 4, 2 and 1 rows."""
@@ -72,10 +72,10 @@ def _make_panel(rows: int, vectors: int) -> Any:
     return panel
 
 
-_panel_of_4 = _make_panel(TILE_ROWS_4, 4)
-_panel_of_3 = _make_panel(TILE_ROWS_3, 3)
-_panel_of_2 = _make_panel(TILE_ROWS_2, 2)
-_panel_of_1 = _make_panel(TILE_ROWS_1, 1)
+_panel_of_4 = make_panel(TILE_ROWS_4, 4)
+_panel_of_3 = make_panel(TILE_ROWS_3, 3)
+_panel_of_2 = make_panel(TILE_ROWS_2, 2)
+_panel_of_1 = make_panel(TILE_ROWS_1, 1)
 
 
 @helper
@@ -116,7 +116,7 @@ def _pack_transposed(panel, width, b, b0, ldb, depth, columns):  # type: ignore[
 
 
 @helper
-def _finish(c, ldc, extra, epilogue, i0, i1, j0, j1):  # type: ignore[no-untyped-def]
+def finish(c, ldc, extra, epilogue, i0, i1, j0, j1):  # type: ignore[no-untyped-def]
     """Apply the epilogue to rows i0..i1 and columns j0..j1 of the finished product.
 
     Indices are unsigned: a signed one could be negative for all numba knows, and its test for wrapping round would
@@ -223,5 +223,5 @@ def gemm(
                                 alpha, adds, columns)
                 # fmt: on
                 if epilogue != NO_EPILOGUE and k0 + depth_here >= depth:
-                    _finish(c, n, extra, epilogue, i0, i0 + rows, j0, j0 + columns)
+                    finish(c, n, extra, epilogue, i0, i0 + rows, j0, j0 + columns)
                 j0 += width

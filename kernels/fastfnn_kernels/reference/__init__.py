@@ -74,6 +74,7 @@ from fastfnn_kernels.reference.optim import (
     sgd_momentum,
     square_sums,
 )
+from fastfnn_kernels.reference.packed import packed_linear
 from fastfnn_kernels.reference.pool import (
     avg_pool,
     avg_pool2d,

@@ -26,7 +26,17 @@ __all__ = ["SPECS", "Draw", "Spec", "compile_all", "gemm_arguments", "public_ker
 #: What kernels are made of, and this package: modules without kernels.
 NOT_KERNEL_MODULES = {"geometry", "operations", "program", "reference", "registry", "simd", "team", "tiles", "vecmath"}
 #: Public functions in kernel modules that are no kernels.
-NOT_KERNELS = {"gemm.scratch_for", "marked.marks_for", "marked.scratch_for", "optim.norm_blocks", "sparse.scratch_for"}
+NOT_KERNELS = {
+    "gemm.make_panel",
+    "gemm.scratch_for",
+    "marked.marks_for",
+    "marked.scratch_for",
+    "optim.norm_blocks",
+    "packed.marks_for",
+    "packed.pack",
+    "packed.strip_shape",
+    "sparse.scratch_for",
+}
 
 SPECS: dict[str, Spec] = {
     spec.name: spec for family in (dense, convolution, pooling, normalization, sparse) for spec in family.SPECS

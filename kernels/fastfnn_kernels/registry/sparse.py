@@ -1,4 +1,4 @@
-"""Products that skip zeros: with marks, and with lists of nonzeros."""
+"""Products that skip zeros: with marks, with lists of nonzeros, and with a packed weight."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfnn_kernels import reference
-from fastfnn_kernels.products import marked, sparse
+from fastfnn_kernels.products import marked, packed, sparse
 from fastfnn_kernels.registry._spec import EDGES, Draw, round_robin, spec_of
 
 Array = NDArray[Any]
@@ -123,6 +123,25 @@ def _scratch(d: Draw) -> Array:
     return scratch
 
 
+# Packed weights
+
+
+def _packed(most: float, relu: bool) -> Callable[..., tuple[Any, ...]]:
+    """Rows of which every third is dense; of the others' elements most are 0, -0.5 or, which is too large, 9."""
+
+    def draw(d: Draw, n: int, width: int, m: int) -> tuple[Any, ...]:
+        x, filler = d.normal(n, width), np.array([0.0, -0.5, 9.0])[d.rng.integers(0, 3, n)]
+        filled = (d.rng.random((n, width)) < 0.8) & (np.arange(n)[:, None] % 3 != 1)
+        x = np.where(filled, filler[:, None], x).astype(d.dtype)
+        strips, sums = packed.pack(d.normal(width, m))
+        marks, zeros = packed.marks_for(width, d.n_threads)
+        marks[...], zeros[...] = np.iinfo(np.int64).min, np.nan
+        return d.blank(n, m), marks, zeros, x, strips, d.normal(m), sums, most, 8.0, relu
+
+    return draw
+
+
+PACKED = {**FORWARD, "scale": lambda rows, width, columns: 1 + 9 * width, "nan_spreads": True}
 MARKED_FORWARD, MARKED_BACKWARD = {**FORWARD, "nan_spreads": True}, {**BACKWARD, "nan_spreads": True}
 # fmt: off
 SPECS = [
@@ -148,5 +167,9 @@ SPECS = [
           _backward(0, -0.1, accumulate=True), 0.4, **BACKWARD),
     spec_of("sparse_sgd_step_shifted", sparse.sparse_backward_weight,
           _backward(0.4, -0.1, accumulate=True), 0.4, **BACKWARD),
+    spec_of("packed_linear", packed.packed_linear, _packed(0, relu=False), 2, **FORWARD),
+    spec_of("packed_linear_relu", packed.packed_linear, _packed(0, relu=True), 2, **FORWARD),
+    spec_of("packed_linear_skipping", packed.packed_linear, _packed(0.5, relu=False), 2, **PACKED),
+    spec_of("packed_linear_skipping_relu", packed.packed_linear, _packed(0.5, relu=True), 2, **PACKED),
 ]
 # fmt: on

@@ -15,7 +15,15 @@ from fastfnn_kernels.simd.convolution import (
     correlate_wide_tile,
     move_row,
 )
-from fastfnn_kernels.simd.marked import MARKED_ROWS, WIDEST_MARKED, multiply_marked, words_with
+from fastfnn_kernels.simd.marked import (
+    MARKED_ROWS,
+    WIDEST_MARKED,
+    WIDEST_MARKED_ROW,
+    add_marked,
+    count_bits,
+    multiply_marked,
+    words_with,
+)
 from fastfnn_kernels.simd.memory import (
     array_at,
     atomic_add,
@@ -57,8 +65,10 @@ __all__ = [
     "VECTOR_BYTES",
     "VECTOR_REGISTERS",
     "WIDEST_MARKED",
+    "WIDEST_MARKED_ROW",
     "WIDEST_STRIP",
     "WORD_BITS",
+    "add_marked",
     "add_rows",
     "add_to_rows",
     "array_at",
@@ -72,6 +82,7 @@ __all__ = [
     "copy_vector",
     "correlate_tile",
     "correlate_wide_tile",
+    "count_bits",
     "differing_bits",
     "float_of",
     "flush_subnormals",

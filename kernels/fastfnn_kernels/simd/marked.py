@@ -14,6 +14,8 @@ from fastfnn_kernels.simd.sparse import WORD_BITS
 #: Vectors of a tile of MARKED_ROWS rows: with a vector of b and an element of each row they fit the registers.
 MARKED_ROWS = 2
 WIDEST_MARKED = 8 if VECTOR_REGISTERS == 32 else 6
+#: Vectors of a single row, with one for the value that it is multiplied by; vectors of b are read as they are used.
+WIDEST_MARKED_ROW = 8
 
 
 @intrinsic
@@ -130,3 +132,68 @@ def _over_bits(
         totals[key].add_incoming(start, before)
         totals[key].add_incoming(new[key], loop)
     return totals
+
+
+@intrinsic
+def add_marked(typing, out, out0, x, x0, zero, b, b0, ldb, words, w0, n_words, columns):  # type: ignore[no-untyped-def]
+    """Marked terms of a row of a product, at most WIDEST_MARKED_ROW vectors wide, added in registers.
+
+    Computes, for ``j < columns`` (one at least) and, upwards, the places k of the bits of the `n_words` words from
+    ``words[w0]`` on (one at least), WORD_BITS places a word::
+
+        out[out0 + j] += sum of (x[x0 + k] - zero) * b[b0 + k*ldb + j]
+
+    Rows of `b` are read in whole vectors; nothing behind the last column of `out` is read or written.
+    """
+    dtype, integer = out.dtype, types.intp
+    signature = types.void(
+        out, integer, x, integer, dtype, b, integer, integer, words, integer, integer, integer
+    )  # fmt: skip
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        out, out0, x, x0, zero, b, b0, ldb, words, w0, n_words, columns = args
+        emit = Emit(context, builder, dtype)
+        out = pointer_to(context, builder, signature.args[0], out, out0)
+        x = pointer_to(context, builder, signature.args[2], x, x0)
+        b = pointer_to(context, builder, signature.args[5], b, b0)
+        words = pointer_to(context, builder, signature.args[8], words, w0)
+        base = emit.broadcast(zero)
+
+        def emit_row(masks: list[Any]) -> None:
+            targets = emit.neighbours(out, len(masks))
+            starts = [emit.load(target, mask) for target, mask in zip(targets, masks, strict=True)]
+            before, loop = builder.block, builder.append_basic_block("words")
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            word = builder.phi(I64)
+            sums = {j: builder.phi(emit.vector) for j in range(len(masks))}
+            place = builder.mul(word, I64(WORD_BITS))
+
+            def terms(k: Any, sums: dict[Any, Any]) -> dict[Any, Any]:
+                column = builder.add(place, k)
+                value = builder.fsub(emit.broadcast(builder.load(builder.gep(x, [column]))), base)
+                row = emit.neighbours(builder.gep(b, [builder.mul(column, ldb)]), len(masks))
+                return {j: emit.multiply_add(value, emit.load(row[j]), total) for j, total in sums.items()}
+
+            totals = _over_bits(emit, builder.load(builder.gep(words, [word])), sums, terms)
+            following, done = builder.add(word, I64(1)), builder.append_basic_block("words_done")
+            word.add_incoming(I64(0), before)
+            word.add_incoming(following, builder.block)
+            for j, start in enumerate(starts):
+                sums[j].add_incoming(start, before)
+                sums[j].add_incoming(totals[j], builder.block)
+            builder.cbranch(builder.icmp_signed("<", following, n_words), loop, done)
+            builder.position_at_end(done)
+            for j, (target, mask) in enumerate(zip(targets, masks, strict=True)):
+                emit.store(totals[j], target, mask)
+
+        emit.for_width(columns, WIDEST_MARKED_ROW, emit_row)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def count_bits(typing, word):  # type: ignore[no-untyped-def]
+    """How many bits of a word are set."""
+    return types.int64(types.int64), lambda context, builder, signature, args: builder.ctpop(args[0])

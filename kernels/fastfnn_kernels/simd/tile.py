@@ -56,9 +56,17 @@ def multiply_tile(typing, rows, vectors, c, c0, ldc, a, a0, a_row, a_k, b, b0, l
             k, a_offset, b_offset = (builder.phi(I64) for _ in range(3))
             sums = {ij: builder.phi(emit.vector) for ij in place}
             b_row = builder.gep(b, [b_offset])
-            b_vectors = [emit.load(builder.gep(b_row, [I64(j * emit.lanes)]), masks[j]) for j in range(n_vectors)]
+            load_b = lambda j: emit.load(builder.gep(b_row, [I64(j * emit.lanes)]), masks[j])  # noqa: E731
+            # LLVM keeps the order: in a wide tile each vector of b is loaded as it is used, for all of them first would
+            # be more than there are registers.
+            is_wide = n_vectors > n_rows
+            b_vectors = [] if is_wide else [load_b(j) for j in range(n_vectors)]
             a_elements = [emit.broadcast(builder.load(builder.gep(a_row_i, [a_offset]))) for a_row_i in a_rows]
-            new = {(i, j): emit.multiply_add(a_elements[i], b_vectors[j], sums[i, j]) for i, j in place}
+            new = {}
+            for i, j in sorted(place, key=lambda ij: ij[::-1]) if is_wide else place:
+                if is_wide and i == 0:
+                    b_vectors.append(load_b(j))
+                new[i, j] = emit.multiply_add(a_elements[i], b_vectors[j], sums[i, j])
             k_next = builder.add(k, I64(1))
             next_values = [(k, k_next), (a_offset, builder.add(a_offset, a_k)), (b_offset, builder.add(b_offset, ldb))]
             for phi, following in next_values:
