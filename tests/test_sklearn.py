@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
-from _helpers import run_python
+from _helpers import at_once, run_python
 
 pytest.importorskip("sklearn")
 
@@ -173,6 +176,8 @@ def test_columns_have_names():
     [
         (np.full((3, 4), np.nan), "Input X contains NaN"),
         (np.full((3, 4), np.inf), "Input X contains infinity"),
+        (np.where(np.eye(4)[:2], -np.inf, IRIS_X[:2]), "Input X contains infinity"),
+        (np.where(np.eye(4)[:2], np.nan, IRIS_X[:2]), "Input X contains NaN"),
         (IRIS_X[:, :3], "X has 3 features, but FNNClassifier is expecting 4 features"),
         (IRIS_X[0], "Expected 2D array, got 1D array"),
         (IRIS_X[:0], "Found array with 0 sample"),
@@ -191,6 +196,61 @@ def test_the_short_way_predicts_what_the_long_way_does(rows):
     assert model._is_plain(IRIS_X[rows])
     assert not model._is_plain(IRIS_X[rows].tolist())
     np.testing.assert_array_equal(model.predict_proba(IRIS_X[rows]), model.predict_proba(IRIS_X[rows].tolist()))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_few_rows_follow_whatever_is_written_into_the_model(dtype):
+    model = classifier(dtype=dtype, max_iter=3).fit(IRIS_X, NAMES)
+
+    def check():
+        for rows in (slice(0, 1), slice(3, 70)):
+            expected = ff.predict_raw(model.model_, IRIS_X[rows])
+            np.testing.assert_array_equal(model.decision_function(IRIS_X[rows]), expected)
+
+    check()
+    model.coefs_[0][...] *= 1.5
+    check()
+    model.intercepts_[1][0] = 4
+    check()
+    model.model_.layers[0].params["weight"] = RNG.normal(size=(4, 16))
+    check()
+    model.model_.layers[1] = ff.Tanh()
+    check()
+    model.partial_fit(IRIS_X, NAMES)
+    check()
+    model.fit(IRIS_X[:, :3], NAMES)
+    with pytest.raises(ValueError, match="expecting 3 features"):
+        model.predict(IRIS_X[:1])
+    np.testing.assert_array_equal(
+        model.decision_function(IRIS_X[:2, :3]), ff.predict_raw(model.model_, IRIS_X[:2, :3].copy())
+    )
+
+
+def test_copies_of_an_estimator_have_their_own_short_way():
+    model = classifier(max_iter=3).fit(IRIS_X, NAMES)
+    expected = model.predict_proba(IRIS_X[:5])
+    size = len(pickle.dumps(model))
+    twins = [pickle.loads(pickle.dumps(model)), copy.deepcopy(model)]
+    assert len(pickle.dumps(model)) == size
+    for twin in twins:
+        np.testing.assert_array_equal(twin.predict_proba(IRIS_X[:5]), expected)
+        twin.coefs_[0][...] = 0
+        assert not np.array_equal(twin.predict_proba(IRIS_X[:5]), expected)
+        np.testing.assert_array_equal(model.predict_proba(IRIS_X[:5]), expected)
+
+
+def test_few_rows_may_be_predicted_by_several_threads_at_once():
+    model, wrong = classifier(max_iter=3).fit(IRIS_X, NAMES), []
+    expected = model.decision_function(IRIS_X)
+
+    def call(number):
+        for i in range(200):
+            rows = (number + i) % 40 + 1
+            if not np.array_equal(model.decision_function(IRIS_X[:rows]), expected[:rows]):
+                wrong.append(rows)
+
+    at_once(call)
+    assert not wrong
 
 
 def test_unfitted_ones_say_so():

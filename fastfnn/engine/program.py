@@ -343,5 +343,10 @@ def _key(task: Task) -> tuple[Any, ...]:
     return (*key, *settings, *map(id, _state(optimizer)))
 
 
+def inference_key(task: Task) -> tuple[Any, ...]:
+    """What a program `for_rows` depends on besides the inputs: it may be kept while this stays the same."""
+    return _key(task)
+
+
 def _state(optimizer: Optimizer | None) -> list[Array]:
     return [] if optimizer is None else [optimizer.state[name] for name in optimizer.slots]

@@ -78,6 +78,10 @@ def team_for(n_threads: int | None, nanoseconds: float) -> Any:
 def run_on_team(
     kernel: Callable[..., None], out: Array, *args: Any, n_threads: int | None, elements_each: float = 1.0
 ) -> Array:
-    with team_for(n_threads, out.size * elements_each * NANOSECONDS_PER_ELEMENT) as team:
+    nanoseconds = out.size * elements_each * NANOSECONDS_PER_ELEMENT
+    if n_threads is None and nanoseconds < WORK_WORTH_THREADS:  # a team of one costs more than a few numbers
+        kernel(out, *args)
+        return out
+    with team_for(n_threads, nanoseconds) as team:
         kernel(out, *args, team=team)
     return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastfnn import training
+from fastfnn.engine.context import FEW_ROWS, few_outputs
 from fastfnn.engine.lowering import skips_zeros
 from fastfnn.errors import InvalidValueError, NonFiniteLossError
 from fastfnn.history import History
@@ -330,7 +332,13 @@ class FNN(BaseEstimator):
 
     def _outputs(self, X: Any) -> Array:
         """The network's outputs (n, outputs)."""
-        if not self._is_plain(X):
+        if self._is_plain(X):
+            samples = shaped(X, self._input_shape)
+            if len(X) <= FEW_ROWS and samples.flags.c_contiguous and self.n_threads in (None, 1):
+                outputs = few_outputs(self.model_, samples)
+                if outputs is not None:
+                    return outputs
+        else:
             check_is_fitted(self, "model_")
             X = validate_data(self, X, accept_sparse="csr", dtype="numeric", reset=False)
         return predict_raw(self.model_, shaped(X, self._input_shape), n_threads=self.n_threads)
@@ -349,7 +357,8 @@ class FNN(BaseEstimator):
             and "model_" in self.__dict__
             and X.shape[1] == self.n_features_in_
             and "feature_names_in_" not in self.__dict__
-            and bool(np.isfinite(X).all())
+            # Squares sum up to a number only where all are numbers; where they are too many the long way will tell.
+            and (X.dtype.kind != "f" or math.isfinite(np.vdot(X, X)))
         )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
