@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,9 @@ from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.layers import Layer, Linear, Matmul
 from fastfnn.layers import state_dict as state_dicts
 from fastfnn.layers.base import KnownShape, Shape
+
+if TYPE_CHECKING:
+    from fastfnn.training.predictor import Predictor
 
 Array = NDArray[Any]
 #: Parameters start at multiples of this many bytes in the flat array: a cache line, the widest vector.
@@ -261,6 +264,17 @@ class Sequential:
                 shape = layer.output_shape(shape)
             self._known_shape = key, shape
         return self._known_shape[1]
+
+    def predictor(
+        self,
+        input_shape: Shape | None = None,
+        input_dtype: Any = None,
+        n_threads: int | None = None,
+    ) -> Predictor:
+        """A copy for inference alone, which no longer follows this model: see `Predictor`."""
+        from fastfnn.training.predictor import Predictor  # which is made of models
+
+        return Predictor(self, input_shape, input_dtype, n_threads)
 
     def summary(self, input_shape: Shape | None = None) -> str:
         """A table of the layers with output shapes and parameter counts.

@@ -135,6 +135,18 @@ def test_programs_of_one_predictor_share_the_packed_weights() -> None:
     assert all(predictor._task.packed[key] is pair for key, pair in packed.items())
 
 
+def test_a_model_makes_its_predictor() -> None:
+    model, x = trained(*copy.deepcopy(MODELS["normalised"][0])), RNG.integers(0, 256, (3, 3, 4)).astype(np.uint8)
+    predictor = model.predictor(input_shape=(3, 4), input_dtype="uint8", n_threads=1)
+    assert isinstance(predictor, ff.Predictor)
+    assert (predictor.input_shape, predictor.input_dtype, predictor.n_threads) == ((3, 4), np.uint8, 1)
+    np.testing.assert_array_equal(predictor(x), ff.Predictor(model, (3, 4), np.uint8)(x))
+    linear = trained(ff.Linear(4, 2))
+    assert linear.predictor().input_shape == (4,)
+    with pytest.raises(InvalidValueError, match="input_shape is None"):
+        model.predictor()
+
+
 def test_it_follows_the_model_no_longer() -> None:
     model = trained(*copy.deepcopy(MODELS["without bias"][0]))
     predictor, x = ff.Predictor(model), RNG.normal(size=(3, 6)).astype(np.float32)
