@@ -21,6 +21,7 @@ from fastfnn._text import harmless
 from fastfnn.cli import common, datasets, files
 from fastfnn.cli.trained import Trained
 from fastfnn.errors import DataError, InvalidValueError
+from fastfnn.training.inference import as_labels, as_probabilities
 from fastfnn_kernels._files import write_in_one_step
 
 Array = NDArray[Any]
@@ -197,8 +198,10 @@ def _predict(args: argparse.Namespace) -> None:
     x, names = _inputs(args, trained)
     is_table = files.is_csv(args.data) and args.label is None
     _check_fit(trained, x, args.data, " (--label COLUMN leaves one out)" if is_table else "")
-    labels = ff.predict(trained.model, x, n_threads=args.threads)
-    shares = ff.predict_proba(trained.model, x, n_threads=args.threads) if args.proba else None
+    predictor = ff.Predictor(trained.model, x.shape[1:], x.dtype, args.threads)
+    raw, last = predictor(x), predictor.model.layers[-1]
+    labels = as_labels(last, raw, multilabel=False)
+    shares = as_probabilities(last, raw, multilabel=False) if args.proba else None
     if shares is not None and trained.is_binary:
         shares = np.hstack([1 - shares, shares])
     if out is not None and out.suffix.lower() == ".npy":
