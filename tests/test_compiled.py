@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastfnn as ff
-from fastfnn.engine import eager, lowering, program
+from fastfnn.engine import context, eager, lowering, program
 from fastfnn_kernels import _config
 
 RNG = np.random.default_rng(47)
@@ -240,8 +240,35 @@ def test_kept_programs_are_few_and_go_with_their_model():
 def test_large_programs_are_not_kept(monkeypatch):
     monkeypatch.setattr(program, "BYTES_KEPT", 1000)
     model = network()
-    ff.predict(model, X)
+    ff.predict(model, X, n_threads=2)
     assert program._waiting[model] == []
+
+
+@needs_jit
+def test_what_few_rows_run_on_is_little_and_goes_with_its_model():
+    model = ff.Sequential(ff.Conv2d(1, 2, 3), ff.ReLU(), ff.GlobalAvgPool2d(), ff.Linear(2, 3), seed=0)
+    for size in range(5, 30):
+        x = RNG.normal(size=(2, 1, size, size)).astype(np.float32)
+        np.testing.assert_array_equal(ff.predict_raw(model, x), ff.predict_raw(model, x, n_threads=2))
+    kinds = context._waiting[model]
+    assert 0 < len(kinds) <= context.KINDS_KEPT
+    kept = [weakref.ref(waiting) for kind in kinds.values() for _, waiting in kind.contexts]
+    assert kept
+    del model, kinds
+    gc.collect()
+    assert [waiting() for waiting in kept] == [None] * len(kept)
+
+
+@needs_jit
+def test_few_rows_of_much_work_go_the_long_way(monkeypatch):
+    model, x = network(), X[:3]
+    assert context.few_outputs(model, x, 1e6) is not None
+    assert context.few_outputs(model, x, 1.0) is None
+    assert context.few_outputs(model, x.astype(np.int64), 1e6) is None
+    assert context.few_outputs(model, np.repeat(X, 2, axis=0), 1e6) is None
+    for n_threads in (0, True, "2"):
+        with pytest.raises((ff.errors.InvalidValueError, ff.errors.InvalidTypeError), match="n_threads"):
+            ff.predict_raw(model, x, n_threads=n_threads)
 
 
 @pytest.mark.parametrize("clone", [copy.copy, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])

@@ -14,8 +14,10 @@ import fastfnn as ff
 from fastfnn.engine.folding import folded
 from fastfnn.errors import InvalidTypeError, InvalidValueError, ModelFileError
 from fastfnn.training import predictor as module
+from fastfnn_kernels import _config
 
 RNG = np.random.default_rng(5)
+needs_jit = pytest.mark.skipif(not _config.JIT, reason="without the JIT models run layer by layer")
 
 
 def trained(*layers: ff.Layer, dtype: str = "float32") -> ff.Sequential:
@@ -101,6 +103,7 @@ def mostly(filler: float, rows: int, width: int, dtype: str) -> Any:
     return x.astype(dtype)
 
 
+@needs_jit
 @pytest.mark.parametrize("filler", [0.0, -0.42, 7.0, 1e6, -np.inf, np.nan])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("outputs", [3, 64, 100, 300])
@@ -124,6 +127,7 @@ def test_zeros_are_skipped_row_by_row(outputs: int, dtype: str, filler: float) -
             np.testing.assert_array_equal(predictor(x[list(rows)]), got[list(rows)])
 
 
+@needs_jit
 def test_programs_of_one_predictor_share_the_packed_weights() -> None:
     predictor = ff.Predictor(trained(ff.Linear(70, 80), ff.ReLU(), ff.Linear(80, 3)))
     packed = dict(predictor._task.packed or {})

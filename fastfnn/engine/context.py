@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import weakref
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 import fastfnn_kernels as kernels
-from fastfnn.engine import program
+from fastfnn.engine import lowering, program
 from fastfnn.engine.task import Pass, Task
 from fastfnn.model import Sequential
 
@@ -77,18 +77,28 @@ def _address(array: Array) -> int:
 
 # Of models that may change: what a context depends on is compared at every call
 
-#: Rows that are few, and contexts that are kept for a kind of inputs.
-FEW_ROWS, CONTEXTS_KEPT = 64, 8
-_waiting: weakref.WeakKeyDictionary[Sequential, dict[Any, list[tuple[Any, Context]]]] = weakref.WeakKeyDictionary()
+#: Rows that are few, contexts that are kept for a kind of inputs, and kinds: a model may take images of any size.
+FEW_ROWS, CONTEXTS_KEPT, KINDS_KEPT = 64, 8, 8
 
 
-def few_outputs(model: Sequential, x: Array) -> Array | None:
-    """The outputs for at most FEW_ROWS rows, which are C-contiguous and fit the model, at a small price.
+class _Kept(NamedTuple):
+    """For inputs of one kind: a row's work, and contexts that nobody uses, each behind what it was made for."""
+
+    row_nanoseconds: float
+    contexts: list[tuple[Any, Context]]
+
+
+_waiting: weakref.WeakKeyDictionary[Sequential, dict[Any, _Kept]] = weakref.WeakKeyDictionary()
+
+
+def few_outputs(model: Sequential, x: Array, nanoseconds: float) -> Array | None:
+    """The outputs for a few rows, which are C-contiguous and fit the model, at a small price.
 
     Parameters and buffers are read where they lie, so whatever was written there counts. None where there is no such
-    way: for a model that is not compiled, or other dtypes.
+    way: for more than FEW_ROWS rows or so many `nanoseconds` of work, other dtypes, a model that is not compiled.
     """
-    if x.dtype not in DTYPES:
+    rows = len(x)
+    if not 0 < rows <= FEW_ROWS or x.dtype not in DTYPES:
         return None
     model.gather_parameters()
     task = Task(model)
@@ -96,21 +106,30 @@ def few_outputs(model: Sequential, x: Array) -> Array | None:
     kinds = _waiting.get(model)
     if kinds is None:
         kinds = _waiting.setdefault(model, {})
-    contexts = kinds.get(kind)
-    if contexts is None:
-        if not program.is_compiled(task):
-            return None
-        contexts = kinds.setdefault(kind, [])
-    context = None
-    with contextlib.suppress(IndexError):
-        while context is None:
-            made_for, waiting = contexts.pop()
-            context = waiting if made_for == state else None
+    kept = kinds.get(kind)
+    if kept is None:
+        if len(kinds) >= KINDS_KEPT:
+            kinds.clear()
+        kept = kinds.setdefault(kind, _Kept(max(1.0, lowering.row_nanoseconds(model, x.shape[1:])), []))
+    most = min(FEW_ROWS, int(nanoseconds / kept.row_nanoseconds))
+    if rows > most:
+        return None
+    context = _taken(kept.contexts, state)
     if context is None:
         if not program.is_compiled(task):
             return None
-        context = Context(task, x.shape[1:], x.dtype, FEW_ROWS)
-    out = context(x, len(x))
-    if len(contexts) < CONTEXTS_KEPT:
-        contexts.append((state, context))
+        context = Context(task, x.shape[1:], x.dtype, most)
+    out = context(x, rows)
+    if len(kept.contexts) < CONTEXTS_KEPT:
+        kept.contexts.append((state, context))
     return out
+
+
+def _taken(contexts: list[tuple[Any, Context]], state: Any) -> Context | None:
+    """A context for this state, now the caller's alone; those for another are dropped."""
+    with contextlib.suppress(IndexError):
+        while True:
+            made_for, context = contexts.pop()
+            if made_for == state:
+                return context
+    return None

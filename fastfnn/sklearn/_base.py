@@ -17,7 +17,7 @@ from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from fastfnn import training
-from fastfnn.engine.context import FEW_ROWS, few_outputs
+from fastfnn.engine.context import few_outputs
 from fastfnn.engine.lowering import skips_zeros
 from fastfnn.errors import InvalidValueError, NonFiniteLossError
 from fastfnn.history import History
@@ -37,6 +37,7 @@ from fastfnn.sklearn._network import (
 )
 from fastfnn.sklearn._objective import Objective
 from fastfnn.sklearn._parameters import batch_rows, check_parameters, new_optimizer, weight_decay
+from fastfnn.training.arguments import WORK_WORTH_CALL, may_be_one
 from fastfnn.training.inference import predict_raw
 
 Array = NDArray[Any]
@@ -334,8 +335,8 @@ class FNN(BaseEstimator):
         """The network's outputs (n, outputs)."""
         if self._is_plain(X):
             samples = shaped(X, self._input_shape)
-            if len(X) <= FEW_ROWS and samples.flags.c_contiguous and self.n_threads in (None, 1):
-                outputs = few_outputs(self.model_, samples)
+            if samples.flags.c_contiguous and may_be_one(self.n_threads):
+                outputs = few_outputs(self.model_, samples, WORK_WORTH_CALL)
                 if outputs is not None:
                     return outputs
         else:

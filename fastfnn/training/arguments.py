@@ -82,6 +82,11 @@ def as_data(
     return array, target, row_weights(loss, target, output_shape, sample_weight, class_weight, f"{prefix}sample_weight")
 
 
+def may_be_one(n_threads: Any) -> bool:
+    """Whether it says, beyond doubt, that one thread will do."""
+    return n_threads is None or (type(n_threads) is int and n_threads == 1)
+
+
 def team_for(
     model: Sequential, x: Any, rows: int, n_threads: int | None, *, training: bool, lasts: bool = False
 ) -> Any:

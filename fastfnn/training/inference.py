@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastfnn.engine import eager, program
+from fastfnn.engine.context import few_outputs
+from fastfnn.engine.sparsity import CSR
 from fastfnn.engine.task import Pass, Sums, Task
 from fastfnn.functional import sigmoid, softmax
 from fastfnn.layers import Layer, LogSoftmax, Sigmoid, Softmax
@@ -71,6 +73,10 @@ def evaluate(
 def predict_raw(model: Sequential, x: Inputs, *, n_threads: int | None = None) -> Array:
     """The model's outputs as they are, (n, …), for any number of rows."""
     inputs, output_shape = arguments.as_inputs(model, x)
+    if arguments.may_be_one(n_threads) and not isinstance(inputs, CSR):
+        few = few_outputs(model, inputs, arguments.WORK_WORTH_CALL)
+        if few is not None:
+            return few
     out = np.empty((len(inputs), *output_shape), model.dtype)
     if len(inputs):
         write_outputs(Task(model), Pass(inputs, out=out), n_threads)

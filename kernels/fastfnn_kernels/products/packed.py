@@ -186,7 +186,8 @@ def _add_marked_rows(out, marks, zeros, x, strips, bias, sums, relu, first, rows
     n, k, width, zero = out.shape[1], x.shape[1], strips.shape[2], out.dtype.type(0)
     c, a, b = out.reshape(-1), x.reshape(-1), strips.reshape(-1)
     words = (k + WORD_BITS - 1) // WORD_BITS
-    together = max(1, PANEL_BYTES // (WORD_BITS * width * out.itemsize)) if rows > 1 else words
+    # Many a row of the weight is picked by no row of x: twice as many as fit stay there.
+    together = max(1, 2 * PANEL_BYTES // (WORD_BITS * width * out.itemsize)) if rows > 1 else words
     for i in range(rows):
         if (sparse >> i) & 1:
             row, base = out[first + i], out.dtype.type(zeros[i])
@@ -197,7 +198,7 @@ def _add_marked_rows(out, marks, zeros, x, strips, bias, sums, relu, first, rows
         for w in range(0, words, together):
             here, b0 = min(together, words - w), (s * k + w * WORD_BITS) * width
             for i in range(rows):
-                if (sparse >> i) & 1:
+                if (sparse >> i) & 1 and (here > 1 or marks[i * words + w] != 0):
                     c0, a0 = (first + i) * n + s * width, (first + i) * k + w * WORD_BITS
                     base = out.dtype.type(zeros[i])
                     if s == 0 and more:
