@@ -59,7 +59,9 @@ CACHE_LINE = 64
 
 
 def strip_shape(depth: int, columns: int, dtype: Any) -> tuple[int, int, int]:
-    """Of a packed weight: (strips, depth, width)."""
+    """Of a packed weight: (strips, depth, width). A single column is a vector itself, not the first lane of many."""
+    if columns == 1:
+        return 1, depth, 1
     width = strip_width(columns, VECTOR_BYTES // np.dtype(dtype).itemsize, WIDEST_STRIP)
     return -(-columns // width), depth, width
 
@@ -177,6 +179,18 @@ def _multiply_rows(out, x, strips, bias, relu, first, last):  # type: ignore[no-
 
 
 @helper
+def _dot_rows(out, x, strips, bias, relu, first, last):  # type: ignore[no-untyped-def]
+    """The same for a single column: a sum along each row, for the lanes of a vector share its terms."""
+    weight, zero = strips.reshape(-1), out.dtype.type(0)
+    for i in range(first, last):
+        row, total = x[i], zero
+        for j in range(weight.size):
+            total += row[j] * weight[j]
+        total += bias[0]
+        out[i, 0] = zero if relu and total < zero else total  # a NaN stays one
+
+
+@helper
 def _add_marked_rows(out, marks, zeros, x, strips, bias, sums, relu, first, rows, sparse, more):  # type: ignore[no-untyped-def]
     """The marked terms of those of `rows` rows from `first` on whose bit of `sparse` is set.
 
@@ -218,6 +232,9 @@ def linear_rows(out, marks, zeros, x, strips, bias, sums, most, reach, relu, fir
     """`packed_linear` for rows from `first` to `last`."""
     k = x.shape[1]
     words = (k + WORD_BITS - 1) // WORD_BITS
+    if strips.shape[2] == 1:
+        _dot_rows(out, x, strips, bias, relu, first, last)
+        return
     for i0 in range(first, last, BLOCK_ROWS):
         rows, sparse = min(BLOCK_ROWS, last - i0), np.int64(0)
         if k >= WORD_BITS and most > 0:
