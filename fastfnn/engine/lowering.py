@@ -146,7 +146,7 @@ def lower(
     """The model's steps. Backwards stop at the first with parameters: nobody asks for the gradient of its input.
 
     With a `sparsity` the first `Linear` of a model that `skips_zeros` does. With `packed`, which is that of a `Task`,
-    those of a `Linear` read their weight packed.
+    those of a `Linear` read their weight packed, and those of a `Conv2d` pack it once.
     """
     steps: list[Step] = []
     layers, shape = tuple(model.layers), tuple(sample_shape)
@@ -166,6 +166,8 @@ def lower(
                 step.most, step.reach = _most_others(step.layer.out_features, model.dtype), MOST_SHIFT
         else:
             step = kind(here, shape, out_shape)
+        if isinstance(step, ConvStep):
+            step.frozen = packed is not None
         if steps:
             step.follow(steps[-1])
         step.needs_grad_x = any(before.has_parameters for before in steps)

@@ -28,6 +28,8 @@ class ConvStep(Step):
     """
 
     has_parameters = True
+    #: Whether the filters never change again.
+    frozen = False
 
     def __init__(self, layers: tuple[Layer, ...], in_shape: Shape, out_shape: Shape) -> None:
         super().__init__(layers, in_shape, out_shape)
@@ -60,7 +62,8 @@ class ConvStep(Step):
         self.index = table.buffer(self.out_shape, np.int32) if pooled else None
         filters = {"weight": weight, "bias": bias, "filters": self.geometry.filters, "folded": self.norm is not None}
         sizes = self._sizes(self._scratch(table, backward=False))
-        table.row("convolution", out=self.out, index=self.index, x=x, **filters, **sizes)
+        ready = np.zeros(table.n_threads, np.int64) if self.frozen else None
+        table.row("convolution", out=self.out, index=self.index, x=x, ready=ready, **filters, **sizes)
         return self.out
 
     def backward(self, table: Table, x: Array | Data, grad: Array) -> Array | None:

@@ -38,6 +38,8 @@ from fastfnn_kernels.team import Team, share
 
 Array = NDArray[Any]
 
+#: What a thread's filters are packed for.
+NOT_PACKED, PACKED_FILTERS, PACKED_TILES = 0, 1, 2
 #: Products of an output from which on vectors of channels pay, for their results must be turned round.
 WIDE_DEPTH = 64
 
@@ -49,44 +51,74 @@ def _forward_twin(x: Array, weight: Array, bias: Array, w: Array, after: int) ->
 
 
 @inlined
-def forward_images(out, index, scratch, x, weight, bias, w, after, tid, n_threads):  # type: ignore[no-untyped-def]
-    """All arrays flat but `scratch`; `w` are a geometry's words, `after` is PLAIN, RELU, POOL or RELU_POOL."""
+def forward_images(out, index, scratch, x, weight, bias, w, after, ready, tid, n_threads):  # type: ignore[no-untyped-def]
+    """All arrays flat but `scratch`; `w` are a geometry's words, `after` is PLAIN, RELU, POOL or RELU_POOL.
+
+    Where `ready` is not empty the filters are the same in every call, and so is `scratch`: they are packed once.
+    """
     g = record_in(w, 0, GEOMETRY)
     image_size, own = g.channels * g.height * g.width, scratch[tid]
     n, last = share(x.size // image_size, tid, n_threads, 1)
-    if g.forward_tiles > 0 and n < last and is_moderate(weight, 0, weight.size):
-        t, room = record_in(w, g.forward_tiles, IMAGE_TILES), own[own.size - g.forward_tile_words :]
-        pack_winograd(room, t, weight, False)
-        while n < last:
-            begin = n
-            while n < last and is_moderate(x, n * image_size, image_size):
-                n += 1
-            # fmt: off
-            convolve_winograd(out, index, room, t, bias, after, w, g.corners, g.line, x, begin * image_size, image_size,
-                              g.height * g.width, g.width, begin, n)
-            # fmt: on
-            if n < last:
-                _forward_directly(out, index, own, x, weight, bias, w, after, n, n + 1)
-                n += 1
-    elif n < last:
-        _forward_directly(out, index, own, x, weight, bias, w, after, n, last)
+    if n >= last:
+        return
+    room, t = own[own.size - g.forward_tile_words :], record_in(w, max(0, g.forward_tiles), IMAGE_TILES)
+    packed = ready[0] if ready.size else NOT_PACKED
+    if packed == NOT_PACKED:
+        packed = PACKED_TILES if g.forward_tiles > 0 and is_moderate(weight, 0, weight.size) else PACKED_FILTERS
+        if packed == PACKED_TILES:
+            pack_winograd(room, t, weight, False)
+        else:
+            _pack_filters(own, weight, bias, w)
+        if ready.size:
+            ready[0] = packed
+    if packed == PACKED_FILTERS:
+        _forward_directly(out, index, own, x, weight, w, after, n, last)
+        return
+    while n < last:
+        begin = n
+        while n < last and is_moderate(x, n * image_size, image_size):
+            n += 1
+        # fmt: off
+        convolve_winograd(out, index, room, t, bias, after, w, g.corners, g.line, x, begin * image_size, image_size,
+                          g.height * g.width, g.width, begin, n)
+        # fmt: on
+        if n < last:
+            _pack_filters(own, weight, bias, w)
+            _forward_directly(out, index, own, x, weight, w, after, n, n + 1)
+            n += 1
 
 
 @helper
-def _forward_directly(out, index, own, x, weight, bias, w, after, first_image, last_image):  # type: ignore[no-untyped-def]
+def _by_channels(filters, depth, array):  # type: ignore[no-untyped-def]
+    """Whether vectors run along the channels, and how many filters of a group are packed."""
+    if is_wide(filters, array) and depth >= WIDE_DEPTH:
+        return True, panels_of(filters, array) * lanes_of(array)
+    return False, 0
+
+
+@helper
+def _pack_filters(own, weight, bias, w):  # type: ignore[no-untyped-def]
+    """All groups' filters for `_forward_directly`."""
+    g = record_in(w, 0, GEOMETRY)
+    depth = weight.size // g.filters
+    wide, room = _by_channels(g.filters // g.groups, depth, own)
+    for group in range(g.groups):
+        if wide:
+            pack_filters_wide(own, group * room * (depth + 1), weight, bias, w, group)
+        else:
+            pack_filters(own, group * g.filter_room * (depth + 1), weight, bias, w, group)
+
+
+@helper
+def _forward_directly(out, index, own, x, weight, w, after, first_image, last_image):  # type: ignore[no-untyped-def]
     """Images ``first_image`` to ``last_image`` by lines of pixels, or by vectors of channels."""
     g = record_in(w, 0, GEOMETRY)
     groups, depth = g.groups, weight.size // g.filters
     filters, out_h, out_w = g.filters // groups, g.out_height, g.out_width
     lines, planes = own[g.packed :], own[g.packed + g.lines :]
-    wide, lanes = is_wide(filters, out) and depth >= WIDE_DEPTH, lanes_of(out)
-    room = panels_of(filters, out) * lanes if wide else g.filter_room
+    (wide, room), lanes = _by_channels(filters, depth, own), lanes_of(out)
+    room = room if wide else g.filter_room
     group_words = room * (depth + 1)
-    for group in range(groups):
-        if wide:
-            pack_filters_wide(own, group * group_words, weight, bias, w, group)
-        else:
-            pack_filters(own, group * group_words, weight, bias, w, group)
     image_size, group_planes = g.channels * g.height * g.width, g.planes // groups
     places = lines[g.rows * g.line * lanes :].view(np.int32)
     for n in range(first_image, last_image):
@@ -114,7 +146,7 @@ def _forward(
     out: Array, index: Array, scratch: Array, x: Array, weight: Array, bias: Array, w: Array, after: int,
     tid: int, n_threads: int,
 ) -> None:  # fmt: skip
-    forward_images(out, index, scratch, x, weight, bias, w, after, tid, n_threads)
+    forward_images(out, index, scratch, x, weight, bias, w, after, w[:0], tid, n_threads)
 
 
 def conv2d(

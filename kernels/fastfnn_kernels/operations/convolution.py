@@ -48,9 +48,13 @@ def convolution(
     words: Words,
     after: Count,
     folded: Flag,
+    ready: Annotated[Array, own(1, dtype=np.int64, axes=1, optional=True)],
 ) -> None:
-    """`index` where pooling follows. Filters that are `folded` come from `fold_batch_norm`."""
-    forward.forward_images(out, index, scratch, x, weight, bias, words, after, 0, 1)
+    """`index` where pooling follows. Filters that are `folded` come from `fold_batch_norm`.
+
+    `ready`, zeros at first, where the filters never change: they are packed once.
+    """
+    forward.forward_images(out, index, scratch, x, weight, bias, words, after, ready, 0, 1)
 
 
 @operation
