@@ -144,7 +144,7 @@ def barrier(steps: int, rounds: int) -> dict[str, Any]:
         job.data_rows = job.end = steps
         job.batch_size = job.chunk = 1
         began = time.perf_counter()
-        team.run(program.run, ctypes.addressof(job))
+        program.run(ctypes.addressof(job), team)
         return (time.perf_counter() - began) / (steps * BARRIERS) * 1e9
 
     program.run_nothing()

@@ -42,7 +42,7 @@ class Context:
         data = Pass(np.broadcast_to(self._x[:1], (rows, *sample_shape)))
         self._program = program.for_rows(task, data)
         self._job = self._program.job_for(task, Pass(self._x, out=self._out))
-        self._address, self._run, self._rows, self._few = ctypes.addressof(self._job), kernels.program.run, 0, few
+        self._run, self._rows, self._few = kernels.program.runner(ctypes.addressof(self._job)), 0, few
         self._places, self._shape = (self._job.x, self._job.out), shape
 
     def __call__(self, x: Array, rows: int, out: Array | None = None) -> Array:
@@ -53,7 +53,7 @@ class Context:
             job.end, self._rows = -(-rows // job.chunk), rows
         if rows <= self._few:
             self._x[:rows] = x
-            self._run(self._address, 0, 1)
+            self._run()
             if out is None:
                 return self._out[:rows].copy()
             out[...] = self._out[:rows]
@@ -62,7 +62,7 @@ class Context:
         made = out if out is not None and in_place else np.empty((rows, *self._shape), self._out.dtype)
         job.x, job.out = _address(x), _address(made)
         try:
-            self._run(self._address, 0, 1)
+            self._run()
         finally:
             job.x, job.out = self._places
         if out is not None and made is not out:

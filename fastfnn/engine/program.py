@@ -197,10 +197,7 @@ class Program:
             if pause:
                 stop = min(stop, (begin // (pause * pieces) + 1) * pause * pieces)
             job.begin, job.end = begin, stop
-            if threads == 1:
-                kernels.program.run(address, 0, 1)
-            else:
-                team.run(kernels.program.run, address)
+            kernels.program.run(address, team if threads > 1 else None)
             seconds = time.perf_counter() - began
             if adapts:
                 self._pace.note(threads, seconds * end / ((stop - begin) * rows))  # for a row

@@ -102,7 +102,12 @@ def operation(
 
     With `only_load` the result is None where the cache does not have it.
     """
-    signature = tuple(map(numba.from_dtype, (record, place))), types.void
+    return addressed(function, tuple(map(numba.from_dtype, (record, place))), only_load=only_load)
+
+
+def addressed(function: Callable[..., None], arguments: tuple[Any, ...], *, only_load: bool = False) -> Any:
+    """Compile a function of such arguments for compiled code to call; its address is the attribute ``address``."""
+    signature = arguments, types.void
     options = {name: value for name, value in OPTIONS.items() if name != "nogil"}  # its caller has let go of the GIL
     compiled = _cache((_Loaded if only_load else CFunc)(function, signature, locals={}, options=options), function)
     try:

@@ -23,14 +23,18 @@ alone: no thread waits for another. Every number is computed in one fixed order,
 from __future__ import annotations
 
 import ctypes
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numba import types
 from numpy.typing import NDArray
 
-from fastfnn_kernels._config import driver, helper
+from fastfnn_kernels import _boxes
+from fastfnn_kernels._config import addressed, helper
 from fastfnn_kernels.simd import array_at, bits_of, call_operation, flush_subnormals, record_at, restore_control
-from fastfnn_kernels.team import BARRIER_WORDS, barrier, barrier_state, share
+from fastfnn_kernels.team import BARRIER_WORDS, Team, barrier, barrier_state, share
 
 #: In place of an operation's address in the row or update table: the team meets here.
 BARRIER = 0
@@ -128,8 +132,7 @@ def _run_operations(table: int, count: int, place: Any, barriers: NDArray[np.int
             call_operation(record.operation, record, place)
 
 
-@driver
-def run(address: int, tid: int, n_threads: int) -> None:
+def _run(address: int, tid: int, n_threads: int) -> None:
     """Do the pieces of the `Job` at `address`, as thread `tid`; every batch has as many as the first.
 
     A call may end within a batch: the next goes on there.
@@ -195,8 +198,27 @@ def run(address: int, tid: int, n_threads: int) -> None:
     restore_control(control)
 
 
+@functools.cache
+def _compiled() -> Any:
+    _boxes.load()
+    return addressed(_run, (types.int64,) * 3)
+
+
+def run(address: int, team: Team | None = None) -> None:
+    """Do the pieces of the `Job` at `address`, on the calling thread or on every thread of a team."""
+    if team is None:
+        _boxes.launch(_compiled().address, address, 0, 1)
+    else:
+        team.launch(_compiled().address, address)
+
+
+def runner(address: int) -> Callable[[], None]:
+    """What does ``run(address)`` and no more: for calls that take microseconds."""
+    return functools.partial(_boxes.launch, _compiled().address, address, 0, 1)
+
+
 def run_nothing() -> None:
-    """Compile `run`, or load it from the cache, by a call with no steps."""
+    """Compile all that runs programs, or load it from the cache, by a call with no steps."""
     place, barriers = Place(), barrier_state()
     job = Job(places=ctypes.addressof(place), barriers=barriers.ctypes.data, chunk=1)
-    run(ctypes.addressof(job), 0, 1)
+    run(ctypes.addressof(job))

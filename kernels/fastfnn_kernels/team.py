@@ -9,7 +9,7 @@ forked child forgets them.
 from __future__ import annotations
 
 import _thread
-import itertools
+import atexit
 import os
 import weakref
 from collections.abc import Callable
@@ -19,20 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastfnn_kernels import _boxes
+from fastfnn_kernels._boxes import LOOK_NANOSECONDS, POLLING_NANOSECONDS, polled
 from fastfnn_kernels._config import JIT, helper
-from fastfnn_kernels.simd import (
-    atomic_add,
-    atomic_load,
-    atomic_store,
-    monotonic_nanoseconds,
-    pause,
-    sleep_while,
-    wake_all,
-)
+from fastfnn_kernels.simd import atomic_add, atomic_load, atomic_store, sleep_while, sleeps_in_kernel, wake_all
 
-#: How long a thread polls at a barrier before it sleeps, and after how many polls it looks at the clock. Longer, and a
-#: thread that waits for one that has no core keeps its own from it; shorter, and each step would pay for waking up.
-POLLING_NANOSECONDS, POLLS = 15_000, 64
 #: Where a barrier's state has its numbers, on cache lines of their own, and how long it is.
 ARRIVALS, GENERATION, SLEEPERS, BARRIER_WORDS = 0, 16, 32, 48
 
@@ -63,64 +54,11 @@ def barrier(state: NDArray[np.int64], n_threads: int) -> None:
         atomic_add(state, GENERATION, 1)
         if atomic_load(state, SLEEPERS) > 0:
             wake_all(state, GENERATION)
-    elif not _polled(state, generation):
+    elif not polled(state, GENERATION, generation, POLLING_NANOSECONDS):
         atomic_add(state, SLEEPERS, 1)
         while atomic_load(state, GENERATION) == generation:
-            sleep_while(state, GENERATION, generation)
+            sleep_while(state, GENERATION, generation, LOOK_NANOSECONDS)
         atomic_add(state, SLEEPERS, -1)
-
-
-@helper
-def _polled(state: NDArray[np.int64], generation: int) -> bool:
-    """Poll for a while; whether the barrier opened."""
-    began = np.int64(0)
-    while True:
-        for _ in range(POLLS):
-            if atomic_load(state, GENERATION) != generation:
-                return True
-            pause()
-        now = monotonic_nanoseconds()
-        began = now if began == 0 else began
-        if now - began >= POLLING_NANOSECONDS or now == 0:
-            return False
-
-
-class _Job:
-    """One kernel launch. Workers start together, once every one of them has the job and all that it needs.
-
-    Once it is made nothing asks for memory, so that there is no error that leaves one of them alone at a barrier.
-    """
-
-    def __init__(self, function: Any, args: tuple[Any, ...], size: int) -> None:
-        self.function, self.size = function, size
-        self.orders = [(self, tid, (*args, tid, size)) for tid in range(size)]
-        self.taken = [False] * size
-        self.ended: list[BaseException | str | None] = [AT_WORK] * size
-        self.arrivals = itertools.count(1)
-        self.starts, self.ends = ([_closed() for _ in range(size)] for _ in range(2))
-
-    def give_out(self, workers: list[_Worker]) -> None:
-        """Give each its part and wait until all have done theirs: who left before would give away what they write."""
-        interrupt = None
-        while True:
-            try:
-                for worker, order in zip(workers, self.orders, strict=True):
-                    worker.order = order
-                    if worker.wake.locked():  # else it has been woken, and no interrupt matters
-                        worker.wake.release()
-                for tid, end in enumerate(self.ends):
-                    while self.ended[tid] is AT_WORK:
-                        end.acquire()
-                break
-            except BaseException as error:  # an interrupt, and perhaps a second one; an order given twice does no harm
-                interrupt = error
-        self.orders.clear()  # they hold the job
-        if interrupt is not None:
-            raise interrupt
-
-
-#: What a job has for a thread that has not ended.
-AT_WORK = "at work"
 
 
 def _closed() -> Any:
@@ -137,9 +75,12 @@ class _Worker:
     """
 
     def __init__(self) -> None:
-        self.order: tuple[_Job, int, tuple[Any, ...]] | None = None
+        #: A Python function to call, its arguments, and where its end is noted, at which place.
+        self.order: tuple[Any, tuple[Any, ...], list[BaseException | None], int] | None = None
         self.team: Callable[[], Team | None] = type(None)  # which gives None
-        self.wake, self._begun, self._over = _closed(), _closed(), _closed()
+        self.box = _boxes.new_box()
+        self.address = int(self.box.ctypes.data)
+        self._wake, self._begun, self._over = _closed(), _closed(), _closed()
         self._stops = False
         _thread.start_new_thread(self._live, ())
         if not self._begun.acquire(timeout=STARTING_SECONDS):
@@ -149,20 +90,47 @@ class _Worker:
     def stop(self) -> None:
         """End the thread after what it is doing."""
         self._stops = True
-        if self.wake.locked():
-            self.wake.release()
+        _boxes.launch(0, 0, self.address, 1)
+        self.rouse()
 
-    def join(self) -> None:
+    def rouse(self) -> None:
+        """Have it look for an order, where it cannot sleep at its box."""
+        if self._wake.locked():
+            self._wake.release()
+
+    def join(self, timeout: float = -1) -> None:
         """Wait until it has ended."""
-        self._over.acquire()
-        self._over.release()
+        if self._over.acquire(timeout=timeout):
+            self._over.release()
 
     def _live(self) -> None:
+        idle, ends, naps, lost = int(IDLE_SECONDS * 1e9) if sleeps_in_kernel() else 0, 0, 0, False
+        most_naps = int(IDLE_SECONDS / NAP_SECONDS)
         _alive.append(self)
         self._begun.release()
-        lost = False
-        while not self._stops:  # calls nothing that is written in Python: that asks for memory
-            if not self.wake.acquire(timeout=IDLE_SECONDS):
+        while True:  # calls nothing that is written in Python: that asks for memory
+            try:
+                has_order = _boxes.attend(self.address, ends, idle)
+            except MemoryError:  # before it has begun
+                continue
+            if self._stops:
+                break
+            ends = 0
+            if has_order:
+                ends, naps, lost = 1, 0, False
+                if self.order is not None:
+                    (function, arguments, ended, place), self.order = self.order, None
+                    error = None
+                    try:
+                        function(*arguments)
+                    except BaseException as raised:
+                        error = raised
+                    ended[place] = error
+                    function = arguments = ended = error = None  # a waiting thread keeps nobody's arrays alive
+            elif idle == 0 and naps < most_naps:
+                naps = 0 if self._wake.acquire(timeout=NAP_SECONDS) else naps + 1
+            else:
+                naps = 0
                 try:
                     _idle.remove(self)
                     break
@@ -170,32 +138,15 @@ class _Worker:
                     was_lost, lost = lost, self.team() is None
                     if was_lost and lost:
                         break
-                    continue
-            lost = False
-            if self.order is None:
-                continue
-            (job, tid, call), self.order = self.order, None
-            if not job.taken[tid]:
-                job.taken[tid] = True
-                if next(job.arrivals) == job.size:  # the last one lets all begin
-                    for start in job.starts:
-                        start.release()
-                job.starts[tid].acquire()
-                ended = None
-                try:
-                    job.function(*call)
-                except BaseException as error:
-                    ended = error
-                job.ended[tid] = ended
-                job.ends[tid].release()
-                ended = None
-            job = call = None  # a waiting thread keeps nobody's arrays alive
         _alive.remove(self)
         self._over.release()
 
 
 #: Seconds after which a thread that no team wants ends, and after which one that does not begin is given up.
 IDLE_SECONDS, STARTING_SECONDS = 10.0, 5.0
+#: Where threads cannot sleep at their boxes they look for themselves after so long, should nobody have roused them; and
+#: how long the end of the interpreter waits for the end of a thread.
+NAP_SECONDS, ENDING_SECONDS = 0.05, 1.0
 # Starting a thread takes a hundred microseconds, so those of a team that has left wait for another.
 _idle: list[_Worker] = []
 _alive: list[_Worker] = []
@@ -203,6 +154,15 @@ if hasattr(os, "register_at_fork"):
     # A child has none of its parent's threads.
     os.register_at_fork(after_in_child=_idle.clear)
     os.register_at_fork(after_in_child=_alive.clear)
+
+
+@atexit.register
+def _end_idle() -> None:
+    """No thread that waits is left to an interpreter that ends."""
+    while _idle:
+        worker = _idle.pop()
+        worker.stop()
+        worker.join(ENDING_SECONDS)
 
 
 def _take_worker() -> _Worker:
@@ -224,7 +184,9 @@ class Team:
 
     Notes
     -----
-    The calling thread only waits: an interrupt that reaches it can then never leave a worker alone at a barrier.
+    Of a compiled function the calling thread does its part, in one call with giving the order, so that no interrupt
+    leaves a worker alone at a barrier. Where Python has to do with it, it only waits. Either way it leaves when all
+    have ended: what they write would else be given away.
     """
 
     def __init__(self, size: int = 1, may_be_fewer: bool = False) -> None:
@@ -237,9 +199,14 @@ class Team:
         if self.size == 1:
             return self
         try:
+            _boxes.load()
+            reference = weakref.ref(self)
             while len(self._workers) < self.size:
-                self._workers.append(_take_worker())
-                self._workers[-1].team = weakref.ref(self)
+                worker = _take_worker()
+                self._workers.append(worker)
+                worker.team = reference
+                if len(self._workers) > 1:
+                    self._workers[-2].box[_boxes.NEXT] = worker.address
         except (RuntimeError, MemoryError):  # the system refuses another thread: one will do
             self._stop()
             self.size = 1
@@ -250,20 +217,46 @@ class Team:
     ) -> None:
         if kind is None and os.getpid() == self._process:
             workers, self._workers = self._workers, []  # first, for no interrupt may leave a thread in both lists
-            _idle.extend(workers)
+            _idle.extend(workers[::-1])  # in such an order that the next has the same number and is still awake
         else:  # some may still be at work
             self._stop()
 
     def run(self, function: Any, *args: Any) -> None:
         """Call ``function(*args, tid, size)`` on every thread and wait for all of them."""
-        if self.size == 1 or os.getpid() != self._process:  # a forked child has none of the threads
+        if self._is_alone():
             function(*args, 0, 1)
             return
-        job = _Job(function, args, self.size)
-        job.give_out(self._workers)
-        for error in job.ended:
-            if isinstance(error, BaseException):
+        ended: list[BaseException | None] = [None] * self.size
+        for tid, worker in enumerate(self._workers):
+            worker.order = function, (*args, tid, self.size), ended, tid
+        self._launch(0, 0, self._workers)
+        for error in ended:
+            if error is not None:
                 raise error
+
+    def launch(self, function: int, argument: int) -> None:
+        """The same for a compiled ``function(argument, tid, size)`` at an address; see `addressed`."""
+        if self._is_alone():
+            _boxes.launch(function, argument, 0, 1)
+        else:
+            self._launch(function, argument, self._workers[1:])
+
+    def _is_alone(self) -> bool:
+        return self.size == 1 or os.getpid() != self._process  # a forked child has none of the threads
+
+    def _launch(self, function: int, argument: int, workers: list[_Worker]) -> None:
+        first, count = workers[0].address, len(workers)
+        if not sleeps_in_kernel():
+            for worker in workers:
+                worker.rouse()
+        try:
+            _boxes.launch(function, argument, first, self.size)
+            while not _boxes.all_ended(first, count, 0):  # a few milliseconds each: signals are served in between
+                pass
+        except BaseException:
+            # An interrupt. Of a second one Python knows nothing before this call has come back.
+            _boxes.all_ended(first, count, 1)
+            raise
 
     def _stop(self) -> None:
         """End the threads, which may be at work, and wait for that."""

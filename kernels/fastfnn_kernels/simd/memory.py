@@ -91,8 +91,11 @@ _MONOTONIC = {"linux": 1, "darwin": 6}.get(sys.platform)
 #: Nanoseconds of a sleep between two looks.
 _NAP = 20_000
 _FUTEX_WAIT, _FUTEX_WAKE = 128, 129  # among the threads of one process
-#: A thread that sleeps looks for itself after so many nanoseconds.
-_LONGEST_SLEEP = 50_000_000
+
+
+def sleeps_in_kernel() -> bool:
+    """Whether `sleep_while` costs nothing however long it takes."""
+    return _FUTEX is not None
 
 
 @intrinsic
@@ -112,15 +115,19 @@ def monotonic_nanoseconds(typing):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def sleep_while(typing, array, index, value):  # type: ignore[no-untyped-def]
-    """Sleep until `wake_all`, unless ``array[index]`` is another number than `value` by now. It may wake up sooner."""
+def sleep_while(typing, array, index, value, nanoseconds):  # type: ignore[no-untyped-def]
+    """Sleep until `wake_all`, unless ``array[index]`` is another number than `value` by now; less than a second.
+
+    It may wake up sooner.
+    """
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
         if _FUTEX is None and sys.platform == "win32":
             _emit_yield(builder)
             return context.get_dummy_value()
         limit = cgutils.alloca_once(builder, ir.ArrayType(I64, 2))
-        builder.store(ir.Constant(ir.ArrayType(I64, 2), [0, _LONGEST_SLEEP if _FUTEX else _NAP]), limit)
+        for place, number in enumerate((I64(0), args[3] if _FUTEX else I64(_NAP))):
+            builder.store(number, builder.gep(limit, [I32(0), I32(place)]))
         if _FUTEX is None:
             function = ir.FunctionType(I32, [limit.type, limit.type])
             nanosleep = cgutils.get_or_insert_function(builder.module, function, "nanosleep")
@@ -130,7 +137,7 @@ def sleep_while(typing, array, index, value):  # type: ignore[no-untyped-def]
         _call_futex(builder, word, _FUTEX_WAIT, builder.trunc(args[2], I32), limit)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, types.int64), codegen
+    return types.void(array, types.intp, types.int64, types.int64), codegen
 
 
 @intrinsic
@@ -308,3 +315,15 @@ def call_operation(typing, function, record, at):  # type: ignore[no-untyped-def
         return context.get_dummy_value()
 
     return types.void(types.int64, record, at), codegen
+
+
+@intrinsic
+def call_launched(typing, function, argument, tid, size):  # type: ignore[no-untyped-def]
+    """Call the compiled function of three integers at the address `function`."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+        launched = ir.FunctionType(ir.VoidType(), [I64] * 3)
+        builder.call(builder.inttoptr(args[0], launched.as_pointer()), args[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), codegen

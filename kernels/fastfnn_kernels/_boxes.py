@@ -1,0 +1,158 @@
+"""How threads wait for each other in compiled code, without Python's lock: for a number to change, and for orders.
+
+A worker waits at a box of its own. An order is a compiled function's address and what to call it with, or the word that
+Python has something to do. Whoever waits polls for some tens of microseconds, and then sleeps in the system's kernel.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastfnn_kernels._config import driver, helper
+from fastfnn_kernels.simd import (
+    array_at,
+    atomic_add,
+    atomic_load,
+    call_launched,
+    monotonic_nanoseconds,
+    pause,
+    sleep_while,
+    wake_all,
+)
+
+#: After how many polls a thread looks at the clock.
+POLLS = 64
+#: How long a thread polls before it sleeps: for others in the middle of a step, or at their end of an order, and for an
+#: order. Longer, and a thread that waits for one that has no core keeps its own from it; shorter, and each step, or
+#: each of several calls in a row, would pay for waking up.
+POLLING_NANOSECONDS, ORDER_NANOSECONDS = 15_000, 50_000
+#: A worker sleeps at once where it has waited longer than this the last time.
+SOON_NANOSECONDS = 2 * ORDER_NANOSECONDS
+#: After so long a sleeping thread looks for itself; and a caller, whether somebody has interrupted it.
+LOOK_NANOSECONDS, INTERRUPT_NANOSECONDS = 50_000_000, 5_000_000
+#: Bytes of a pair of cache lines, which processors fetch together: what one thread writes and another polls is on its
+#: own pair.
+PAIR = 128
+
+# Where a box has its numbers. How many orders were given, and the last of them; the address of another worker's box,
+# where the next number of a team finds its orders. How many orders have ended. Whether the worker sleeps, and whether
+# who gave the order does. For the worker alone: whether the last order came soon.
+POSTED, FUNCTION, ARGUMENT, TID, SIZE, NEXT = range(6)
+ENDED, ASLEEP, CALLER_ASLEEP, CAME_SOON = 16, 32, 48, 64
+BOX_WORDS = 80
+
+
+def new_box() -> NDArray[np.int64]:
+    """Without orders."""
+    memory = np.zeros(BOX_WORDS + PAIR // 8, np.int64)
+    first = -memory.ctypes.data % PAIR // 8
+    return memory[first : first + BOX_WORDS]
+
+
+@helper
+def polled(state: NDArray[np.int64], index: int, number: int, nanoseconds: int) -> bool:
+    """Poll for a while; whether ``state[index]`` became another number."""
+    began = np.int64(0)
+    while True:
+        for _ in range(POLLS):
+            if atomic_load(state, index) != number:
+                return True
+            pause()
+        now = monotonic_nanoseconds()
+        began = now if began == 0 else began
+        if now - began >= nanoseconds or now == 0:
+            return False
+
+
+@driver
+def launch(function: int, argument: int, first: int, size: int) -> None:
+    """Give an order to the workers of a team, and do the caller's part of it.
+
+    The compiled ``function(argument, tid, size)`` at an address is called with 0 here, and with the numbers from 1 on
+    by the workers from the box `first` on. Where the address is 0 as many workers as `size` have to do with Python.
+    """
+    address = first
+    for tid in range(min(function, 1), size):
+        box = array_at(address, (BOX_WORDS,), np.int64)
+        box[FUNCTION], box[ARGUMENT], box[TID], box[SIZE] = function, argument, tid, size
+        # Indivisible, as is the next line: it sees a worker that goes to sleep, or that sees the order.
+        atomic_add(box, POSTED, 1)
+        if atomic_add(box, ASLEEP, 0) != 0:
+            wake_all(box, POSTED)
+        address = box[NEXT]
+    if function != 0:
+        call_launched(function, argument, 0, size)
+
+
+@driver
+def all_ended(first: int, count: int, patient: int) -> bool:
+    """Wait for the ends of all orders given to `count` workers, or, unless `patient`, for a few milliseconds at most."""
+    address = first
+    for _ in range(count):
+        box = array_at(address, (BOX_WORDS,), np.int64)
+        posted = atomic_load(box, POSTED)
+        ended = atomic_load(box, ENDED)
+        while ended != posted:
+            if not polled(box, ENDED, ended, POLLING_NANOSECONDS):
+                atomic_add(box, CALLER_ASLEEP, 1)
+                sleep_while(box, ENDED, ended, INTERRUPT_NANOSECONDS)
+                atomic_add(box, CALLER_ASLEEP, -1)
+                if atomic_load(box, ENDED) == ended and patient == 0:
+                    return False
+            ended = atomic_load(box, ENDED)
+        address = box[NEXT]
+    return True
+
+
+@driver
+def attend(address: int, ends: int, idle: int) -> bool:
+    """Do orders at the box at `address` until one is for Python, or until none has come for `idle` nanoseconds.
+
+    Returns whether there is one for Python; `ends` says that the last such has ended.
+    """
+    box = array_at(address, (BOX_WORDS,), np.int64)
+    if ends != 0:
+        _end_order(box)
+    while _has_order(box, idle):
+        if box[FUNCTION] == 0:
+            return True
+        call_launched(box[FUNCTION], box[ARGUMENT], box[TID], box[SIZE])
+        _end_order(box)
+    return False
+
+
+@helper
+def _end_order(box: NDArray[np.int64]) -> None:
+    """From here on what the order was about is the caller's alone."""
+    atomic_add(box, ENDED, 1)
+    if atomic_add(box, CALLER_ASLEEP, 0) != 0:
+        wake_all(box, ENDED)
+
+
+@helper
+def _has_order(box: NDArray[np.int64], idle: int) -> bool:
+    """Wait for an order, at most so long."""
+    ended, began = atomic_load(box, ENDED), monotonic_nanoseconds()
+    # A worker that must not sleep here polls in any case.
+    if (box[CAME_SOON] != 0 or idle == 0) and polled(box, POSTED, ended, ORDER_NANOSECONDS):
+        return True
+    atomic_add(box, ASLEEP, 1)
+    while atomic_load(box, POSTED) == ended and monotonic_nanoseconds() - began < idle:
+        sleep_while(box, POSTED, ended, LOOK_NANOSECONDS)
+    atomic_add(box, ASLEEP, -1)
+    box[CAME_SOON] = monotonic_nanoseconds() - began < SOON_NANOSECONDS
+    return atomic_load(box, POSTED) != ended
+
+
+@functools.cache
+def load() -> None:
+    """Compile what is here, or load it from the cache, by a call that does nothing."""
+    box = new_box()
+    address = box.ctypes.data
+    launch(0, 0, address, 1)
+    attend(address, 0, 0)
+    attend(address, 1, 0)
+    all_ended(address, 1, 1)
