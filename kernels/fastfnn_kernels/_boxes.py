@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from fastfnn_kernels._config import driver, helper
 from fastfnn_kernels.simd import (
+    allow_core,
     array_at,
     atomic_add,
     atomic_load,
     call_launched,
+    current_core,
     monotonic_nanoseconds,
     pause,
     sleep_while,
@@ -25,9 +27,9 @@ from fastfnn_kernels.simd import (
 
 #: After how many polls a thread looks at the clock.
 POLLS = 64
-#: How long a thread polls before it sleeps: for others in the middle of a step, or at their end of an order, and for an
-#: order. Longer, and a thread that waits for one that has no core keeps its own from it; shorter, and each step, or
-#: each of several calls in a row, would pay for waking up.
+#: How long a thread polls before it sleeps: for others in the middle of a step, and for an order or its end. Longer,
+#: and a thread that waits for one that has no core keeps its own from it; shorter, and each step, or each of several
+#: calls in a row, would pay for waking up.
 POLLING_NANOSECONDS, ORDER_NANOSECONDS = 15_000, 50_000
 #: A worker sleeps at once where it has waited longer than this the last time.
 SOON_NANOSECONDS = 2 * ORDER_NANOSECONDS
@@ -37,10 +39,11 @@ LOOK_NANOSECONDS, INTERRUPT_NANOSECONDS = 50_000_000, 5_000_000
 #: own pair.
 PAIR = 128
 
-# Where a box has its numbers. How many orders were given, and the last of them; the address of another worker's box,
-# where the next number of a team finds its orders. How many orders have ended. Whether the worker sleeps, and whether
-# who gave the order does. For the worker alone: whether the last order came soon.
-POSTED, FUNCTION, ARGUMENT, TID, SIZE, NEXT = range(6)
+# Where a box has its numbers. How many orders were given, and the last of them; the core that the worker must leave to
+# who gave it, or -1; the address of another worker's box, where the next number of a team finds its orders; the
+# system's number for the worker's thread. How many orders have ended. Whether the worker sleeps, and whether who gave
+# the order does. For the worker alone: whether the last order came soon.
+POSTED, FUNCTION, ARGUMENT, TID, SIZE, CORE, NEXT, THREAD = range(8)
 ENDED, ASLEEP, CALLER_ASLEEP, CAME_SOON = 16, 32, 48, 64
 BOX_WORDS = 80
 
@@ -74,10 +77,15 @@ def launch(function: int, argument: int, first: int, size: int) -> None:
     The compiled ``function(argument, tid, size)`` at an address is called with 0 here, and with the numbers from 1 on
     by the workers from the box `first` on. Where the address is 0 as many workers as `size` have to do with Python.
     """
-    address = first
+    address, core = first, current_core()
     for tid in range(min(function, 1), size):
         box = array_at(address, (BOX_WORDS,), np.int64)
-        box[FUNCTION], box[ARGUMENT], box[TID], box[SIZE] = function, argument, tid, size
+        box[FUNCTION], box[ARGUMENT], box[TID], box[SIZE], box[CORE] = function, argument, tid, size, -1
+        if function != 0 and atomic_load(box, ASLEEP) != 0:
+            # A virtual machine's idle cores do not look idle to some systems, which then wake a thread where its waker
+            # runs: the two would take turns.
+            allow_core(box[THREAD], core, 0)
+            box[CORE] = core
         # Indivisible, as is the next line: it sees a worker that goes to sleep, or that sees the order.
         atomic_add(box, POSTED, 1)
         if atomic_add(box, ASLEEP, 0) != 0:
@@ -89,14 +97,14 @@ def launch(function: int, argument: int, first: int, size: int) -> None:
 
 @driver
 def all_ended(first: int, count: int, patient: int) -> bool:
-    """Wait for the ends of all orders given to `count` workers, or, unless `patient`, for a few milliseconds at most."""
+    """Wait for the ends of all orders given to `count` workers; unless `patient`, for a few milliseconds at most."""
     address = first
     for _ in range(count):
         box = array_at(address, (BOX_WORDS,), np.int64)
         posted = atomic_load(box, POSTED)
         ended = atomic_load(box, ENDED)
         while ended != posted:
-            if not polled(box, ENDED, ended, POLLING_NANOSECONDS):
+            if not polled(box, ENDED, ended, ORDER_NANOSECONDS):
                 atomic_add(box, CALLER_ASLEEP, 1)
                 sleep_while(box, ENDED, ended, INTERRUPT_NANOSECONDS)
                 atomic_add(box, CALLER_ASLEEP, -1)
@@ -119,6 +127,8 @@ def attend(address: int, ends: int, idle: int) -> bool:
     while _has_order(box, idle):
         if box[FUNCTION] == 0:
             return True
+        if box[CORE] >= 0:
+            allow_core(0, box[CORE], 1)
         call_launched(box[FUNCTION], box[ARGUMENT], box[TID], box[SIZE])
         _end_order(box)
     return False
@@ -129,6 +139,7 @@ def _end_order(box: NDArray[np.int64]) -> None:
     """From here on what the order was about is the caller's alone."""
     atomic_add(box, ENDED, 1)
     if atomic_add(box, CALLER_ASLEEP, 0) != 0:
+        box[CAME_SOON] = 0  # nor poll where the caller may have been woken
         wake_all(box, ENDED)
 
 

@@ -106,6 +106,7 @@ class _Worker:
     def _live(self) -> None:
         idle, ends, naps, lost = int(IDLE_SECONDS * 1e9) if sleeps_in_kernel() else 0, 0, 0, False
         most_naps = int(IDLE_SECONDS / NAP_SECONDS)
+        self.box[_boxes.THREAD] = _thread.get_native_id()
         _alive.append(self)
         self._begun.release()
         while True:  # calls nothing that is written in Python: that asks for memory

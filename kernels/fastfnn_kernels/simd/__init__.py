@@ -15,6 +15,7 @@ from fastfnn_kernels.simd.convolution import (
     correlate_wide_tile,
     move_row,
 )
+from fastfnn_kernels.simd.cores import allow_core, current_core
 from fastfnn_kernels.simd.marked import (
     MARKED_ROWS,
     WIDEST_MARKED,
@@ -73,6 +74,7 @@ __all__ = [
     "add_marked",
     "add_rows",
     "add_to_rows",
+    "allow_core",
     "array_at",
     "atomic_add",
     "atomic_load",
@@ -86,6 +88,7 @@ __all__ = [
     "correlate_tile",
     "correlate_wide_tile",
     "count_bits",
+    "current_core",
     "differing_bits",
     "float_of",
     "flush_subnormals",
