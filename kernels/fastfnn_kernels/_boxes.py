@@ -30,7 +30,7 @@ POLLS = 64
 #: How long a thread polls before it sleeps: for others in the middle of a step, and for an order or its end. Longer,
 #: and a thread that waits for one that has no core keeps its own from it; shorter, and each step, or each of several
 #: calls in a row, would pay for waking up.
-POLLING_NANOSECONDS, ORDER_NANOSECONDS = 15_000, 50_000
+POLLING_NANOSECONDS, ORDER_NANOSECONDS = 50_000, 50_000
 #: A worker sleeps at once where it has waited longer than this the last time.
 SOON_NANOSECONDS = 2 * ORDER_NANOSECONDS
 #: After so long a sleeping thread looks for itself; and a caller, whether somebody has interrupted it.
