@@ -85,50 +85,6 @@ def test_the_number_of_threads_may_change_from_slice_to_slice(monkeypatch):
     assert set(chosen) == {1, 3}
 
 
-def test_the_faster_number_of_threads_is_chosen_and_the_other_tried_again():
-    watch = pace.Pace(4)
-    seconds = {4: 2.0, 1: 1.0}
-
-    def slices(count):
-        sizes = []
-        for _ in range(count):
-            size, part = watch.choose()
-            assert 0 < part <= 1
-            watch.note(size, seconds[size])
-            sizes.append(size)
-        return sizes
-
-    watch.note(4, 99.0)  # the first of all, in a cold cache
-    assert slices(3) == [1, 4, 1]
-    many = slices(400)
-    tried = [i for i, size in enumerate(many) if size == 4]
-    assert np.diff(tried)[0] < 10 < np.diff(tried)[-1] < 40  # soon again, then rarely
-    assert len(tried) * pace.TRIAL * (seconds[4] - seconds[1]) / len(many) < 2 * pace.MOST_COST
-    seconds[1] = 100.0  # another process has come
-    assert slices(60)[-10:] == [4] * 10
-    seconds[1] = 1.0
-    assert slices(20_000).count(1) > 10_000
-
-
-def test_a_bad_first_timing_is_soon_forgotten():
-    watch, seconds = pace.Pace(2), {2: [5.0, 5.0], 1: [2.0, 2.0]}
-    sizes = []
-    for _ in range(12):
-        size, _ = watch.choose()
-        sizes.append(size)
-        watch.note(size, seconds[size].pop() if seconds[size] else {2: 1.0, 1: 2.0}[size])
-    assert sizes[-6:].count(2) > sizes[-6:].count(1)
-
-
-def test_a_number_of_threads_that_is_far_slower_is_hardly_ever_tried():
-    watch, tried = pace.Pace(2), 0
-    for _ in range(3000):
-        size, _ = watch.choose()
-        tried += size == 2
-        watch.note(size, {2: 70.0, 1: 1.0}[size])
-    assert tried < 5
-
-
 def test_the_compiled_path_is_taken_for_all_that_is_ours(monkeypatch):
     taken = []
     monkeypatch.setattr(program, "run", lambda *args, **rest: taken.append(args) or iter([(1.0, 1, len(X), 0)]))

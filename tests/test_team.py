@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import _thread
+import functools
 import os
+import signal
 import sys
 import threading
 import time
@@ -15,10 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 from _helpers import run_python
+from numba import types
 
-from fastfnn_kernels import _config, team
+from fastfnn_kernels import _boxes, _config, team
 from fastfnn_kernels.activations import relu
-from fastfnn_kernels.simd import atomic_add, atomic_load, yield_thread
+from fastfnn_kernels.simd import array_at, atomic_add, atomic_load, yield_thread
 from fastfnn_kernels.team import Team, barrier_state, share
 
 needs_jit = pytest.mark.skipif(not _config.JIT, reason="without the JIT there is one thread and no barrier")
@@ -268,6 +271,122 @@ def test_the_interpreter_lock_is_free_while_a_kernel_runs() -> None:
     assert seen[0] == 2
 
 
+# Compiled functions ---------------------------------------------------------------------------------------------------
+
+
+def count_calls(address: int, tid: int, n_threads: int) -> None:
+    counts = array_at(address, (5,), np.int64)
+    atomic_add(counts, tid, 1)
+    atomic_add(counts, 4, n_threads)
+
+
+def wait_at_gate(address: int, tid: int, n_threads: int) -> None:
+    """Thread 0 is through at once; the others wait for somebody to open the gate, in element 0."""
+    gate = array_at(address, (2,), np.int64)
+    if tid > 0:
+        atomic_add(gate, 1, 1)
+        while atomic_load(gate, 0) == 0:
+            yield_thread()
+        atomic_add(gate, 1, -1)
+
+
+@functools.cache
+def launched(function: Any) -> Any:
+    return _config.addressed(function, (types.int64,) * 3)
+
+
+@needs_jit
+@pytest.mark.parametrize("relieves", [False, True])
+@pytest.mark.parametrize("pause", [0.0, 0.0003])  # the threads poll, or sleep
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_each_part_of_a_compiled_function_is_done_once(size: int, pause: float, relieves: bool) -> None:
+    counts = np.zeros(5, np.int64)
+    with Team(size) as crew:
+        for launch in range(1, 300):
+            crew.launch(launched(count_calls).address, counts.ctypes.data, relieves)
+            assert counts.tolist() == [launch] * size + [0] * (4 - size) + [launch * size * size]
+            time.sleep(pause)
+            if launch % 50 == 0:  # Python's turn in between
+                seen: list[int] = []
+                crew.run(lambda tid, size, seen=seen: seen.append(tid))
+                assert sorted(seen) == list(range(size))
+
+
+@needs_jit
+def test_a_part_that_no_thread_has_begun_is_the_callers() -> None:
+    """The thread is kept from beginning by another order, of which its caller was relieved of waiting."""
+    counts = np.zeros(5, np.int64)
+    with Team(2) as crew:
+        box = crew._workers[1].box
+        for _ in range(2000):
+            crew.launch(launched(count_calls).address, counts.ctypes.data, True)
+            time.sleep(1e-4)  # so that it sleeps
+        crew.launch(launched(count_calls).address, counts.ctypes.data, False)
+        assert box[_boxes.POSTED] == box[_boxes.ENDED] == 2001
+    assert counts.tolist() == [2001, 2001, 0, 0, 8004]
+
+
+@needs_jit
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+def test_the_caller_leaves_a_compiled_function_when_all_have_ended_and_serves_signals_before() -> None:
+    gate, handled = np.zeros(2, np.int64), []
+
+    def interrupt(number: int, frame: Any) -> None:
+        handled.append(int(gate[1]))
+        raise KeyboardInterrupt
+
+    def shoot() -> None:
+        while gate[1] == 0:
+            time.sleep(0.001)
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.03)
+        gate[0] = 1
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    shooter = threading.Thread(target=shoot)
+    try:
+        with Team(3) as crew:
+            shooter.start()
+            came = 0
+            try:
+                crew.launch(launched(wait_at_gate).address, gate.ctypes.data)
+            except KeyboardInterrupt:
+                came, at_work = 1, int(gate[1])
+            assert (came, at_work) == (1, 0)
+        assert 1 <= handled[0] <= 2, "the first was served while they were at work"
+    finally:
+        shooter.join()
+        signal.signal(signal.SIGINT, before)
+
+
+EXIT = """
+import threading
+import numpy as np
+from fastfnn_kernels import program
+from fastfnn_kernels.team import Team
+
+program.run_nothing()
+if AT_WORK:
+    def work():
+        while True:
+            with Team(2) as team:
+                team.run(lambda tid, size: None)
+    threading.Thread(target=work, daemon=True).start()
+with Team(3) as team:
+    team.run(lambda tid, size: None)
+print("whole")
+"""
+
+
+@needs_jit
+@pytest.mark.parametrize("at_work", [False, True])
+def test_an_interpreter_ends_though_threads_wait_or_work(at_work: bool) -> None:
+    for _ in range(3):
+        done = run_python(EXIT.replace("AT_WORK", repr(at_work)), timeout=60)
+        assert (done.returncode, done.stdout) == (0, "whole\n"), done.stderr
+
+
 FORK = """
 import os
 import numpy as np
@@ -315,6 +434,7 @@ import sys
 sys.path.insert(0, TESTS)
 from fastfnn_kernels.simd import memory
 memory._FUTEX = None  # as on a system that has no such wait
+import time
 import numpy as np
 import test_team
 from fastfnn_kernels.team import Team, barrier_state
@@ -323,7 +443,12 @@ for size in (2, 3, 4):
     arrivals, slots, errors = np.zeros(200, np.int64), np.zeros(16 * size, np.int64), np.zeros(2, np.int64)
     with Team(size) as crew:
         crew.run(test_team.run_phases, barrier_state(), arrivals, slots, errors)
-    print(arrivals.min(), arrivals.max(), errors.sum())
+        counts = np.zeros(5, np.int64)
+        for launch in range(100):
+            crew.launch(test_team.launched(test_team.count_calls).address, counts.ctypes.data, launch % 2)
+            if launch % 20 == 0:
+                time.sleep(0.06)  # longer than they poll or nap
+    print(arrivals.min(), arrivals.max(), errors.sum(), counts[:4].sum())
 """
 
 
@@ -331,4 +456,4 @@ for size in (2, 3, 4):
 @pytest.mark.skipif(sys.platform == "win32", reason="there threads yield")
 def test_where_the_system_has_no_wait_for_a_number_threads_look_now_and_then(tmp_path: Path) -> None:
     done = run_python(ELSEWHERE.replace("TESTS", repr(str(Path(__file__).parent))), NUMBA_CACHE_DIR=str(tmp_path))
-    assert done.stdout.splitlines() == [f"{size} {size} 0" for size in (2, 3, 4)], done.stderr
+    assert done.stdout.splitlines() == [f"{size} {size} 0 {100 * size}" for size in (2, 3, 4)], done.stderr

@@ -7,13 +7,18 @@ number of threads, so the number may change whenever a run comes back to Python.
 
 from __future__ import annotations
 
-#: Slices of work from one look at the slower number of threads to the next: few at first, for the first timings meet
-#: cold caches and sleeping threads, then twice as many each time, up to a bound.
-FIRST_WAIT, LONGEST_WAIT = 2, 30
-#: What part of a slice a look takes, what share of all time the looks may cost, and from what on the first ones, too.
+import math
+
+#: Slices of work from one look at the slower number of threads to the next: few at first, then twice as many each time,
+#: up to a bound.
+FIRST_WAIT, LONGEST_WAIT = 4, 32
+#: What part of a slice a look takes, and as much to get going; what share of all time the looks may cost; and from what
+#: slowness on the first ones, too.
 TRIAL, MOST_COST, MUCH_SLOWER = 0.25, 0.01, 4.0
-#: Timings that count, of each number of threads: the best of the last few, for a slice may meet a cold cache, or noise.
-TIMINGS = 2
+#: How many standard errors of both a team must be faster by.
+DOUBT = 1.5
+#: How many timings of each number of threads are needed, and how many of the last ones count.
+NEEDED, COUNTED = 3, 10
 
 
 class Pace:
@@ -22,29 +27,56 @@ class Pace:
     Parameters
     ----------
     team_size : int
+
+    Notes
+    -----
+    In doubt it is one thread. Alone on a machine slices take equally long, and there is no doubt. Beside others they
+    take now this long and now that; a look at two threads then often looks better than they are when they stay.
     """
 
     def __init__(self, team_size: int) -> None:
+        self._team_size = team_size
         self._timings: dict[int, list[float]] = {team_size: [], 1: []}
-        self._faster, self._slices, self._wait = 0, 0, FIRST_WAIT
+        self._faster, self._last = 0, 0
+        self._looks, self._slices, self._wait = 0, 0, FIRST_WAIT
 
     def choose(self) -> tuple[int, float]:
         """How many threads the next slice is for, and what part of a full slice it should be."""
-        least_known = min(self._timings, key=lambda size: len(self._timings[size]))
-        if len(self._timings[least_known]) < TIMINGS:
-            return least_known, TRIAL
-        faster, slower = sorted(self._timings, key=lambda size: min(self._timings[size]))
+        for size, timings in self._timings.items():
+            if len(timings) < NEEDED:
+                return size, TRIAL
+        (team, team_error), (one, one_error) = (self._typical(size) for size in (self._team_size, 1))
+        if team + DOUBT * team_error < one - DOUBT * one_error:
+            faster, slower, slowness = self._team_size, 1, one / max(team, 1e-12)
+        else:
+            faster, slower, slowness = 1, self._team_size, team / max(one, 1e-12)
         if faster != self._faster:
-            self._faster, self._slices, self._wait = faster, 0, FIRST_WAIT
+            self._faster, self._looks, self._slices, self._wait = faster, 0, 0, FIRST_WAIT
+        if self._looks:
+            return slower, 1.0
         self._slices += 1
-        slowness = min(self._timings[slower]) / max(min(self._timings[faster]), 1e-12)
         is_early = self._wait < LONGEST_WAIT and slowness < MUCH_SLOWER
-        affordable = 0.0 if is_early else TRIAL * (slowness - 1) / MOST_COST
+        affordable = 0.0 if is_early else 2 * (slowness - 1) / MOST_COST
         if self._slices < max(self._wait, affordable):
             return faster, 1.0
-        self._slices, self._wait = 0, min(2 * self._wait, LONGEST_WAIT)
+        self._looks, self._slices, self._wait = COUNTED, 0, min(2 * self._wait, LONGEST_WAIT)
         return slower, TRIAL
 
     def note(self, size: int, seconds: float) -> None:
         """So long took a unit of work with `size` threads."""
-        self._timings[size] = [*self._timings[size], seconds][-TIMINGS:]
+        if size != self._last:  # the first slice after a change meets sleeping threads and cold caches
+            self._last = size
+            return
+        # A look goes on, and at length, while it speaks against the choice: one good timing may be chance.
+        if self._looks and size != self._faster:
+            self._looks = self._looks - 1 if seconds < self._typical(self._faster)[0] else 0
+        self._timings[size] = [*self._timings[size], seconds][-COUNTED:]
+
+    def _typical(self, size: int) -> tuple[float, float]:
+        """The mean of the timings, and its standard error.
+
+        Without the largest: other processes are part of it, a single mishap is not.
+        """
+        timings = sorted(self._timings[size])[:-1]
+        mean = sum(timings) / len(timings)
+        return mean, math.sqrt(sum((each - mean) ** 2 for each in timings)) / len(timings)

@@ -17,6 +17,7 @@ from fastfnn_kernels.simd import (
     array_at,
     atomic_add,
     atomic_load,
+    atomic_store,
     call_launched,
     current_core,
     monotonic_nanoseconds,
@@ -42,10 +43,11 @@ PAIR = 128
 # Where a box has its numbers. How many orders were given, and the last of them; the core that the worker must leave to
 # who gave it, or -1; the address of another worker's box, where the next number of a team finds its orders; the
 # system's number for the worker's thread. How many orders have ended. Whether the worker sleeps, and whether who gave
-# the order does. For the worker alone: whether the last order came soon.
+# the order does. How many have reached for the last order: it is the first one's. For the worker alone: whether the
+# last order came soon. For who gave the last order alone: whether he has done it himself.
 POSTED, FUNCTION, ARGUMENT, TID, SIZE, CORE, NEXT, THREAD = range(8)
-ENDED, ASLEEP, CALLER_ASLEEP, CAME_SOON = 16, 32, 48, 64
-BOX_WORDS = 80
+ENDED, ASLEEP, CALLER_ASLEEP, CLAIMS, CAME_SOON, RELIEVED = 16, 32, 48, 64, 80, 96
+BOX_WORDS = 112
 
 
 def new_box() -> NDArray[np.int64]:
@@ -71,11 +73,13 @@ def polled(state: NDArray[np.int64], index: int, number: int, nanoseconds: int) 
 
 
 @driver
-def launch(function: int, argument: int, first: int, size: int) -> None:
+def launch(function: int, argument: int, first: int, size: int, relieves: int) -> None:
     """Give an order to the workers of a team, and do the caller's part of it.
 
     The compiled ``function(argument, tid, size)`` at an address is called with 0 here, and with the numbers from 1 on
     by the workers from the box `first` on. Where the address is 0 as many workers as `size` have to do with Python.
+    With `relieves` the caller goes on with the parts that no worker has begun, and nobody waits for these workers: no
+    part may then wait for another.
     """
     address, core = first, current_core()
     for tid in range(min(function, 1), size):
@@ -86,6 +90,9 @@ def launch(function: int, argument: int, first: int, size: int) -> None:
             # runs: the two would take turns.
             allow_core(box[THREAD], core, 0)
             box[CORE] = core
+        box[RELIEVED] = 0
+        # A worker that was relieved of the order before may come so late that it finds this one.
+        atomic_store(box, CLAIMS, 0)
         # Indivisible, as is the next line: it sees a worker that goes to sleep, or that sees the order.
         atomic_add(box, POSTED, 1)
         if atomic_add(box, ASLEEP, 0) != 0:
@@ -93,6 +100,13 @@ def launch(function: int, argument: int, first: int, size: int) -> None:
         address = box[NEXT]
     if function != 0:
         call_launched(function, argument, 0, size)
+        address = first
+        for tid in range(1, size if relieves != 0 else 1):
+            box = array_at(address, (BOX_WORDS,), np.int64)
+            if atomic_add(box, CLAIMS, 1) == 0:
+                box[RELIEVED] = 1
+                call_launched(function, argument, tid, size)
+            address = box[NEXT]
 
 
 @driver
@@ -103,7 +117,7 @@ def all_ended(first: int, count: int, patient: int) -> bool:
         box = array_at(address, (BOX_WORDS,), np.int64)
         posted = atomic_load(box, POSTED)
         ended = atomic_load(box, ENDED)
-        while ended != posted:
+        while ended != posted and box[RELIEVED] == 0:
             if not polled(box, ENDED, ended, ORDER_NANOSECONDS):
                 atomic_add(box, CALLER_ASLEEP, 1)
                 sleep_while(box, ENDED, ended, INTERRUPT_NANOSECONDS)
@@ -125,11 +139,12 @@ def attend(address: int, ends: int, idle: int) -> bool:
     if ends != 0:
         _end_order(box)
     while _has_order(box, idle):
-        if box[FUNCTION] == 0:
-            return True
-        if box[CORE] >= 0:
-            allow_core(0, box[CORE], 1)
-        call_launched(box[FUNCTION], box[ARGUMENT], box[TID], box[SIZE])
+        if atomic_add(box, CLAIMS, 1) == 0:
+            if box[CORE] >= 0:
+                allow_core(0, box[CORE], 1)
+            if box[FUNCTION] == 0:
+                return True
+            call_launched(box[FUNCTION], box[ARGUMENT], box[TID], box[SIZE])
         _end_order(box)
     return False
 
@@ -163,7 +178,7 @@ def load() -> None:
     """Compile what is here, or load it from the cache, by a call that does nothing."""
     box = new_box()
     address = box.ctypes.data
-    launch(0, 0, address, 1)
+    launch(0, 0, address, 1, 0)
     attend(address, 0, 0)
     attend(address, 1, 0)
     all_ended(address, 1, 1)

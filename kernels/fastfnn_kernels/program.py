@@ -161,7 +161,7 @@ def _run(address: int, tid: int, n_threads: int) -> None:
                 rate = array_at(job.rates, (step + 1,), np.float64)[step]
                 array_at(job.rate, (1,), np.float64)[0] = rate
                 array_at(job.step_size, (1,), np.float64)[0] = -rate
-        if n_threads > 1 and rows < chunk and not has_loss:
+        if n_threads > 1 and rows < chunk and not has_loss and count > job.begin:
             barrier(barriers, n_threads)  # the shares of fewer rows are others, in the same buffers
         first, last = share(rows, tid, n_threads, ROW_GRAIN)
         place.start, place.rows, place.batch_rows = step * batch_size + piece, rows, batch_rows
@@ -204,17 +204,20 @@ def _compiled() -> Any:
     return addressed(_run, (types.int64,) * 3)
 
 
-def run(address: int, team: Team | None = None) -> None:
-    """Do the pieces of the `Job` at `address`, on the calling thread or on every thread of a team."""
+def run(address: int, team: Team | None = None, relieves: bool = False) -> None:
+    """Do the pieces of the `Job` at `address`, on the calling thread or on every thread of a team.
+
+    With `relieves`, for a job in which no thread waits for another, see `Team.launch`.
+    """
     if team is None:
-        _boxes.launch(_compiled().address, address, 0, 1)
+        _boxes.launch(_compiled().address, address, 0, 1, 0)
     else:
-        team.launch(_compiled().address, address)
+        team.launch(_compiled().address, address, relieves)
 
 
 def runner(address: int) -> Callable[[], None]:
     """What does ``run(address)`` and no more: for calls that take microseconds."""
-    return functools.partial(_boxes.launch, _compiled().address, address, 0, 1)
+    return functools.partial(_boxes.launch, _compiled().address, address, 0, 1, 0)
 
 
 def run_nothing() -> None:

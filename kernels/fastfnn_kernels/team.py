@@ -90,7 +90,7 @@ class _Worker:
     def stop(self) -> None:
         """End the thread after what it is doing."""
         self._stops = True
-        _boxes.launch(0, 0, self.address, 1)
+        _boxes.launch(0, 0, self.address, 1, 0)
         self.rouse()
 
     def rouse(self) -> None:
@@ -230,28 +230,32 @@ class Team:
         ended: list[BaseException | None] = [None] * self.size
         for tid, worker in enumerate(self._workers):
             worker.order = function, (*args, tid, self.size), ended, tid
-        self._launch(0, 0, self._workers)
+        self._launch(0, 0, self._workers, False)
         for error in ended:
             if error is not None:
                 raise error
 
-    def launch(self, function: int, argument: int) -> None:
-        """The same for a compiled ``function(argument, tid, size)`` at an address; see `addressed`."""
+    def launch(self, function: int, argument: int, relieves: bool = False) -> None:
+        """The same for a compiled ``function(argument, tid, size)`` at an address; see `addressed`.
+
+        With `relieves` the calling thread also does the parts that no other has begun when it is through with its own,
+        so the team is never much slower than one thread; no part may then wait for another.
+        """
         if self._is_alone():
-            _boxes.launch(function, argument, 0, 1)
+            _boxes.launch(function, argument, 0, 1, 0)
         else:
-            self._launch(function, argument, self._workers[1:])
+            self._launch(function, argument, self._workers[1:], relieves)
 
     def _is_alone(self) -> bool:
         return self.size == 1 or os.getpid() != self._process  # a forked child has none of the threads
 
-    def _launch(self, function: int, argument: int, workers: list[_Worker]) -> None:
+    def _launch(self, function: int, argument: int, workers: list[_Worker], relieves: bool) -> None:
         first, count = workers[0].address, len(workers)
         if not sleeps_in_kernel():
             for worker in workers:
                 worker.rouse()
         try:
-            _boxes.launch(function, argument, first, self.size)
+            _boxes.launch(function, argument, first, self.size, int(relieves))
             while not _boxes.all_ended(first, count, 0):  # a few milliseconds each: signals are served in between
                 pass
         except BaseException:
