@@ -16,7 +16,7 @@ FIRST_WAIT, LONGEST_WAIT = 4, 32
 #: slowness on the first ones, too.
 TRIAL, MOST_COST, MUCH_SLOWER = 0.25, 0.01, 4.0
 #: How many standard errors of both a team must be faster by.
-DOUBT = 1.5
+DOUBT = 2.0
 #: How many timings of each number of threads are needed, and how many of the last ones count.
 NEEDED, COUNTED = 3, 10
 
