@@ -314,16 +314,19 @@ def test_each_part_of_a_compiled_function_is_done_once(size: int, pause: float, 
 
 @needs_jit
 def test_a_part_that_no_thread_has_begun_is_the_callers() -> None:
-    """The thread is kept from beginning by another order, of which its caller was relieved of waiting."""
-    counts = np.zeros(5, np.int64)
-    with Team(2) as crew:
-        box = crew._workers[1].box
-        for _ in range(2000):
-            crew.launch(launched(count_calls).address, counts.ctypes.data, True)
-            time.sleep(1e-4)  # so that it sleeps
-        crew.launch(launched(count_calls).address, counts.ctypes.data, False)
-        assert box[_boxes.POSTED] == box[_boxes.ENDED] == 2001
-    assert counts.tolist() == [2001, 2001, 0, 0, 8004]
+    """There is a box, and no thread at it until the end, when it finds two orders."""
+    counts, box, function = np.zeros(5, np.int64), _boxes.new_box(), launched(count_calls).address
+    _boxes.load()
+    _boxes.launch(function, counts.ctypes.data, box.ctypes.data, 2, 1)
+    assert counts.tolist() == [1, 1, 0, 0, 4]
+    assert _boxes.all_ended(box.ctypes.data, 1, 1)
+    _boxes.launch(function, counts.ctypes.data, box.ctypes.data, 2, 0)
+    assert not _boxes.all_ended(box.ctypes.data, 1, 0)
+    assert counts.tolist() == [2, 1, 0, 0, 6]
+    assert not _boxes.attend(box.ctypes.data, 0, 0)
+    assert counts.tolist() == [2, 2, 0, 0, 8], "the second order was done, and once"
+    assert _boxes.all_ended(box.ctypes.data, 1, 1)
+    assert box[_boxes.POSTED] == box[_boxes.ENDED] == 2
 
 
 @needs_jit
@@ -348,7 +351,7 @@ def test_the_caller_leaves_a_compiled_function_when_all_have_ended_and_serves_si
     try:
         with Team(3) as crew:
             shooter.start()
-            came = 0
+            came = at_work = 0
             try:
                 crew.launch(launched(wait_at_gate).address, gate.ctypes.data)
             except KeyboardInterrupt:
