@@ -16,7 +16,7 @@ from fastfnn.functional import _run
 class AllThreads:
     """In place of `fastfnn.engine.pace.Pace`: whatever is faster, all threads that were asked for do their part."""
 
-    def __init__(self, team_size: int) -> None:
+    def __init__(self, team_size: int, mishaps: float) -> None:
         self.team_size = team_size
 
     def choose(self) -> tuple[int, float]:

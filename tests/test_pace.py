@@ -49,6 +49,15 @@ def test_now_and_then_a_call_that_takes_long_changes_nothing() -> None:
     assert sizes.count(1) < 0.2 * 2000
 
 
+def test_a_share_of_mishaps_does_not_count() -> None:
+    """Some of the calls on two threads meet another library's that spin."""
+    calls = 1.6, 1.6, 1.6, 3.0, 5.6
+    for mishaps, few, many in ((0.0, 0, 700), (0.5, 1000, 2000)):
+        watch, draw = pace.Pace(2, mishaps), random.Random(0)
+        sizes = follow(watch, lambda size, draw=draw: draw.choice(calls) if size == 2 else 2.9, 2000)
+        assert few <= sizes.count(2) <= many
+
+
 def test_bad_first_timings_are_soon_forgotten() -> None:
     watch, bad = pace.Pace(2), [3.0] * (pace.NEEDED + 1)
     sizes = follow(watch, lambda size: 2.0 if size == 1 else bad.pop() if bad else 1.0, 60)

@@ -27,6 +27,8 @@ class Pace:
     Parameters
     ----------
     team_size : int
+    mishaps : float
+        What share of the timings, the longest, does not count, one at least.
 
     Notes
     -----
@@ -34,8 +36,8 @@ class Pace:
     take now this long and now that; a look at two threads then often looks better than they are when they stay.
     """
 
-    def __init__(self, team_size: int) -> None:
-        self._team_size = team_size
+    def __init__(self, team_size: int, mishaps: float = 0.0) -> None:
+        self._team_size, self._mishaps = team_size, mishaps
         self._timings: dict[int, list[float]] = {team_size: [], 1: []}
         self._faster, self._last = 0, 0
         self._looks, self._slices, self._wait = 0, 0, FIRST_WAIT
@@ -73,10 +75,8 @@ class Pace:
         self._timings[size] = [*self._timings[size], seconds][-COUNTED:]
 
     def _typical(self, size: int) -> tuple[float, float]:
-        """The mean of the timings, and its standard error.
-
-        Without the largest: other processes are part of it, a single mishap is not.
-        """
-        timings = sorted(self._timings[size])[:-1]
+        """The mean of the timings that count, and its standard error: other processes are part of it."""
+        timings = sorted(self._timings[size])
+        timings = timings[: -max(1, int(self._mishaps * len(timings)))]
         mean = sum(timings) / len(timings)
         return mean, math.sqrt(sum((each - mean) ** 2 for each in timings)) / len(timings)

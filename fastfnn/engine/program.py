@@ -40,6 +40,8 @@ from fastfnn.optim import SGD, Optimizer
 
 #: Seconds between returns to Python.
 SLICE_SECONDS = 0.025
+#: The share of inference's calls that may take long for what they found: another library's threads that still spin.
+MISHAPS = 0.5
 #: Programs that a model keeps, and bytes of their buffers.
 PROGRAMS_KEPT, BYTES_KEPT = 8, 64 << 20
 
@@ -115,7 +117,7 @@ class Program:
             sgd_in_place=training and not task.keep_gradients and _is_plain(optimizer) and form.rows <= self.chunk,
         )
         self._losses_a_row = self._write(task, form, steps, first)
-        self._pace = Pace(form.n_threads)
+        self._pace = Pace(form.n_threads, mishaps=0.0 if training else MISHAPS)
         self._job = self._new_job(form.n_threads)
         # The tables hold addresses: what they point to must not go away.
         buffers = [array for layer in model.layers for array in layer.buffers.values()]
