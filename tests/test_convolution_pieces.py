@@ -71,8 +71,8 @@ def turn(out, o0, ldo, x, x0, pixels, channels, lanes):
 
 
 @_config.driver
-def to_pixels(pixels, x, x0, words):
-    sparse.to_pixels(pixels, x, x0, words)
+def to_pixels(pixels, p0, line, beside, x, x0, words):
+    sparse.to_pixels(pixels, p0, line, beside, x, x0, words)
 
 
 @_config.driver
@@ -240,12 +240,18 @@ def test_an_image_becomes_padded_rows_of_pixels_and_comes_back(channels, dtype, 
         (height, width), (above, left), x0 = size, padding, 3
         x = integers(rng, x0 + channels * height * width, dtype)
         pixels = blank((height + 2 * above) * header_of(words).pixel_line, dtype)
-        to_pixels(pixels.array, guarded(x), x0, words)
+        to_pixels(pixels.array, 0, (width + 2 * left) * channels, channels, guarded(x), x0, words)
         expected = np.full((height + 2 * above, width + 2 * left, channels), UNTOUCHED, dtype)
         inside = expected[above : above + height, left : left + width]
         inside[:] = x[x0:].reshape(channels, height, width).transpose(1, 2, 0)
         where = f"size {size}, padding {padding}"
         assert_written(pixels, expected.ravel(), where)
+        p0, beside = 2, channels + 3  # pixels need not lie side by side
+        apart = blank(p0 + expected.shape[0] * expected.shape[1] * beside, dtype)
+        to_pixels(apart.array, p0, expected.shape[1] * beside, beside, guarded(x), x0, words)
+        spread = np.full((*expected.shape[:2], beside), UNTOUCHED, dtype)
+        spread[..., :channels] = expected
+        assert_written(apart, [*[UNTOUCHED] * p0, *spread.ravel()], where)
         again = blank(x.size + 2, dtype)
         from_pixels(again.array, x0, guarded(pixels.array), words)
         assert_written(again, [*[UNTOUCHED] * x0, *x[x0:], UNTOUCHED, UNTOUCHED], where)
