@@ -53,6 +53,9 @@ from fastfnn_kernels.team import Team, share
 
 Array = NDArray[Any]
 
+#: Partial sums from which on several threads add them up faster than one.
+SUMS_WORTH_TEAM = 1 << 17
+
 
 @inlined
 def _bias_gradient(partial, grads, g0, w, images, adds):  # type: ignore[no-untyped-def]
@@ -284,4 +287,5 @@ def conv2d_backward(
     words = geometry_of(x, weight, stride, padding, dilation, groups).words
     flat = (array.reshape(-1) for array in (grad_out, x, weight, out, index))
     _backward(grad_x.reshape(-1), partials, scratch, *flat, words, after, team=team)
-    sum_blocks(grad_weight.reshape(-1), grad_bias, partials, False, team=team)
+    worth_team = team if partials.size > SUMS_WORTH_TEAM else None
+    sum_blocks(grad_weight.reshape(-1), grad_bias, partials, False, team=worth_team)

@@ -92,7 +92,7 @@ def image_tiles(channels: int, filters: int, size: Pair, padding: Pair) -> tuple
     made.weights = aligned(4 * channels * plane)
     made.inputs = made.weights + aligned(COMPONENTS * made.weight_stride)
     made.products = made.inputs + COMPONENTS * input_stride
-    return made, made.products + COMPONENTS * product_stride
+    return made, made.products + COMPONENTS * product_stride + CACHE_LINE // 4  # read, but not used
 
 
 def _tiles_of_whole_rows(columns: int, tile_bytes: int) -> int:

@@ -86,7 +86,10 @@ winograd_inputs, winograd_gradients = _make_transform(INPUTS), _make_transform(G
 
 
 class _Products:
-    """Vectors of outputs from products: element (i, j) of tile p is ``m[m0 + (4*i + j) * ldm + p]``."""
+    """Vectors of outputs from products: element (i, j) of tile p is ``m[m0 + (4*i + j) * ldm + p]``.
+
+    Whole vectors are read, so there must be so much behind the last.
+    """
 
     def __init__(self, context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> None:
         m, m0, ldm, self.count, bias, lowest = args
@@ -95,9 +98,9 @@ class _Products:
         self.sources = [[builder.gep(m, [builder.mul(ldm, I64(4 * i + j))]) for j in range(4)] for i in range(4)]
         self.bias, self.lowest = self.emit.broadcast(bias), self.emit.broadcast(lowest)
 
-    def outputs(self, p: Any, mask: Any) -> list[Any]:
-        """Those of the tiles from p on: upper left and right, lower left and right."""
-        tile = [[self.emit.load(self.builder.gep(source, [p]), mask) for source in row] for row in self.sources]
+    def outputs(self, p: Any) -> list[Any]:
+        """Those of a vector of tiles from p on: upper left and right, lower left and right."""
+        tile = [[self.emit.load(self.builder.gep(source, [p])) for source in row] for row in self.sources]
         return _transformed(self.builder, PRODUCTS, tile)
 
     def finished(self, value: Any) -> Any:
@@ -131,7 +134,7 @@ def winograd_pooled(typing, m, m0, ldm, count, bias, lowest, out, o0, index, cor
         offsets = [integers.constant(0), right, down, builder.add(down, right)]
 
         def body(p: Any, mask: Any) -> None:
-            values = products.outputs(p, mask)
+            values = products.outputs(p)
             best, place = values[0], offsets[0]
             for value, offset in zip(values[1:], offsets[1:], strict=True):
                 larger, is_nan = builder.fcmp_ordered(">", value, best), builder.fcmp_unordered("uno", value, value)
@@ -168,8 +171,7 @@ def winograd_rows(typing, m, m0, ldm, count, bias, lowest, out, upper0, lower0, 
         upper, lower = (pointer_to(context, builder, signature.args[6], out, at) for at in (upper0, lower0))
 
         def body(p: Any, masked: Any) -> None:
-            mask = emit.first_lanes(builder.sub(products.count, p)) if masked else None
-            values = products.outputs(p, mask)
+            values = products.outputs(p)
             for row, (left, right) in ((lower, values[2:]), (upper, values[:2])):
                 pair = products.finished(left), products.finished(right)
                 _store_pairs(
@@ -196,11 +198,19 @@ def _store_pairs(emit: Emit, pointer: Any, left: Any, right: Any, count: Any, ma
     """Numbers of `left` and `right` in turn, `count` of them where it is `masked`, else all."""
     builder, lanes = emit.builder, emit.lanes
     index = ir.VectorType(ir.IntType(32), lanes)
-    for half in (0, 1):
+
+    def store(half: int) -> None:
         places = [half * lanes // 2 + i // 2 + i % 2 * lanes for i in range(lanes)]
         merged = builder.shuffle_vector(left, right, ir.Constant(index, places))
         mask = emit.first_lanes(builder.sub(count, I64(half * lanes))) if masked else None
         emit.store(merged, builder.gep(pointer, [I64(half * lanes)]), mask)
+
+    store(0)
+    if not masked:
+        store(1)
+        return
+    with builder.if_then(builder.icmp_signed(">", count, I64(lanes))):  # a store of nothing takes its time, too
+        store(1)
 
 
 @intrinsic
