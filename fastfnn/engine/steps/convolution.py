@@ -63,7 +63,8 @@ class ConvStep(Step):
         filters = {"weight": weight, "bias": bias, "filters": self.geometry.filters, "folded": self.norm is not None}
         sizes = self._sizes(self._scratch(table, backward=False))
         ready = np.zeros(table.n_threads, np.int64) if self.frozen else None
-        table.row("convolution", out=self.out, index=self.index, x=x, ready=ready, **filters, **sizes)
+        name = "convolution_tiled" if self.geometry.is_tiled else "convolution"
+        table.row(name, out=self.out, index=self.index, x=x, ready=ready, **filters, **sizes)
         return self.out
 
     def backward(self, table: Table, x: Array | Data, grad: Array) -> Array | None:
@@ -74,7 +75,9 @@ class ConvStep(Step):
         grad_x = table.buffer(self.in_shape) if self.needs_grad_x else None
         saved = {"x": x, "weight": weight, "out": self.out, "index": self.index}
         sizes = {"sums": sums, **self._sizes(self._scratch(table, backward=True))}
-        table.row("convolution_backward", grad_x=grad_x, partials=partials, grad_out=grad, **saved, **sizes)
+        way = self.geometry.backward_way(self.after)
+        name = "convolution_backward" if way == "direct" else f"convolution_backward_{way}"
+        table.row(name, grad_x=grad_x, partials=partials, grad_out=grad, **saved, **sizes)
         grad_bias = grads["bias"] if self.layer.bias else np.empty(0, table.dtype)
         sizes = {"weights": weight.size, "biases": grad_bias.size, "sums": sums}
         table.weight("sum_blocks", grad_weight=grads["weight"], grad_bias=grad_bias, partials=partials, **sizes)

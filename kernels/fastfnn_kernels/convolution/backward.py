@@ -30,7 +30,7 @@ from fastfnn_kernels.convolution.geometry import (
 )
 from fastfnn_kernels.convolution.lines import input_gradient, pack_channels, weight_gradient
 from fastfnn_kernels.convolution.planes import pad, spread
-from fastfnn_kernels.convolution.sparse import backward_sparse, is_sparse
+from fastfnn_kernels.convolution.sparse import backward_sparse
 from fastfnn_kernels.convolution.tiles import IMAGE_TILES, WEIGHT_TILES, Pair
 from fastfnn_kernels.convolution.wide import (
     input_gradient_wide,
@@ -125,7 +125,7 @@ def _gradient_planes(own, w):  # type: ignore[no-untyped-def]
     return own[g.packed + g.lines + g.wide_sums + g.planes_words :]
 
 
-@helper
+@inlined
 def _block_by_tiles(grad_x, partial, own, grad_out, x, out, index, w, after, block, images):  # type: ignore[no-untyped-def]
     """A block of images by Winograd's transforms."""
     g = record_in(w, 0, GEOMETRY)
@@ -148,7 +148,7 @@ def _block_by_tiles(grad_x, partial, own, grad_out, x, out, index, w, after, blo
     store_weight_gradient_winograd(partial, weight_room, weight_t)
 
 
-@helper
+@inlined
 def _block_directly(grad_x, partial, own, grad_out, x, out, index, w, after, block, images):  # type: ignore[no-untyped-def]
     """A block of images by direct summation."""
     g = record_in(w, 0, GEOMETRY)
@@ -195,20 +195,31 @@ def backward_images(  # type: ignore[no-untyped-def]
     """All arrays flat but `partials` and `scratch`; an empty `grad_x` is not computed. See the module."""
     g = record_in(w, 0, GEOMETRY)
     own = scratch[tid]
-    image_size = g.channels * g.height * g.width
+    first_image, last_image = share(x.size // (g.channels * g.height * g.width), tid, n_threads, BLOCK_ROWS)
+    if grad_x.size and first_image < last_image:
+        _pack_channels(own, weight, w, is_wide(g.channels // g.groups, x))
+    for block in range(first_image, last_image, BLOCK_ROWS):
+        count = min(BLOCK_ROWS, last_image - block)
+        _block_directly(grad_x, partials[block // BLOCK_ROWS], own, grad_out, x, out, index, w, after, block, count)
+
+
+@inlined
+def backward_tiled_images(  # type: ignore[no-untyped-def]
+    grad_x, partials, scratch, grad_out, x, weight, out, index, w, after, tid, n_threads
+):
+    """The same by Winograd's tiles."""
+    g = record_in(w, 0, GEOMETRY)
+    own, image_size = scratch[tid], g.channels * g.height * g.width
     images = x.size // image_size
     first_image, last_image = share(images, tid, n_threads, BLOCK_ROWS)
-    if is_sparse(w, after):
-        backward_sparse(grad_x, partials, own, grad_out, x, weight, out, index, w, after, first_image, last_image)
-        return
     is_packed, out_size = False, grad_out.size // max(1, images)
-    has_tiles = g.gradient_tiles > 0 and first_image < last_image and is_moderate(weight, 0, weight.size)
-    if has_tiles and grad_x.size:
+    fits = first_image < last_image and is_moderate(weight, 0, weight.size)
+    if fits and grad_x.size:
         pack_winograd(_tile_room(own, w), record_in(w, g.gradient_tiles, IMAGE_TILES), weight, True)
     for block in range(first_image, last_image, BLOCK_ROWS):
         count = min(BLOCK_ROWS, last_image - block)
         # fmt: off
-        if (has_tiles and is_moderate(x, block * image_size, count * image_size)
+        if (fits and is_moderate(x, block * image_size, count * image_size)
                 and is_moderate(grad_out, block * out_size, count * out_size)):
             _block_by_tiles(grad_x, partials[block // BLOCK_ROWS], own, grad_out, x, out, index, w, after, block, count)
         # fmt: on
@@ -219,12 +230,38 @@ def backward_images(  # type: ignore[no-untyped-def]
             _block_directly(grad_x, partials[block // BLOCK_ROWS], own, grad_out, x, out, index, w, after, block, count)
 
 
+@inlined
+def backward_sparse_images(  # type: ignore[no-untyped-def]
+    grad_x, partials, scratch, grad_out, x, weight, out, index, w, after, tid, n_threads
+):
+    """The same behind pooling: see `sparse`."""
+    g = record_in(w, 0, GEOMETRY)
+    first, last = share(x.size // (g.channels * g.height * g.width), tid, n_threads, BLOCK_ROWS)
+    backward_sparse(grad_x, partials, scratch[tid], grad_out, x, weight, out, index, w, after, first, last)
+
+
 @kernel(_backward_twin, outputs=2, scratch=1, in_place=True)
 def _backward(
     grad_x: Array, partials: Array, scratch: Array, grad_out: Array, x: Array, weight: Array, out: Array,
     index: Array, w: Array, after: int, tid: int, n_threads: int,
 ) -> None:  # fmt: skip
     backward_images(grad_x, partials, scratch, grad_out, x, weight, out, index, w, after, tid, n_threads)
+
+
+@kernel(_backward_twin, outputs=2, scratch=1, in_place=True)
+def _backward_tiled(
+    grad_x: Array, partials: Array, scratch: Array, grad_out: Array, x: Array, weight: Array, out: Array,
+    index: Array, w: Array, after: int, tid: int, n_threads: int,
+) -> None:  # fmt: skip
+    backward_tiled_images(grad_x, partials, scratch, grad_out, x, weight, out, index, w, after, tid, n_threads)
+
+
+@kernel(_backward_twin, outputs=2, scratch=1, in_place=True)
+def _backward_sparse(
+    grad_x: Array, partials: Array, scratch: Array, grad_out: Array, x: Array, weight: Array, out: Array,
+    index: Array, w: Array, after: int, tid: int, n_threads: int,
+) -> None:  # fmt: skip
+    backward_sparse_images(grad_x, partials, scratch, grad_out, x, weight, out, index, w, after, tid, n_threads)
 
 
 @kernel(reference.sum_blocks, outputs=2, in_place=True)
@@ -284,8 +321,9 @@ def conv2d_backward(
     `out` and `index` are what the forward made (`out` may be `grad_out` where no ReLU followed); an empty `grad_x` is
     not computed. `scratch` and `partials` are from `Geometry`.
     """
-    words = geometry_of(x, weight, stride, padding, dilation, groups).words
+    geometry = geometry_of(x, weight, stride, padding, dilation, groups)
+    run = {"sparse": _backward_sparse, "tiled": _backward_tiled, "direct": _backward}[geometry.backward_way(after)]
     flat = (array.reshape(-1) for array in (grad_out, x, weight, out, index))
-    _backward(grad_x.reshape(-1), partials, scratch, *flat, words, after, team=team)
+    run(grad_x.reshape(-1), partials, scratch, *flat, geometry.words, after, team=team)
     worth_team = team if partials.size > SUMS_WORTH_TEAM else None
     sum_blocks(grad_weight.reshape(-1), grad_bias, partials, False, team=worth_team)

@@ -38,8 +38,6 @@ from fastfnn_kernels.team import Team, share
 
 Array = NDArray[Any]
 
-#: What a thread's filters are packed for.
-NOT_PACKED, PACKED_FILTERS, PACKED_TILES = 0, 1, 2
 #: Products of an output from which on vectors of channels pay, for their results must be turned round.
 WIDE_DEPTH = 64
 
@@ -57,35 +55,39 @@ def forward_images(out, index, scratch, x, weight, bias, w, after, ready, tid, n
     Where `ready` is not empty the filters are the same in every call, and so is `scratch`: they are packed once.
     """
     g = record_in(w, 0, GEOMETRY)
+    own = scratch[tid]
+    first, last = share(x.size // (g.channels * g.height * g.width), tid, n_threads, 1)
+    if first < last and (ready.size == 0 or ready[0] == 0):
+        _pack_filters(own, weight, bias, w)
+        ready[:] = 1
+    _forward_directly(out, index, own, x, weight, w, after, first, last)
+
+
+@inlined
+def forward_tiled_images(out, index, scratch, x, weight, bias, w, after, ready, tid, n_threads):  # type: ignore[no-untyped-def]
+    """The same by Winograd's tiles, for a geometry that `is_tiled`."""
+    g = record_in(w, 0, GEOMETRY)
     image_size, own = g.channels * g.height * g.width, scratch[tid]
     n, last = share(x.size // image_size, tid, n_threads, 1)
-    if n >= last:
-        return
-    room, t = own[own.size - g.forward_tile_words :], record_in(w, max(0, g.forward_tiles), IMAGE_TILES)
-    packed = ready[0] if ready.size else NOT_PACKED
-    if packed == NOT_PACKED:
-        packed = PACKED_TILES if g.forward_tiles > 0 and is_moderate(weight, 0, weight.size) else PACKED_FILTERS
-        if packed == PACKED_TILES:
+    room, t, fits = own[own.size - g.forward_tile_words :], record_in(w, g.forward_tiles, IMAGE_TILES), True
+    if n < last and (ready.size == 0 or ready[0] == 0):
+        fits = is_moderate(weight, 0, weight.size)
+        if fits:
             pack_winograd(room, t, weight, False)
-        else:
-            _pack_filters(own, weight, bias, w)
-        if ready.size:
-            ready[0] = packed
-    if packed == PACKED_FILTERS:
-        _forward_directly(out, index, own, x, weight, w, after, n, last)
-        return
-    while n < last:
+            ready[:] = 1
+    while n < last:  # each way is called in one place: LLVM works on large functions once for every place
         begin = n
-        while n < last and is_moderate(x, n * image_size, image_size):
+        while fits and n < last and is_moderate(x, n * image_size, image_size):
             n += 1
-        # fmt: off
-        convolve_winograd(out, index, room, t, bias, after, w, g.corners, g.line, x, begin * image_size, image_size,
-                          g.height * g.width, g.width, begin, n)
-        # fmt: on
-        if n < last:
+        if n > begin:
+            # fmt: off
+            convolve_winograd(out, index, room, t, bias, after, w, g.corners, g.line, x, begin * image_size, image_size,
+                              g.height * g.width, g.width, begin, n)
+            # fmt: on
+        else:
+            n = n + 1 if fits else last
             _pack_filters(own, weight, bias, w)
-            _forward_directly(out, index, own, x, weight, w, after, n, n + 1)
-            n += 1
+            _forward_directly(out, index, own, x, weight, w, after, begin, n)
 
 
 @helper
@@ -96,7 +98,7 @@ def _by_channels(filters, depth, array):  # type: ignore[no-untyped-def]
     return False, 0
 
 
-@helper
+@inlined
 def _pack_filters(own, weight, bias, w):  # type: ignore[no-untyped-def]
     """All groups' filters for `_forward_directly`."""
     g = record_in(w, 0, GEOMETRY)
@@ -109,7 +111,7 @@ def _pack_filters(own, weight, bias, w):  # type: ignore[no-untyped-def]
             pack_filters(own, group * g.filter_room * (depth + 1), weight, bias, w, group)
 
 
-@helper
+@inlined
 def _forward_directly(out, index, own, x, weight, w, after, first_image, last_image):  # type: ignore[no-untyped-def]
     """Images ``first_image`` to ``last_image`` by lines of pixels, or by vectors of channels."""
     g = record_in(w, 0, GEOMETRY)
@@ -149,6 +151,14 @@ def _forward(
     forward_images(out, index, scratch, x, weight, bias, w, after, w[:0], tid, n_threads)
 
 
+@kernel(_forward_twin, outputs=2, scratch=1)
+def _forward_tiled(
+    out: Array, index: Array, scratch: Array, x: Array, weight: Array, bias: Array, w: Array, after: int,
+    tid: int, n_threads: int,
+) -> None:  # fmt: skip
+    forward_tiled_images(out, index, scratch, x, weight, bias, w, after, w[:0], tid, n_threads)
+
+
 def conv2d(
     out: Array,
     index: Array,
@@ -175,6 +185,6 @@ def conv2d(
     weight : (k, c / groups, kh, kw)
     bias : (k,)
     """
-    words = geometry_of(x, weight, stride, padding, dilation, groups).words
-    flat = (array.reshape(-1) for array in (x, weight))
-    _forward(out.reshape(-1), index.reshape(-1), scratch, *flat, bias, words, after, team=team)
+    geometry = geometry_of(x, weight, stride, padding, dilation, groups)
+    run, flat = _forward_tiled if geometry.is_tiled else _forward, (array.reshape(-1) for array in (x, weight))
+    run(out.reshape(-1), index.reshape(-1), scratch, *flat, bias, geometry.words, after, team=team)

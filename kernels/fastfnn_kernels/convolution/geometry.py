@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfnn_kernels.convolution.tiles import CACHE_LINE, Pair, aligned, image_tiles, weight_tiles
+from fastfnn_kernels.reference.conv import POOL
 from fastfnn_kernels.simd import VECTOR_BYTES, VECTOR_REGISTERS
 
 #: Channels and vectors of the tiles of `convolve_tile`: they fill the registers. Channels are rounded up to one.
@@ -135,6 +136,17 @@ class Geometry:
     @property
     def weight_shape(self) -> tuple[int, int, int, int]:
         return self.filters, self.channels // self.groups, *self.kernel
+
+    @property
+    def is_tiled(self) -> bool:
+        """Whether the forward goes by Winograd's tiles."""
+        return self._has_tiles(TILES_FORWARD)
+
+    def backward_way(self, after: int) -> str:
+        """How the backward goes: "sparse" behind pooling, where a filter's row has no gaps, else "tiled" or "direct"."""
+        if after >= POOL and self.groups == 1 and self.dilation[1] == 1:
+            return "sparse"
+        return "tiled" if self._has_tiles(TILES_BACKWARD) else "direct"
 
     def scratch_shape(self, rows: int, backward: bool, n_threads: int) -> tuple[int, int]:
         """(n_threads, elements) of the kernels' working memory, whose borders must be zero when they start."""
@@ -273,7 +285,7 @@ class Geometry:
         # Sums, filters, two images, and a list of values and places.
         header.sparse_words = 2 * (header.wide_sums + header.pixel_words) + aligned(2 * len(corners))
         header.planes_words = 0 if direct else header.planes + lanes
-        if self._has_tiles(TILES_FORWARD):
+        if self.is_tiled:
             forward, header.forward_tile_words = image_tiles(self.channels, self.filters, self.size, self.padding)
             header.forward_tiles = append(_words_of(forward))
         if self._has_tiles(TILES_BACKWARD):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastfnn_kernels._config import helper
+from fastfnn_kernels._config import helper, inlined
 from fastfnn_kernels.convolution.geometry import BLOCK_ROWS, GEOMETRY, PIECE_TILES
 from fastfnn_kernels.convolution.wide import lanes_of, turn
 from fastfnn_kernels.reference.conv import RELU_POOL
@@ -164,14 +164,7 @@ def add_input_gradient(pixels, packed, w0, values, places, count, w):  # type: i
         w0 += done * lanes
 
 
-@helper
-def is_sparse(w, after):  # type: ignore[no-untyped-def]
-    """Whether this backward applies: behind pooling, and a filter's row meets neighbouring numbers."""
-    g = record_in(w, 0, GEOMETRY)
-    return after >= 2 and g.groups == 1 and g.dilation_w == 1
-
-
-@helper
+@inlined
 def backward_sparse(grad_x, partials, own, grad_out, x, weight, out, index, w, after, first_image, last_image):  # type: ignore[no-untyped-def]
     """Images ``first_image`` to ``last_image``, in blocks as the dense backward has them."""
     g = record_in(w, 0, GEOMETRY)

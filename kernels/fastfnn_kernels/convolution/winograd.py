@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastfnn_kernels._config import helper
+from fastfnn_kernels._config import helper, inlined
 from fastfnn_kernels.convolution.tiles import TILE_ROWS, TILE_VECTORS
 from fastfnn_kernels.reference.conv import POOL, RELU, RELU_POOL
 from fastfnn_kernels.simd import (
@@ -57,7 +57,7 @@ def is_moderate(x, x0, count):  # type: ignore[no-untyped-def]
     return largest <= LARGEST_BITS_OF_8_BYTES
 
 
-@helper
+@inlined
 def pack_winograd(room, t, weight, turned):  # type: ignore[no-untyped-def]
     """``G g Gᵀ`` of all filters, ``[element][tile of filters][channel][filter of the tile]``.
 
@@ -97,7 +97,7 @@ def _filter_column(weight, first, step, column, half):  # type: ignore[no-untype
     return a, b, d
 
 
-@helper
+@inlined
 def _to_phases(room, t, source, s0, row_stride, c):  # type: ignore[no-untyped-def]
     """A channel's plane, split into even and odd rows and columns; the padding stays zero."""
     line, plane, width, pad_h = t.line, t.plane, t.width, t.pad_h
@@ -113,7 +113,7 @@ def _to_phases(room, t, source, s0, row_stride, c):  # type: ignore[no-untyped-d
         s0 += row_stride
 
 
-@helper
+@inlined
 def _transform_inputs(room, t, held, source, s0, plane_stride, row_stride, first, rows, columns):  # type: ignore[no-untyped-def]
     """`rows` rows of tiles of an image, from row `first` on, behind `held` tiles that the block has."""
     row_length, stride, plane, line, planes = t.input_row, t.input_stride, t.plane, t.line, t.planes
@@ -127,7 +127,7 @@ def _transform_inputs(room, t, held, source, s0, plane_stride, row_stride, first
         to += row_length
 
 
-@helper
+@inlined
 def _multiply(room, t, positions):  # type: ignore[no-untyped-def]
     """The 16 matrix products of a block: ``products[element][filter][position]``."""
     lanes, block, ldv, channels = VECTOR_BYTES // room.itemsize, t.block, t.input_row, t.channels
@@ -155,7 +155,7 @@ def _multiply(room, t, positions):  # type: ignore[no-untyped-def]
             # fmt: on
 
 
-@helper
+@inlined
 def _finish(out, index, room, t, bias, after, w, corners, below, first, rows, tile_rows, tile_columns):  # type: ignore[no-untyped-def]
     """A block's products to outputs: `rows` rows of tiles, from row `first` of all images' on."""
     lowest, stride, filters = out.dtype.type(0 if after in (RELU, RELU_POOL) else -np.inf), t.product_stride, t.filters
@@ -182,7 +182,7 @@ def _finish(out, index, room, t, bias, after, w, corners, below, first, rows, ti
             done += many
 
 
-@helper
+@inlined
 def convolve_winograd(  # type: ignore[no-untyped-def]
     out, index, room, t, bias, after, w, corners, below, source, s0, image_stride, plane_stride, row_stride, first, last
 ):

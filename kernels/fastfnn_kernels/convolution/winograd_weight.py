@@ -16,7 +16,7 @@ and, once a block, ``Gᵀ sums G`` to a row of `partials`.
 
 from __future__ import annotations
 
-from fastfnn_kernels._config import helper
+from fastfnn_kernels._config import helper, inlined
 from fastfnn_kernels.convolution.geometry import GEOMETRY
 from fastfnn_kernels.convolution.sparse import to_pixels
 from fastfnn_kernels.convolution.tiles import TILE_ROWS, TILE_VECTORS
@@ -31,7 +31,7 @@ from fastfnn_kernels.simd import (
 )
 
 
-@helper
+@inlined
 def _transform_gradients(room, t, w, held, grads, g0, plane_stride, row_stride, first, many):  # type: ignore[no-untyped-def]
     """`many` rows of tiles of an image's gradient planes, behind `held` tiles that the block has."""
     line, plane, row, stride, columns = t.line, t.plane, t.gradient_row, t.gradient_stride, t.tile_columns
@@ -50,7 +50,7 @@ def _transform_gradients(room, t, w, held, grads, g0, plane_stride, row_stride, 
             # fmt: on
 
 
-@helper
+@inlined
 def _transform_pixels(room, t, held, first, many):  # type: ignore[no-untyped-def]
     """The same for its pixels."""
     channels, line, columns, stride = t.channel_room, t.pixel_line, t.tile_columns, t.input_stride
@@ -65,7 +65,7 @@ def _transform_pixels(room, t, held, first, many):  # type: ignore[no-untyped-de
             to += channels
 
 
-@helper
+@inlined
 def _multiply(room, t, tiles):  # type: ignore[no-untyped-def]
     """Add a block's 16 products to the sums."""
     lanes, channels, row = VECTOR_BYTES // room.itemsize, t.channel_room, t.gradient_row
@@ -93,13 +93,13 @@ def _multiply(room, t, tiles):  # type: ignore[no-untyped-def]
             # fmt: on
 
 
-@helper
+@inlined
 def begin_weight_gradient(room, t):  # type: ignore[no-untyped-def]
     """Sums start at zero."""
     room[t.sums : t.sums + COMPONENTS * t.sum_stride] = 0
 
 
-@helper
+@inlined
 def add_weight_gradient(  # type: ignore[no-untyped-def]
     room, t, w, x, x0, image_size, grads, g0, image_stride, plane_stride, row_stride, images
 ):
@@ -123,7 +123,7 @@ def add_weight_gradient(  # type: ignore[no-untyped-def]
             begin = row
 
 
-@helper
+@inlined
 def store_weight_gradient_winograd(partial, room, t):  # type: ignore[no-untyped-def]
     """A block's sums to ``partial[filter][channel][tap]``."""
     half, s, to = partial.dtype.type(0.5), t.sum_stride, 0

@@ -25,7 +25,9 @@ Key = tuple[str, ...]
 
 #: What takes longest, the worst first: begun last, it would keep one process waiting for the other.
 SLOW = (
+    "convolution_backward_tiled",
     "convolution_backward",
+    "convolution_tiled",
     "convolution",
     "packed_product",
     "product",

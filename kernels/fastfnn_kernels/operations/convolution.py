@@ -58,6 +58,23 @@ def convolution(
 
 
 @operation
+def convolution_tiled(
+    out: Outputs,
+    index: Index,
+    scratch: Scratch,
+    x: Images,
+    weight: Annotated[Array, _of_thread_if_folded("weights")],
+    bias: Annotated[Array, _of_thread_if_folded("filters")],
+    words: Words,
+    after: Count,
+    folded: Flag,
+    ready: Annotated[Array, own(1, dtype=np.int64, axes=1, optional=True)],
+) -> None:
+    """The same by Winograd's tiles."""
+    forward.forward_tiled_images(out, index, scratch, x, weight, bias, words, after, ready, 0, 1)
+
+
+@operation
 def convolution_backward(
     grad_x: MaybeImages,
     partials: Annotated[Array, blocks("sums")],
@@ -72,6 +89,40 @@ def convolution_backward(
 ) -> None:
     """The gradients of weight and bias are the sums of `partials`."""
     backward.backward_images(grad_x, partials, scratch, grad_out, x, weight, out, index, words, after, 0, 1)
+
+
+@operation
+def convolution_backward_tiled(
+    grad_x: MaybeImages,
+    partials: Annotated[Array, blocks("sums")],
+    scratch: Scratch,
+    grad_out: Outputs,
+    x: Images,
+    weight: Weights,
+    out: Outputs,
+    index: Index,
+    words: Words,
+    after: Count,
+) -> None:
+    """The same by Winograd's tiles."""
+    backward.backward_tiled_images(grad_x, partials, scratch, grad_out, x, weight, out, index, words, after, 0, 1)
+
+
+@operation
+def convolution_backward_sparse(
+    grad_x: MaybeImages,
+    partials: Annotated[Array, blocks("sums")],
+    scratch: Scratch,
+    grad_out: Outputs,
+    x: Images,
+    weight: Weights,
+    out: Outputs,
+    index: Index,
+    words: Words,
+    after: Count,
+) -> None:
+    """The same behind pooling."""
+    backward.backward_sparse_images(grad_x, partials, scratch, grad_out, x, weight, out, index, words, after, 0, 1)
 
 
 by_shares(
