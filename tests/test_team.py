@@ -313,6 +313,29 @@ def test_each_part_of_a_compiled_function_is_done_once(size: int, pause: float, 
 
 
 @needs_jit
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not tell")
+@pytest.mark.parametrize("relieves", [False, True])
+def test_threads_have_the_cores_that_they_were_given(relieves: bool) -> None:
+    """A sleeping one is kept from its caller's core while it is woken up, and has it again when the call returns."""
+    counts, cores = np.zeros(5, np.int64), os.sched_getaffinity(0)
+    with Team(2) as crew:
+        worker = int(crew._workers[1].box[_boxes.THREAD])
+        for own in [cores, *({core} for core in cores)]:
+            os.sched_setaffinity(worker, own)
+            for caller in [cores, *({core} for core in cores)]:
+                os.sched_setaffinity(0, caller)
+                try:
+                    for _ in range(30):
+                        time.sleep(0.0003)
+                        crew.launch(launched(count_calls).address, counts.ctypes.data, relieves)
+                        assert os.sched_getaffinity(worker) == own
+                        assert os.sched_getaffinity(0) == caller
+                finally:
+                    os.sched_setaffinity(0, cores)
+        os.sched_setaffinity(worker, cores)
+
+
+@needs_jit
 def test_a_part_that_no_thread_has_begun_is_the_callers() -> None:
     """There is a box, and no thread at it until the end, when it finds two orders."""
     counts, box, function = np.zeros(5, np.int64), _boxes.new_box(), launched(count_calls).address

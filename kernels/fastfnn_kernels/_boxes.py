@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 
 from fastfnn_kernels._config import driver, helper
 from fastfnn_kernels.simd import (
-    allow_core,
+    CORE_WORDS,
     array_at,
     atomic_add,
     atomic_load,
     atomic_store,
     call_launched,
     current_core,
+    get_cores,
     monotonic_nanoseconds,
     pause,
+    set_cores,
     sleep_while,
     wake_all,
 )
@@ -40,14 +42,15 @@ LOOK_NANOSECONDS, INTERRUPT_NANOSECONDS = 50_000_000, 5_000_000
 #: own pair.
 PAIR = 128
 
-# Where a box has its numbers. How many orders were given, and the last of them; the core that the worker must leave to
-# who gave it, or -1; the address of another worker's box, where the next number of a team finds its orders; the
-# system's number for the worker's thread. How many orders have ended. Whether the worker sleeps, and whether who gave
-# the order does. How many have reached for the last order: it is the first one's. For the worker alone: whether the
-# last order came soon. For who gave the last order alone: whether he has done it himself.
-POSTED, FUNCTION, ARGUMENT, TID, SIZE, CORE, NEXT, THREAD = range(8)
-ENDED, ASLEEP, CALLER_ASLEEP, CLAIMS, CAME_SOON, RELIEVED = 16, 32, 48, 64, 80, 96
-BOX_WORDS = 112
+# Where a box has its numbers. How many orders were given, and the last of them; the address of another worker's box,
+# where the next number of a team finds its orders; the system's number for the worker's thread. How many orders have
+# ended. Whether the worker sleeps, and whether who gave the order does. How many have reached for the last order: it is
+# the first one's. For the worker alone: whether the last order came soon. For who gave the last order alone: whether he
+# has done it himself, and two sets of cores.
+POSTED, FUNCTION, ARGUMENT, TID, SIZE, NEXT, THREAD = range(7)
+ENDED, ASLEEP, CALLER_ASLEEP, CLAIMS, CAME_SOON, RELIEVED, CORES = 16, 32, 48, 64, 80, 96, 112
+CORES_NOW = CORES + CORE_WORDS
+BOX_WORDS = CORES_NOW + CORE_WORDS
 
 
 def new_box() -> NDArray[np.int64]:
@@ -84,19 +87,17 @@ def launch(function: int, argument: int, first: int, size: int, relieves: int) -
     address, core = first, current_core()
     for tid in range(min(function, 1), size):
         box = array_at(address, (BOX_WORDS,), np.int64)
-        box[FUNCTION], box[ARGUMENT], box[TID], box[SIZE], box[CORE] = function, argument, tid, size, -1
-        if function != 0 and atomic_load(box, ASLEEP) != 0:
-            # A virtual machine's idle cores do not look idle to some systems, which then wake a thread where its waker
-            # runs: the two would take turns.
-            allow_core(box[THREAD], core, 0)
-            box[CORE] = core
+        box[FUNCTION], box[ARGUMENT], box[TID], box[SIZE] = function, argument, tid, size
         box[RELIEVED] = 0
         # A worker that was relieved of the order before may come so late that it finds this one.
         atomic_store(box, CLAIMS, 0)
+        is_barred = function != 0 and atomic_load(box, ASLEEP) != 0 and _bar_from_core(box, core)
         # Indivisible, as is the next line: it sees a worker that goes to sleep, or that sees the order.
         atomic_add(box, POSTED, 1)
         if atomic_add(box, ASLEEP, 0) != 0:
             wake_all(box, POSTED)
+        if is_barred:
+            _let_have_core(box, core)
         address = box[NEXT]
     if function != 0:
         call_launched(function, argument, 0, size)
@@ -107,6 +108,34 @@ def launch(function: int, argument: int, first: int, size: int, relieves: int) -
                 box[RELIEVED] = 1
                 call_launched(function, argument, tid, size)
             address = box[NEXT]
+
+
+@helper
+def _bar_from_core(box: NDArray[np.int64], core: int) -> bool:
+    """Keep a worker from its caller's core while it is woken up; whether that was done.
+
+    A virtual machine's idle cores do not look idle to some systems, which then wake a thread where its waker runs: the
+    two would take turns.
+    """
+    if core < 0 or core >= 64 * CORE_WORDS or not get_cores(box[THREAD], box, CORES):
+        return False
+    word, bit = CORES + (core >> 6), np.int64(1) << np.int64(core & 63)
+    if box[word] & bit == 0:
+        return False
+    box[word] ^= bit
+    return set_cores(box[THREAD], box, CORES)  # an empty set is refused
+
+
+@helper
+def _let_have_core(box: NDArray[np.int64], core: int) -> None:
+    """The end of that, at once; unless somebody has given the worker's thread other cores meanwhile."""
+    if not get_cores(box[THREAD], box, CORES_NOW):
+        return
+    for i in range(CORE_WORDS):
+        if box[CORES_NOW + i] != box[CORES + i]:
+            return
+    box[CORES + (core >> 6)] ^= np.int64(1) << np.int64(core & 63)
+    set_cores(box[THREAD], box, CORES)
 
 
 @driver
@@ -140,8 +169,6 @@ def attend(address: int, ends: int, idle: int) -> bool:
         _end_order(box)
     while _has_order(box, idle):
         if atomic_add(box, CLAIMS, 1) == 0:
-            if box[CORE] >= 0:
-                allow_core(0, box[CORE], 1)
             if box[FUNCTION] == 0:
                 return True
             call_launched(box[FUNCTION], box[ARGUMENT], box[TID], box[SIZE])

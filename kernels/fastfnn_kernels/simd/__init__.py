@@ -15,7 +15,7 @@ from fastfnn_kernels.simd.convolution import (
     correlate_wide_tile,
     move_row,
 )
-from fastfnn_kernels.simd.cores import allow_core, current_core
+from fastfnn_kernels.simd.cores import CORE_WORDS, current_core, get_cores, set_cores
 from fastfnn_kernels.simd.marked import (
     MARKED_ROWS,
     WIDEST_MARKED,
@@ -64,6 +64,7 @@ from fastfnn_kernels.simd.winograd import (
 
 __all__ = [
     "COMPONENTS",
+    "CORE_WORDS",
     "MARKED_ROWS",
     "VECTOR_BYTES",
     "VECTOR_REGISTERS",
@@ -74,7 +75,6 @@ __all__ = [
     "add_marked",
     "add_rows",
     "add_to_rows",
-    "allow_core",
     "array_at",
     "atomic_add",
     "atomic_load",
@@ -93,6 +93,7 @@ __all__ = [
     "float_of",
     "flush_subnormals",
     "gather_pieces",
+    "get_cores",
     "list_windows",
     "make_softmax_rows",
     "monotonic_nanoseconds",
@@ -107,6 +108,7 @@ __all__ = [
     "record_in",
     "restore_control",
     "scatter_pieces",
+    "set_cores",
     "settled",
     "sleep_while",
     "sleeps_in_kernel",

@@ -9,11 +9,11 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from fastfnn_kernels.simd._emit import I32, I64, intrinsic
+from fastfnn_kernels.simd._emit import I32, I64, intrinsic, pointer_to
 
 _IS_LINUX = sys.platform == "linux"
 #: Numbers of 64 bits in a set of cores.
-_WORDS = 16
+CORE_WORDS = 16
 
 
 @intrinsic
@@ -29,27 +29,27 @@ def current_core(typing):  # type: ignore[no-untyped-def]
     return types.int64(), codegen
 
 
-@intrinsic
-def allow_core(typing, thread, core, allowed):  # type: ignore[no-untyped-def]
-    """Let a thread, by the system's number for it (0: this one), have a core, or no longer; not from its last one."""
+def _make(verb: str) -> Any:
+    @intrinsic
+    def affinity(typing, thread, words, first):  # type: ignore[no-untyped-def]
+        """Read or write a thread's set of cores, by the system's number for it (0: this one); whether that was done.
 
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
-        if not _IS_LINUX:
-            return context.get_dummy_value()
-        thread, core, allowed = args
-        cores = cgutils.alloca_once(builder, ir.ArrayType(I64, _WORDS))
-        kind = ir.FunctionType(I32, [I32, I64, cores.type])
-        get, put = (
-            cgutils.get_or_insert_function(builder.module, kind, f"sched_{verb}affinity") for verb in ("get", "set")
-        )
-        arguments = [builder.trunc(thread, I32), I64(8 * _WORDS), cores]
-        is_one = builder.icmp_unsigned("<", core, I64(64 * _WORDS))
-        with builder.if_then(is_one), builder.if_then(cgutils.is_null(builder, builder.call(get, arguments))):
-            word = builder.gep(cores, [I32(0), builder.lshr(core, I64(6))])
-            before, bit = builder.load(word), builder.shl(I64(1), builder.and_(core, I64(63)))
-            with_it, without = builder.or_(before, bit), builder.and_(before, builder.not_(bit))
-            builder.store(builder.select(cgutils.is_not_null(builder, allowed), with_it, without), word)
-            builder.call(put, arguments)  # which refuses an empty set
-        return context.get_dummy_value()
+        Core i is bit i % 64 of ``words[first + i // 64]``, of CORE_WORDS words.
+        """
 
-    return types.void(*[types.int64] * 3), codegen
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> Any:
+            if not _IS_LINUX:
+                return ir.Constant(ir.IntType(1), 0)
+            thread, words, first = args
+            cores = pointer_to(context, builder, signature.args[1], words, first)
+            kind = ir.FunctionType(I32, [I32, I64, cores.type])
+            function = cgutils.get_or_insert_function(builder.module, kind, f"sched_{verb}affinity")
+            code = builder.call(function, [builder.trunc(thread, I32), I64(8 * CORE_WORDS), cores])
+            return cgutils.is_null(builder, code)
+
+        return types.boolean(types.int64, words, types.int64), codegen
+
+    return affinity
+
+
+get_cores, set_cores = _make("get"), _make("set")
