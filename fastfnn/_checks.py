@@ -102,9 +102,17 @@ def one_of(name: str, value: Any, options: tuple[str, ...]) -> str:
     return value
 
 
+def as_array(name: str, x: Any) -> Array:
+    """`x` as an array of whatever dtype."""
+    try:
+        return np.asarray(x)
+    except ValueError as error:  # lists of different lengths
+        raise InvalidValueError(f"{name} is no array: {error}") from None
+
+
 def float_array(name: str, x: Any, *, ndim: int | None = None, dtype: Any = None) -> Array:
     """`x` as a C-contiguous array of float32 or float64 (other numbers become `dtype`, or float32)."""
-    array = np.asarray(x)
+    array = as_array(name, x)
     if array.dtype.kind not in "fiub":
         raise InvalidTypeError(f"{name} has dtype {array.dtype}; expected numbers")
     if dtype is None:

@@ -187,6 +187,12 @@ def test_out_takes_the_outputs() -> None:
     for wrong in (np.empty((99, 2), np.float32), np.empty((100, 2)), [[0.0, 0.0]] * 100):
         with pytest.raises(InvalidValueError, match=r"out is .*; expected float32 \(100, 2\)"):
             predictor(x, out=wrong)  # type: ignore[arg-type]
+    for rows in (1, 100):
+        frozen = np.full((rows, 2), 3, np.float32)
+        frozen.flags.writeable = False
+        with pytest.raises(InvalidValueError, match="out is read-only"):
+            predictor(x[:rows], out=frozen)
+        assert (frozen == 3).all()
 
 
 def test_inputs_may_be_of_any_layout_and_numeric_dtype() -> None:

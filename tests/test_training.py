@@ -378,6 +378,7 @@ BAD_FITS = [
     ({"model": 3}, InvalidTypeError, "model is int; expected a Sequential"),
     ({"x": X[:, :5]}, InvalidValueError, r"x has shape \(53, 5\): .* expected \(12,\)"),
     ({"x": X[0]}, InvalidValueError, r"x has shape \(12,\); expected \(n, …\)"),
+    ({"x": [[1.0, 2.0], [1.0]]}, InvalidValueError, "x is no array: .* inhomogeneous"),
     ({"x": X.astype(str)}, InvalidTypeError, "x has dtype <U32; expected numbers"),
     ({"x": X[:0], "y": Y[:0]}, InvalidValueError, "expected at least one row"),
     ({"y": Y[:5]}, InvalidValueError, "y has 5 rows; expected 53, as many as x"),

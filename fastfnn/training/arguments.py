@@ -39,7 +39,7 @@ def as_inputs(model: Any, x: Inputs, name: str = "x") -> tuple[Array | CSR, tupl
             )
         matrix = x if isinstance(x, CSR) else CSR(name, x, model.dtype)
         return matrix, _output_shape(model, matrix, name)
-    array = check.numbers(name, np.asarray(x), model.dtype)
+    array = check.numbers(name, check.as_array(name, x), model.dtype)
     if array.ndim < 2:
         raise InvalidValueError(f"{name} has shape {array.shape}; expected (n, …), a sample in each row")
     if 0 in array.shape[1:]:

@@ -137,7 +137,7 @@ class Predictor:
         return as_probabilities(self.model.layers[-1], self(x), multilabel)
 
     def _samples(self, x: ArrayLike) -> Array:
-        array = np.asarray(x)
+        array = check.as_array("x", x)
         if array.shape[1:] != self.input_shape:
             hint = "; x[None] is a batch of one" if array.shape == self.input_shape else ""
             expected = ", ".join(["n", *map(str, self.input_shape)])
@@ -187,6 +187,8 @@ def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != dtype:
         came = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
         raise InvalidValueError(f"out is {came}; expected {dtype} {shape}")
+    if not out.flags.writeable:
+        raise InvalidValueError("out is read-only; expected an array that may be written")
 
 
 def _sample_shape(model: Sequential, input_shape: Any) -> tuple[int, ...]:
