@@ -150,6 +150,47 @@ def test_after_an_error_no_thread_is_left() -> None:
 
 
 @needs_jit
+@pytest.mark.parametrize("when", ["while one begins", "when one has begun"])
+def test_an_interrupt_while_a_team_begins_leaves_no_thread(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would wait for a team for many seconds: nobody knows of it."""
+    started: list[Any] = []
+
+    def start(function: Any, arguments: Any) -> int:
+        number = _thread.start_new_thread(function, arguments)
+        started.append(function.__self__)
+        if when == "while one begins" and len(started) == 2:
+            raise KeyboardInterrupt
+        return number
+
+    def take() -> Any:
+        if when == "when one has begun" and len(started) == 2:
+            raise KeyboardInterrupt
+        return team._Worker()
+
+    monkeypatch.setattr(team, "_take_worker", take)
+    monkeypatch.setattr(team, "_thread", thread_module(start))
+    with pytest.raises(KeyboardInterrupt), Team(3):
+        pass
+    for worker in started:
+        worker.join(5.0)
+    assert len(started) == 2
+    assert not threads_of_teams()
+
+
+def thread_module(start: Any) -> Any:
+    """The module `_thread` with another way to start one."""
+    return type(
+        "_thread",
+        (),
+        {
+            "allocate_lock": _thread.allocate_lock,
+            "start_new_thread": staticmethod(start),
+            "get_native_id": _thread.get_native_id,
+        },
+    )
+
+
+@needs_jit
 def test_a_waiting_thread_keeps_nothing_alive() -> None:
     with Team(2) as crew:
         x = np.zeros(3)

@@ -82,9 +82,14 @@ class _Worker:
         self.address = int(self.box.ctypes.data)
         self._wake, self._begun, self._over = _closed(), _closed(), _closed()
         self._stops = False
-        _thread.start_new_thread(self._live, ())
-        if not self._begun.acquire(timeout=STARTING_SECONDS):
-            self.stop()  # should it begin after all
+        has_begun = False
+        try:
+            _thread.start_new_thread(self._live, ())
+            has_begun = self._begun.acquire(timeout=STARTING_SECONDS)
+        finally:
+            if not has_begun:  # an interrupt, or no memory
+                self.stop()  # should it begin after all
+        if not has_begun:
             raise RuntimeError("can't start new thread")
 
     def stop(self) -> None:
@@ -211,6 +216,9 @@ class Team:
         except (RuntimeError, MemoryError):  # the system refuses another thread: one will do
             self._stop()
             self.size = 1
+        except BaseException:  # an interrupt; nobody calls __exit__
+            self._stop()
+            raise
         return self
 
     def __exit__(
