@@ -33,7 +33,6 @@ from fastfnn_kernels.operations._fields import (
 from fastfnn_kernels.operations._registry import by_rows, by_shares, operation
 from fastfnn_kernels.products import gemm, linear, packed
 from fastfnn_kernels.simd import array_at
-from fastfnn_kernels.team import share
 
 Rows = Annotated[Array, rows("width")]
 Channels = Annotated[Array, array("channels")]
@@ -178,5 +177,6 @@ def column_sum_sgd(
 ) -> None:
     """A bias's gradient, and at once its SGD step."""
     _column_sum(out, x, False, tid, n_threads)
-    start, stop = share(out.size, tid, n_threads, linear.GRAIN)  # the columns that this thread has just summed
+    # The columns that this thread has just summed.
+    start, stop = linear.column_share(out.size, out.itemsize, tid, n_threads)
     _sgd(param[start:stop], out[start:stop], lr, out.dtype.type(0), 0, 1)

@@ -103,9 +103,10 @@ def weigh(losses: RowNumbers, grad: MaybeRows, weights: Annotated[Array, rows()]
 
 @helper
 def _largest(x: Any, row: int) -> int:
-    best = 0
+    best, largest = 0, x[row, 0]
     for j in range(1, x.shape[1]):
-        best = j if x[row, j] > x[row, best] else best
+        # The largest is kept: looking it up again would wait for `best`, an element after the other.
+        best, largest = (j, x[row, j]) if x[row, j] > largest else (best, largest)
     return best
 
 
