@@ -172,15 +172,19 @@ def gemm(
 
     Notes
     -----
-    Each thread writes a slice of the rows of `out`, or of its columns where there are too few rows.
+    Each thread writes a slice of the rows of `out`, or of its columns where there are too few rows. A single column is
+    taken for a row: else all lanes but one of its vectors would idle.
     """
     m, n = out.shape
     depth = a.shape[0] if transpose_a else a.shape[1]
     a_row, a_k = (1, a.shape[1]) if transpose_a else (a.shape[1], 1)
-    ldb = b.shape[1]
+    ldb, a_width = b.shape[1], a.shape[1]
     c, a, b = out.reshape(-1), a.reshape(-1), b.reshape(-1)
     panel = scratch[tid]
     lanes = VECTOR_BYTES // out.itemsize
+    is_column = n == 1 and m >= lanes
+    if is_column:  # vectors lie along it: a row, out.T = op(b).T @ op(a).T
+        m, n, a, b, a_row, a_k, ldb, transpose_b = 1, m, b, a, 0, 1, a_width, not transpose_a
 
     first_row, last_row, first_column, last_column = 0, m, 0, n
     if m >= 8 * n_threads or m >= n:
@@ -223,5 +227,8 @@ def gemm(
                                 alpha, adds, columns)
                 # fmt: on
                 if epilogue != NO_EPILOGUE and k0 + depth_here >= depth:
-                    finish(c, n, extra, epilogue, i0, i0 + rows, j0, j0 + columns)
+                    if is_column:
+                        finish(c, 1, extra, epilogue, j0, j0 + columns, 0, 1)
+                    else:
+                        finish(c, n, extra, epilogue, i0, i0 + rows, j0, j0 + columns)
                 j0 += width
