@@ -143,7 +143,7 @@ class Geometry:
         return self._has_tiles(TILES_FORWARD)
 
     def backward_way(self, after: int) -> str:
-        """How the backward goes: "sparse" behind pooling, where a filter's row has no gaps, else "tiled" or "direct"."""
+        """How the backward goes: "sparse" behind pooling, where a filter has no gaps, else "tiled" or "direct"."""
         if after >= POOL and self.groups == 1 and self.dilation[1] == 1:
             return "sparse"
         return "tiled" if self._has_tiles(TILES_BACKWARD) else "direct"
