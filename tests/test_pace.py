@@ -29,9 +29,10 @@ def test_the_faster_number_of_threads_is_chosen_and_the_other_tried_again() -> N
     many = follow(watch, seconds.__getitem__, 1000)
     looks = np.flatnonzero(np.diff(np.array(many) == 4) & (np.array(many[1:]) == 4))
     assert np.diff(looks)[0] < 12 < np.diff(looks)[-1]  # soon again, then rarely
-    assert many[500:].count(4) * (seconds[4] - seconds[1]) < 2 * pace.MOST_COST * 500
+    part = pace.TRIAL * seconds[1] / seconds[4]  # of a slice, which is what a look is for
+    assert many[500:].count(4) * part * (seconds[4] - seconds[1]) < 2 * pace.MOST_COST * 500
     seconds[1] = 100.0  # another process has come
-    assert follow(watch, seconds.__getitem__, 60)[-10:] == [4] * 10
+    assert follow(watch, seconds.__getitem__, 60)[-30:].count(4) >= 26
     seconds[1] = 1.0
     assert follow(watch, seconds.__getitem__, 20_000).count(1) > 10_000
 
@@ -82,6 +83,18 @@ def test_in_doubt_it_is_one_thread() -> None:
     assert sizes.count(1) > 600
 
 
-def test_a_number_of_threads_that_is_far_slower_is_hardly_ever_tried() -> None:
-    watch = pace.Pace(2)
-    assert follow(watch, {2: 70.0, 1: 1.0}.__getitem__, 3000).count(2) < 10
+def test_a_number_of_threads_that_is_far_slower_costs_hardly_anything() -> None:
+    watch, time = pace.Pace(2), {1: 0.0, 2: 0.0}
+    for _ in range(3000):
+        size, part = watch.choose()
+        seconds = {2: 70.0, 1: 1.0}[size]
+        watch.note(size, seconds)
+        time[size] += part * seconds if size == 1 or time[1] > 10 else 0.0  # the first looks know nothing
+    assert time[2] < 2 * pace.MOST_COST * time[1]
+
+
+def test_however_slow_two_threads_were_at_first_they_are_found_when_they_are_faster() -> None:
+    """Something else had the cores when the training began."""
+    watch, bad = pace.Pace(2), [40.0] * (pace.NEEDED + 1)
+    sizes = follow(watch, lambda size: 2.0 if size == 1 else bad.pop() if bad else 1.0, 200)
+    assert sizes[-100:].count(2) >= 90

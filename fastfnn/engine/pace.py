@@ -12,8 +12,8 @@ import math
 #: Slices of work from one look at the slower number of threads to the next: few at first, then twice as many each time,
 #: up to a bound.
 FIRST_WAIT, LONGEST_WAIT = 4, 32
-#: What part of a slice a look takes, and as much to get going; what share of all time the looks may cost; and from what
-#: slowness on the first ones, too.
+#: What part of a slice's time a look takes, and as much to get going; what share of all time the looks may cost; and
+#: from what slowness on the first ones, too.
 TRIAL, MOST_COST, MUCH_SLOWER = 0.25, 0.01, 4.0
 #: How many standard errors of both a team must be faster by.
 DOUBT = 2.0
@@ -54,15 +54,17 @@ class Pace:
             faster, slower, slowness = 1, self._team_size, team / max(one, 1e-12)
         if faster != self._faster:
             self._faster, self._looks, self._slices, self._wait = faster, 0, 0, FIRST_WAIT
+        # As much time as one of the faster number would take: however slow the other was, it may be the faster now.
+        part = TRIAL / slowness
         if self._looks:
-            return slower, 1.0
+            return slower, 1.0 if self._looks < COUNTED else part
         self._slices += 1
         is_early = self._wait < LONGEST_WAIT and slowness < MUCH_SLOWER
-        affordable = 0.0 if is_early else 2 * (slowness - 1) / MOST_COST
+        affordable = 0.0 if is_early else 2 * TRIAL * (1 - 1 / slowness) / MOST_COST
         if self._slices < max(self._wait, affordable):
             return faster, 1.0
         self._looks, self._slices, self._wait = COUNTED, 0, min(2 * self._wait, LONGEST_WAIT)
-        return slower, TRIAL
+        return slower, part
 
     def note(self, size: int, seconds: float) -> None:
         """So long took a unit of work with `size` threads."""
