@@ -91,11 +91,11 @@ def forward_tiled_images(out, index, scratch, x, weight, bias, w, after, ready, 
 
 
 @helper
-def _by_channels(filters, depth, array):  # type: ignore[no-untyped-def]
-    """Whether vectors run along the channels, and how many filters of a group are packed."""
+def _by_channels(filters, depth, narrow_room, array):  # type: ignore[no-untyped-def]
+    """Whether vectors run along the channels, and how many filters of a group are packed: else `narrow_room`."""
     if is_wide(filters, array) and depth >= WIDE_DEPTH:
         return True, panels_of(filters, array) * lanes_of(array)
-    return False, 0
+    return False, narrow_room
 
 
 @inlined
@@ -103,12 +103,12 @@ def _pack_filters(own, weight, bias, w):  # type: ignore[no-untyped-def]
     """All groups' filters for `_forward_directly`."""
     g = record_in(w, 0, GEOMETRY)
     depth = weight.size // g.filters
-    wide, room = _by_channels(g.filters // g.groups, depth, own)
+    wide, room = _by_channels(g.filters // g.groups, depth, g.filter_room, own)
     for group in range(g.groups):
         if wide:
             pack_filters_wide(own, group * room * (depth + 1), weight, bias, w, group)
         else:
-            pack_filters(own, group * g.filter_room * (depth + 1), weight, bias, w, group)
+            pack_filters(own, group * room * (depth + 1), weight, bias, w, group)
 
 
 @inlined
@@ -118,8 +118,7 @@ def _forward_directly(out, index, own, x, weight, w, after, first_image, last_im
     groups, depth = g.groups, weight.size // g.filters
     filters, out_h, out_w = g.filters // groups, g.out_height, g.out_width
     lines, planes = own[g.packed :], own[g.packed + g.lines :]
-    (wide, room), lanes = _by_channels(filters, depth, own), lanes_of(out)
-    room = room if wide else g.filter_room
+    (wide, room), lanes = _by_channels(filters, depth, g.filter_room, own), lanes_of(out)
     group_words = room * (depth + 1)
     image_size, group_planes = g.channels * g.height * g.width, g.planes // groups
     places = lines[g.rows * g.line * lanes :].view(np.int32)

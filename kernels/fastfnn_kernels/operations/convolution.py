@@ -35,6 +35,11 @@ Weights = Annotated[Array, array("weights")]
 Filters = Annotated[Array, array("filters")]
 #: Each thread has filters of its own where they are folded, and else all have the same.
 _of_thread_if_folded = arrays("place.tid * record.folded", None, lambda room: 1)
+OwnWeights = Annotated[Array, _of_thread_if_folded("weights")]
+OwnFilters = Annotated[Array, _of_thread_if_folded("filters")]
+#: Zero at first, of threads whose filters never change: these are packed once.
+Ready = Annotated[Array, own(1, dtype=np.int64, axes=1, optional=True)]
+Partials = Annotated[Array, blocks("sums")]
 
 
 @operation
@@ -43,17 +48,14 @@ def convolution(
     index: Index,
     scratch: Scratch,
     x: Images,
-    weight: Annotated[Array, _of_thread_if_folded("weights")],
-    bias: Annotated[Array, _of_thread_if_folded("filters")],
+    weight: OwnWeights,
+    bias: OwnFilters,
     words: Words,
     after: Count,
     folded: Flag,
-    ready: Annotated[Array, own(1, dtype=np.int64, axes=1, optional=True)],
+    ready: Ready,
 ) -> None:
-    """`index` where pooling follows. Filters that are `folded` come from `fold_batch_norm`.
-
-    `ready`, zeros at first, where the filters never change: they are packed once.
-    """
+    """`index` where pooling follows. Filters that are `folded` come from `fold_batch_norm`."""
     forward.forward_images(out, index, scratch, x, weight, bias, words, after, ready, 0, 1)
 
 
@@ -63,12 +65,12 @@ def convolution_tiled(
     index: Index,
     scratch: Scratch,
     x: Images,
-    weight: Annotated[Array, _of_thread_if_folded("weights")],
-    bias: Annotated[Array, _of_thread_if_folded("filters")],
+    weight: OwnWeights,
+    bias: OwnFilters,
     words: Words,
     after: Count,
     folded: Flag,
-    ready: Annotated[Array, own(1, dtype=np.int64, axes=1, optional=True)],
+    ready: Ready,
 ) -> None:
     """The same by Winograd's tiles."""
     forward.forward_tiled_images(out, index, scratch, x, weight, bias, words, after, ready, 0, 1)
@@ -77,7 +79,7 @@ def convolution_tiled(
 @operation
 def convolution_backward(
     grad_x: MaybeImages,
-    partials: Annotated[Array, blocks("sums")],
+    partials: Partials,
     scratch: Scratch,
     grad_out: Outputs,
     x: Images,
@@ -94,7 +96,7 @@ def convolution_backward(
 @operation
 def convolution_backward_tiled(
     grad_x: MaybeImages,
-    partials: Annotated[Array, blocks("sums")],
+    partials: Partials,
     scratch: Scratch,
     grad_out: Outputs,
     x: Images,
@@ -111,7 +113,7 @@ def convolution_backward_tiled(
 @operation
 def convolution_backward_sparse(
     grad_x: MaybeImages,
-    partials: Annotated[Array, blocks("sums")],
+    partials: Partials,
     scratch: Scratch,
     grad_out: Outputs,
     x: Images,
