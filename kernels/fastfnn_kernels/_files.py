@@ -41,7 +41,7 @@ def write_together(payloads: Mapping[Path, bytes], *, durable: bool = True, mode
         all_staged = [stack.enter_context(_Staged(target, mode)) for target in payloads]
         for one, payload in zip(all_staged, payloads.values(), strict=True):
             with _naming(one.target):
-                one.file.write(payload)
+                one.open().write(payload)
             one.complete(durable)
         for one in all_staged:
             one.take_place()
@@ -57,55 +57,85 @@ def staged(target: Path) -> Iterator[IO[bytes]]:
         Names `target`.
     """
     with _Staged(target) as one:
-        yield one.file
+        yield one.open()
         one.complete(durable=False)
         one.take_place()
 
 
 class _Staged:
-    """A file beside `target` that may take its place; else it goes with the block."""
+    """A file beside `target` that may take its place; else it goes with the block.
+
+    An interrupt may strike between any two instructions: inside the block alone is a file opened, and the path by which
+    it goes is known before it is there.
+    """
 
     def __init__(self, target: Path, mode: int = 0o666) -> None:
         self.target = target
-        with _naming(target):
-            real = Path(os.path.realpath(target))  # through a link, not in its place
-            self._mode = real.stat().st_mode if real.exists() else None
-            # Nothing takes the place of a pipe or a device: it is written itself.
-            self._stays = self._mode is not None and not stat.S_ISREG(self._mode) and not stat.S_ISDIR(self._mode)
-            if self._stays:
-                self.file: IO[bytes] = real.open("wb")
-            else:
-                _remove_abandoned(real)
-                self.file = _open_temporary(real, mode)
-            self._real = real
+        self._real, self._new_mode = target, mode
+        self._mode: int | None = None  # of the file that is there
+        self._file: IO[bytes] | None = None
+        self._temporary: Path | None = None  # None also where `target` itself is written
 
     def __enter__(self) -> _Staged:
         return self
 
+    def open(self) -> IO[bytes]:
+        """Open the file to be written; its path is its attribute ``name``."""
+        with _naming(self.target):
+            self._real = real = Path(os.path.realpath(self.target))  # through a link, not in its place
+            self._mode = real.stat().st_mode if real.exists() else None
+            # Nothing takes the place of a pipe or a device: it is written itself.
+            if self._mode is not None and not stat.S_ISREG(self._mode) and not stat.S_ISDIR(self._mode):
+                self._file = real.open("wb")
+            else:
+                _remove_abandoned(real)
+                self._file = self._open_temporary(real)
+        return self._file
+
+    def _open_temporary(self, real: Path) -> IO[bytes]:
+        """A new file beside `real`, locked for as long as it is open."""
+        while True:
+            self._temporary = real.parent / f"{_prefix(real)}{secrets.token_hex(4)}.tmp"
+            try:
+                file = _create(self._temporary, self._new_mode)
+            except FileExistsError:
+                self._temporary = None  # somebody else's
+                continue
+            if _lock(file.fileno()) is not False and self._temporary.exists():  # one may have found it before the lock
+                return file
+            file.close()
+
     def complete(self, durable: bool) -> None:
         """All is written."""
+        assert self._file is not None
         with _naming(self.target):
-            self.file.flush()
-            if not self._stays:
+            self._file.flush()
+            if self._temporary is not None:
                 if durable:
-                    os.fsync(self.file.fileno())
+                    os.fsync(self._file.fileno())
                 if self._mode is not None:
-                    os.chmod(self.file.name, stat.S_IMODE(self._mode))
+                    os.chmod(self._temporary, stat.S_IMODE(self._mode))
 
     def take_place(self) -> None:
-        if not self._stays:
-            if fcntl is None:
-                self.file.close()  # Windows moves no open file; elsewhere the lock is held until it has moved
+        if self._temporary is not None:
+            if fcntl is None and self._file is not None:
+                self._file.close()  # Windows moves no open file; elsewhere the lock is held until it has moved
             with _naming(self.target):
-                os.replace(self.file.name, self._real)
-            self._stays = True
+                os.replace(self._temporary, self._real)
+            self._temporary = None
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # of what could not be written, again
-            self.file.close()
-        if not self._stays:
+        if fcntl is not None:
+            self._remove()  # first, for a second interrupt may come at once
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # of what could not be written, again
+                self._file.close()
+        self._remove()
+
+    def _remove(self) -> None:
+        if self._temporary is not None:
             with contextlib.suppress(OSError):
-                os.unlink(self.file.name)
+                os.unlink(self._temporary)
 
 
 @contextlib.contextmanager
@@ -123,15 +153,9 @@ def _prefix(target: Path) -> str:
     return f".{target.name[:60]}."  # a name may have 255 bytes, a character four of them
 
 
-def _open_temporary(target: Path, mode: int) -> IO[bytes]:
-    """A new file beside `target`, locked for as long as it is open."""
-    while True:
-        path = target.parent / f"{_prefix(target)}{secrets.token_hex(4)}.tmp"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
-        file = open(path, "r+b", opener=lambda *_, descriptor=descriptor: descriptor)  # noqa: SIM115
-        if _lock(descriptor) is not False and path.exists():  # another may have found it before it was locked
-            return file
-        file.close()
+def _create(path: Path, mode: int) -> IO[bytes]:
+    """Open a file that was not there; its bits of access are `mode`'s."""
+    return open(path, "x+b", opener=lambda name, flags: os.open(name, flags, mode))
 
 
 def _lock(descriptor: int) -> bool | None:

@@ -6,7 +6,9 @@ import errno
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -148,6 +150,45 @@ def test_what_a_killed_process_has_left_goes_with_the_next_save_of_that_name(tmp
     assert len(names(tmp_path)) == 2, "another name's"
     ff.save(ff.Sequential(ff.Linear(3, 2)), path)
     assert names(tmp_path) == ["model.safetensors", "other"]
+
+
+def interrupted(write: Callable[[], object], line: int) -> bool:
+    """Whether `write` was interrupted before the so manieth line of `_files` that it runs, cleaning up not counted."""
+    left = line
+
+    def at_every_line(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename != _files.__file__ or frame.f_code.co_name in ("__exit__", "_remove"):
+            return None
+        if event == "line":
+            left -= 1
+            if left < 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return at_every_line
+
+    traced = sys.gettrace()
+    sys.settrace(at_every_line)
+    try:
+        write()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(traced)
+    return False
+
+
+def test_wherever_an_interrupt_strikes_a_file_is_the_old_or_the_new_and_no_other_is_left(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    line, was = 0, True
+    while was:
+        one.write_bytes(b"old")
+        was = interrupted(lambda: write_together({one: b"new", other: b"new"}), line)
+        assert one.read_bytes() in (b"old", b"new")
+        assert names(tmp_path) == (["one", "other"] if other.exists() else ["one"])
+        other.unlink(missing_ok=True)
+        line += 1
+    assert line > 50
 
 
 def test_what_another_is_writing_stays(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ READ_ONLY = """
     def refuse(*args, **kwargs):
         raise OSError(30, "Read-only file system")
 
-    tempfile.TemporaryFile = os.mkdir = _files._open_temporary = refuse
+    tempfile.TemporaryFile = os.mkdir = _files._create = refuse
 """
 
 
