@@ -100,7 +100,7 @@ def test_numbers_settings_sources_and_operations_are_checked_too() -> None:
         here.row("store", out="nowhere", x=here.buffer((5,)), width=5)
     with pytest.raises(TypeError, match="there is no operation gelu; expected one of"):
         here.row("gelu", **flat)
-    assert [len(records) for records in here.finished()] == [0, 0, 0]
+    assert [len(records) for records in here.finished()] == [0, 0, 0, 0]
 
 
 def test_data_stand_for_their_source_and_their_dtype() -> None:

@@ -113,10 +113,10 @@ def skips_zeros(layers: list[Layer]) -> bool:
     return bool(numbers) and type(numbers[0]) is Linear
 
 
-def sparsity(model: Sequential, x: Array | CSR, rows: int) -> Sparsity | None:
+def sparsity(model: Sequential, x: Array | CSR, rows: int, lazy: bool = False) -> Sparsity | None:
     """How to find the nonzeros of `x`, or None where the first layer does not walk them, or where that does not pay.
 
-    `rows` go through together.
+    `rows` go through together; what a shift of all numbers costs is paid for few of them, or put off where `lazy`.
     """
     if not skips_zeros(model.layers):
         return None
@@ -125,14 +125,15 @@ def sparsity(model: Sequential, x: Array | CSR, rows: int) -> Sparsity | None:
     layer: Any = next(layer for layer in model.layers if isinstance(layer, Linear))
     shifted = any(type(layer) is Normalize and layer.factor_and_shift()[1].any() for layer in model.layers)
     row_bytes = layer.out_features * model.dtype.itemsize
-    if row_bytes < LEAST_ROW_BYTES or (shifted and rows < ROWS_WORTH_SHIFT):
+    bears_shift = lazy or rows >= ROWS_WORTH_SHIFT
+    if row_bytes < LEAST_ROW_BYTES or (shifted and not bears_shift):
         return None
     found = look(x, MOST_NONZEROS)
     if found is None or not found.zero:
         return found
     factors = (layer.factor_and_shift()[0][0] for layer in model.layers if isinstance(layer, Normalize))
     keeps_digits = x.dtype.itemsize == 1 or abs(found.zero * float(next(factors, 1.0))) <= MOST_SHIFT
-    return found if keeps_digits and rows >= ROWS_WORTH_SHIFT else None
+    return found if keeps_digits and bears_shift else None
 
 
 def lower(

@@ -40,6 +40,9 @@ from fastfnn.optim import SGD, Optimizer
 
 #: Seconds between returns to Python.
 SLICE_SECONDS = 0.025
+#: Of so many rows a batch is at most, and so many steps there are at least, where updates are put off: settling them
+#: takes as long as a few steps.
+MOST_ROWS_LAZY, LEAST_STEPS_LAZY = 32, 16
 #: The share of inference's calls that may take long for what they found: another library's threads that still spin.
 MISHAPS = 0.5
 #: Programs that a model keeps, and bytes of their buffers.
@@ -73,6 +76,8 @@ class Form(NamedTuple):
         Rows come in the order of the data.
     sparsity : Sparsity or None
         How to find the nonzeros of the inputs, where the first layer is to walk only these.
+    lazy : bool
+        There are steps enough for what they have in common to be put off.
     inputs : Data
     targets, weights : Data or None
     """
@@ -81,6 +86,7 @@ class Form(NamedTuple):
     n_threads: int
     in_order: bool
     sparsity: Sparsity | None
+    lazy: bool
     inputs: Data
     targets: Data | None
     weights: Data | None
@@ -100,6 +106,7 @@ class Program:
 
     def __init__(self, task: Task, form: Form, key: Any) -> None:
         self.key, model, optimizer = key, task.model, task.optimizer
+        in_place = _updates_in_place(task)
         training, shape, sparsity = optimizer is not None, form.inputs.shape, form.sparsity
         steps = lowering.lower(model, shape, training=training, sparsity=sparsity, packed=task.packed)
         first = next((i for i, step in enumerate(steps) if step.has_parameters), len(steps))
@@ -114,7 +121,8 @@ class Program:
             form.n_threads,
             training=training,
             in_order=form.in_order,
-            sgd_in_place=training and not task.keep_gradients and _is_plain(optimizer) and form.rows <= self.chunk,
+            sgd_in_place=in_place and form.rows <= self.chunk,
+            lazy=form.lazy,
         )
         self._losses_a_row = self._write(task, form, steps, first)
         self._pace = Pace(form.n_threads, mishaps=0.0 if training else MISHAPS)
@@ -151,9 +159,9 @@ class Program:
     def _new_job(self, n_threads: int) -> Any:
         """A job with all that is the same in every run."""
         table, program = self.table, kernels.program
-        row, weight, update = table.finished()
+        row, weight, update, settle = table.finished()
         places, barriers = np.zeros(n_threads, program.PLACE), kernels.team.barrier_state()
-        self._kept: tuple[Any, ...] = (row, weight, update, places, barriers)
+        self._kept: tuple[Any, ...] = (row, weight, update, settle, places, barriers)
         self._rows_are_independent = not table.row_losses.size and kernels.program.BARRIER not in row["operation"]
         return program.Job(
             row_table=row.ctypes.data,
@@ -162,6 +170,8 @@ class Program:
             weight_records=len(weight),
             update_table=update.ctypes.data,
             update_records=len(update),
+            settle_table=settle.ctypes.data,
+            settle_records=len(settle),
             places=places.ctypes.data,
             barriers=barriers.ctypes.data,
             row_losses=_address(table.row_losses),
@@ -239,6 +249,11 @@ def _is_plain(optimizer: Optimizer | None) -> bool:
     return type(optimizer) is SGD and not (optimizer.momentum or optimizer.weight_decay or optimizer.limits)
 
 
+def _updates_in_place(task: Task) -> bool:
+    """Whether a step may change the parameters without storing a gradient."""
+    return task.optimizer is not None and not task.keep_gradients and _is_plain(task.optimizer)
+
+
 def _address(array: Array | None) -> int:
     """Where a writeable array starts; `array.ctypes.data` takes four times as long."""
     return ctypes.addressof(ctypes.c_char.from_buffer(array.data)) if array is not None and array.size else 0
@@ -310,13 +325,14 @@ def _form(task: Task, data: Pass, n_threads: int) -> Form:
     x, y, rows = data.x, data.y, data.batch_size or len(data.x)
     if task.optimizer is None:  # in training a program is for one batch size; else a few serve all numbers of rows
         rows = min(1 << (len(x) - 1).bit_length(), lowering.CHUNK_ROWS)
+    lazy = _updates_in_place(task) and rows <= MOST_ROWS_LAZY and len(x) >= rows * LEAST_STEPS_LAZY
     # A packed product finds the zeros of dense rows itself.
     dense = task.packed is not None and not isinstance(x, CSR)
-    sparsity = None if dense else lowering.sparsity(task.model, x, min(rows, len(x)))
+    sparsity = None if dense else lowering.sparsity(task.model, x, min(rows, len(x)), lazy)
     inputs = Data("x", x.shape[1:], x.dtype, sparsity)
     targets = None if y is None else Data("y", y.shape[1:], y.dtype)
     weights = None if data.weights is None else Data("weights", (1,), data.weights.dtype)
-    return Form(rows, n_threads, data.order is None, sparsity, inputs, targets, weights)
+    return Form(rows, n_threads, data.order is None, sparsity, lazy, inputs, targets, weights)
 
 
 _known_configs: weakref.WeakKeyDictionary[Sequential, tuple[Any, list[Any]]] = weakref.WeakKeyDictionary()

@@ -16,8 +16,10 @@ A training step, on each thread::
     update operations       the optimizer, each thread its share
     barrier
 
-A record whose address is BARRIER lets the team meet between two row or update operations. Inference is a row table
-alone: no thread waits for another. Every number is computed in one fixed order, whatever the number of threads.
+Every few steps, and where the call begins and ends, come the settling operations: of weights whose updates are lazy
+(`products.lazy`). A record whose address is BARRIER lets the team meet between two row or update operations. Inference
+is a row table alone: no thread waits for another. Every number is computed in one fixed order, whatever the number of
+threads.
 """
 
 from __future__ import annotations
@@ -33,11 +35,14 @@ from numpy.typing import NDArray
 
 from fastfnn_kernels import _boxes
 from fastfnn_kernels._config import addressed, helper
+from fastfnn_kernels.reference.lazy import BEGIN, LEAVE, RENEW, RESUME
 from fastfnn_kernels.simd import array_at, bits_of, call_operation, flush_subnormals, record_at, restore_control
 from fastfnn_kernels.team import BARRIER_WORDS, Team, barrier, barrier_state, share
 
 #: In place of an operation's address in the row or update table: the team meets here.
 BARRIER = 0
+#: Steps of an epoch after which the settling operations come.
+STEPS_TO_SETTLE = 64
 #: Rows of a thread come in multiples of this: the tallest common tile.
 ROW_GRAIN = 8
 
@@ -59,22 +64,23 @@ class Place(ctypes.Structure):
     A chunk of `rows` rows from row `start` of the epoch, `piece` rows into a batch of `batch_rows`; of them the thread
     `tid` of `n_threads` has `first` to `last`. `adds`: the batch has had chunks before, whose gradients stand.
     `updates` since the optimizer started, this step's counted. The address of the `order` of all `data_rows` in the
-    epoch, or 0; and of the `job`, where operations look for the caller's arrays.
+    epoch, or 0; and of the `job`, where operations look for the caller's arrays. `when` the settling operations come:
+    an event of `products.lazy.settle`.
     """
 
     _fields_ = (
         *((name, _Integer) for name in ("start", "rows", "batch_rows", "first", "last", "tid", "n_threads", "adds")),
-        *((name, _Integer) for name in ("updates", "piece", "order", "data_rows", "job")),
-        ("unused", _Integer * 19),  # two threads' places are not in neighbouring cache lines
+        *((name, _Integer) for name in ("updates", "piece", "order", "data_rows", "job", "when")),
+        ("unused", _Integer * 18),  # two threads' places are not in neighbouring cache lines
     )
 
 
 class Job(ctypes.Structure):
     """All that a call of `run` works on, and what came of it.
 
-    **Tables**: the address and number of the row, weight and update records. **Memory**: the places of the threads, the
-    barrier's state, and for each row of a chunk its loss (summed over its elements) and whether its class is right,
-    or 0 where there is no loss.
+    **Tables**: the address and number of the row, weight, update and settling records. **Memory**: the places of the
+    threads, the barrier's state, and for each row of a chunk its loss (summed over its elements) and whether its class
+    is right, or 0 where there is no loss.
 
     **To do**: rows of the data, of a batch, of a chunk; the pieces from `begin` to `end`, counted over all batches;
     whether a loss that is not finite ends it; updates `made` before the first step of the data. **Data**: order,
@@ -88,7 +94,8 @@ class Job(ctypes.Structure):
 
     _fields_ = (
         *((name, _Integer) for name in ("row_table", "row_records", "weight_table", "weight_records", "update_table")),
-        *((name, _Integer) for name in ("update_records", "places", "barriers", "row_losses", "row_hits")),
+        *((name, _Integer) for name in ("update_records", "settle_table", "settle_records")),
+        *((name, _Integer) for name in ("places", "barriers", "row_losses", "row_hits")),
         *((name, _Integer) for name in ("data_rows", "batch_size", "chunk", "begin", "end", "trains", "made")),
         *((name, _Integer) for name in ("order", "x", "y", "weights", "out", "nothing", "rates", "rate", "step_size")),
         *((name, _Real) for name in ("losses", "hits", "done")),
@@ -157,6 +164,14 @@ def _run(address: int, tid: int, n_threads: int) -> None:
             continue
         if piece == 0:
             batch_loss, batch_hits = 0.0, 0.0
+            if job.settle_records > 0 and (count == job.begin or step % STEPS_TO_SETTLE == 0):
+                if step % STEPS_TO_SETTLE != 0:
+                    place.when = RESUME
+                else:
+                    place.when = BEGIN if count == job.begin else RENEW
+                _run_operations(job.settle_table, job.settle_records, place, barriers, True)
+                if n_threads > 1:
+                    barrier(barriers, n_threads)
             if tid == 0 and job.rates != 0:  # nobody reads it before the next barrier
                 rate = array_at(job.rates, (step + 1,), np.float64)[step]
                 array_at(job.rate, (1,), np.float64)[0] = rate
@@ -193,6 +208,9 @@ def _run(address: int, tid: int, n_threads: int) -> None:
                 job.losses += batch_loss
                 job.hits += batch_hits
                 job.done += batch_rows
+    if job.settle_records > 0 and job.end > job.begin:  # all have met since anybody read the weights
+        place.when = LEAVE
+        _run_operations(job.settle_table, job.settle_records, place, barriers, True)
     if tid == 0:
         job.part_losses, job.part_hits = batch_loss, batch_hits
     restore_control(control)

@@ -28,6 +28,7 @@ class SkippingLinearStep(LinearStep):
     backward_operation: str
     nonzeros: dict[str, Any]
     scratch: Array
+    _lacking: dict[str, Array]
 
     def takes_data(self, table: Table, data: Data) -> bool:
         return data.sparsity is not None
@@ -43,20 +44,32 @@ class SkippingLinearStep(LinearStep):
         self.find_nonzeros(table, x)
         self.shift, self.out = x.sparsity.zero * x.factor + x.shift, table.buffer(self.out_shape)
         bias = layer.params["bias"] if layer.bias else np.zeros(layer.out_features, table.dtype)
-        rows = {"out": self.out, "weight": weight, "bias": bias, "relu": self.relu}
-        table.row(self.forward_operation, **rows, **self._fields())
+        self._lacking = self._lack(table, weight)
+        fields = {"out": self.out, "weight": weight, "bias": bias, "relu": self.relu and not self._lacking}
+        table.row(self.forward_operation, **fields, **self._fields())
+        if self._lacking:
+            numbers, n, k = self.nonzeros["x"], self.layer.out_features, self.layer.in_features
+            fields = {"out": self.out, "x": numbers, "relu": self.relu, "shift": self.shift, "n": n, "k": k}
+            table.row("add_pending", **fields, **self._lacking)
         return self.out
+
+    def _lack(self, table: Table, weight: Array) -> dict[str, Array]:
+        """What is known of what the weight lacks, see `fastfnn_kernels.products.lazy`; empty where it lacks nothing."""
+        return {}
 
     def _fields(self) -> dict[str, Any]:
         """Fields that forward and backward have alike."""
         sizes = {"k": self.layer.in_features, "n": self.layer.out_features, "panel": self.scratch.shape[1]}
-        return {**self.nonzeros, **sizes, "scratch": self.scratch, "shift": self.shift}
+        return {**self.nonzeros, **sizes, "scratch": self.scratch, "shift": 0.0 if self._lacking else self.shift}
 
     def _write_weight_gradient(self, table: Table, x: Any, grad: Array) -> None:
         in_place = table.sgd_in_place
         out = (self.layer.params if in_place else self.layer.grads)["weight"]
         alpha = table.settings["step_size"] if in_place else table.one
         table.weight(self.backward_operation, out=out, grad=grad, alpha=alpha, in_place=in_place, **self._fields())
+        if self._lacking:
+            fields = {"grad": grad, "alpha": alpha, "shift": self.shift, "n": self.layer.out_features}
+            table.weight("defer", **fields, **self._lacking)
 
 
 class MarkedLinearStep(SkippingLinearStep):
@@ -76,6 +89,14 @@ class MarkedLinearStep(SkippingLinearStep):
             table.row("mark_csr_rows", matrix=x, **fields)
         self.nonzeros = {"x": rows, "marks": marks, "blocks": marks.shape[1]}
         self.scratch = kernels.products.marked.scratch_for(table.dtype, table.rows, table.n_threads)
+
+    def _lack(self, table: Table, weight: Array) -> dict[str, Array]:
+        if not (table.lazy and self.shift):
+            return {}
+        k, n = weight.shape
+        row = {"pending": table.empty((n,)), "totals": table.empty((n,))}
+        table.settle("settle", weight=weight, kept=table.empty((k, n)), k=k, n=n, **row)
+        return {**row, "sums": table.buffer(())}
 
 
 class ListedLinearStep(SkippingLinearStep):

@@ -66,6 +66,8 @@ class Table:
     sgd_in_place : bool
         A step may subtract ``lr`` times a gradient from its parameter at once, without storing the gradient (plain
         SGD, a batch in one chunk), with `step_size` for a factor; it then says so in `updated`.
+    lazy : bool
+        And may put off what it subtracts from all rows of the parameter alike.
 
     Attributes
     ----------
@@ -87,9 +89,10 @@ class Table:
         training: bool,
         in_order: bool = True,
         sgd_in_place: bool = False,
+        lazy: bool = False,
     ) -> None:
         self.dtype, self.rows, self.n_threads = dtype, rows, n_threads
-        self.training, self.in_order, self.sgd_in_place = training, in_order, sgd_in_place
+        self.training, self.in_order, self.sgd_in_place, self.lazy = training, in_order, sgd_in_place, lazy
         self.row_losses = self.hits = np.zeros(0)
         self.settings: dict[str, Array] = collections.defaultdict(lambda: np.zeros(1))
         self.one, self.zero = np.ones(1), np.zeros(1)
@@ -99,6 +102,7 @@ class Table:
         self._rows: list[Record] = []
         self._weights: list[Record] = []
         self._updates: list[Record] = []
+        self._settling: list[Record] = []
         self._room = kernels.operations.Room(rows, n_threads)
         self._gemm_scratch: Array | None = None
 
@@ -150,6 +154,10 @@ class Table:
         """Append an operation after the last chunk of a batch."""
         self._append(self._updates, operation, fields)
 
+    def settle(self, operation: str, **fields: Any) -> None:
+        """Append an operation for every few steps and for where a call begins and ends."""
+        self._append(self._settling, operation, fields)
+
     def barrier(self) -> None:
         """What row operations have written so far, by whatever thread, is there for those that follow."""
         self._rows.append(None)
@@ -191,12 +199,12 @@ class Table:
         records.append(((name, *(known[dtype] for dtype in operation.dtypes)), words))
         self._kept.append(fields)
 
-    def finished(self) -> tuple[Array, Array, Array]:
-        """The row, weight and update table; `self` keeps alive what they point to."""
-        tables = self._rows, self._weights, self._updates
+    def finished(self) -> tuple[Array, Array, Array, Array]:
+        """The row, weight, update and settling table; `self` keeps alive what they point to."""
+        tables = self._rows, self._weights, self._updates, self._settling
         kernels.operations.prepare(record[0] for records in tables for record in records if record)
-        row, weight, update = (self._finish(records) for records in tables)
-        return row, weight, update
+        row, weight, update, settle = (self._finish(records) for records in tables)
+        return row, weight, update, settle
 
     def _finish(self, records: list[Record]) -> Array:
         operations = kernels.operations

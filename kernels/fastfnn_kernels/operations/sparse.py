@@ -39,12 +39,13 @@ from fastfnn_kernels.operations._fields import (
     source_rows,
 )
 from fastfnn_kernels.operations._registry import operation
-from fastfnn_kernels.products import marked, sparse
+from fastfnn_kernels.products import lazy, marked, sparse
 from fastfnn_kernels.program import MATRIX
 from fastfnn_kernels.simd import WORD_BITS, array_at, record_at
 
 _linear_rows, _mark_row = marked.linear_rows, marked.mark_row
 _marked_backward_weight = marked.marked_backward_weight.inlined
+_add_pending, _defer, _settle = lazy.add_pending.inlined, lazy.defer.inlined, lazy.settle.inlined
 _linear, _backward_weight = sparse.sparse_linear.inlined, sparse.sparse_backward_weight.inlined
 
 
@@ -160,6 +161,41 @@ def marked_weight_gradient(
     n_threads: NThreads,
 ) -> None:
     _marked_backward_weight(out, scratch, x, marks, grad, shift, alpha, in_place or adds, tid, n_threads)
+
+
+@operation
+def add_pending(
+    out: Annotated[Array, rows("n")],
+    sums: Annotated[Array, rows()],
+    x: Annotated[Array, rows("k")],
+    totals: Bias,
+    pending: Bias,
+    shift: Number,
+    relu: Flag,
+) -> None:
+    """What a forward lacks with a weight that is still to be given a row, see `products.lazy`."""
+    _add_pending(out, sums, x, totals, pending, shift, relu, 0, 1)
+
+
+@operation
+def defer(
+    pending: Bias,
+    totals: Bias,
+    sums: Annotated[Array, all_rows()],
+    grad: Annotated[Array, all_rows("n")],
+    shift: Number,
+    alpha: Setting,
+    tid: Tid,
+    n_threads: NThreads,
+) -> None:
+    """What an SGD step adds to every row of the weight, put off."""
+    _defer(pending, totals, sums, grad, shift, alpha, tid, n_threads)
+
+
+@operation
+def settle(weight: Weight, kept: Weight, pending: Bias, totals: Bias, place: Place) -> None:
+    """At the beginning and the end of some steps: the weight is given that row, or lacks it again."""
+    _settle(weight, kept, pending, totals, place.when, place.tid, place.n_threads)
 
 
 @operation

@@ -1,5 +1,5 @@
-"""Matrix products: of dense rows (`gemm`, `linear`), of such as are mostly zeros (`marked`, `sparse`), and `packed`."""
+"""Matrix products: of dense rows (`gemm`, `linear`), of mostly zeros (`marked`, `lazy`, `sparse`), and `packed`."""
 
-from fastfnn_kernels.products import gemm, linear, marked, packed, sparse
+from fastfnn_kernels.products import gemm, lazy, linear, marked, packed, sparse
 
-__all__ = ["gemm", "linear", "marked", "packed", "sparse"]
+__all__ = ["gemm", "lazy", "linear", "marked", "packed", "sparse"]

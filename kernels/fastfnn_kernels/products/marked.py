@@ -224,14 +224,16 @@ def _backward_columns(grad_weight, scratch, x, marks, rows, shift, accumulate, j
             adds = accumulate or i0 > 0
             must = not adds or (i0 == 0 and shift != zero)
             start = strip if i0 == 0 and shift != zero else 0
-            some = _first_bits(rows - i0)
+            some, word0 = _first_bits(rows - i0), i0 // WORD_BITS * marks.shape[1] * WORD_BITS + words
+            any_row = np.int64(0)
+            for i in range(min(rows - i0, WORD_BITS)):
+                any_row |= flat_marks[word0 + i]
             for k in range(k0, min(k0 + GRAIN, last), MARKED_ROWS):
                 c0, a0, b0, place = k * n + j0, i0 * width + k, (2 + i0) * strip, np.int64(k % WORD_BITS)
-                two = k + 1 < last
-                word0 = i0 // WORD_BITS * marks.shape[1] * WORD_BITS + words
-                bits = words_with(flat_marks, word0, np.int64(3 if two else 1) << place) & some
-                if bits == 0 and not must:
+                if (any_row >> place) & 3 == 0 and not must:
                     continue
+                two = k + 1 < last
+                bits = words_with(flat_marks, word0, np.int64(3 if two else 1) << place) & some
                 if two:
                     multiply_marked(2, flat, c0, n, flat_x, a0, 1, width, scratch, b0, strip, bits, scratch, start,
                                     adds, False, here)

@@ -22,6 +22,7 @@ from fastfnn_kernels.reference.conv import (
 )
 from fastfnn_kernels.reference.dropout import dropout, dropout_backward, dropout_elements
 from fastfnn_kernels.reference.gemm import gemm
+from fastfnn_kernels.reference.lazy import add_pending, defer, settle
 from fastfnn_kernels.reference.linear import (
     column_sum,
     linear,
