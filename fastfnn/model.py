@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, ValuesView
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +45,9 @@ class Sequential:
     n_weights : int
         How long the part of the flat arrays is that holds the weights.
     """
+
+    #: How often the layers' arrays were linked.
+    links = 0
 
     def __init__(self, *layers: Layer, seed: int | np.random.Generator | None = None, dtype: Any = "float32") -> None:
         if not layers:
@@ -110,6 +114,9 @@ class Sequential:
         #: The arrays that the layers held when they were linked.
         self._linked: list[Array] = []
         self._linked_ids: list[int] | None = None
+        #: What the layers hold, as views of their dictionaries, which stay the same while `known` does.
+        self._held: list[ValuesView[Array]] = []
+        self._known: tuple[int, ...] | None = None
 
     def gather_parameters(self) -> None:
         """Make `parameters` and `gradients` hold what the layers hold, and the layers views of them.
@@ -140,12 +147,16 @@ class Sequential:
             layer.follow_dtype(self.dtype)
         self._parameters, self._gradients = parameters, gradients
         self.n_weights = int(starts[sum(np.ndim(array) >= 2 for _, _, array in owned)])
-        self._linked = [array for layer in self.layers for array in layer.held_arrays()]
+        self._linked = [array for layer in self.layers for held in layer.array_views() for array in held]
         self._linked_ids = list(map(id, self._linked))
+        self.links += 1
 
     def is_linked(self) -> bool:
         """Whether the layers hold the arrays that `gather_parameters` gave them."""
-        return self._linked_ids == [id(array) for layer in self.layers for array in layer.held_arrays()]
+        known = (Layer.changes, *map(id, self.layers))
+        if known != self._known:
+            self._held, self._known = [array for layer in self.layers for array in layer.array_views()], known
+        return self._linked_ids == [*map(id, itertools.chain.from_iterable(self._held))]
 
     def named_parameters(self) -> dict[str, Array]:
         """Views of the parameters by name: ``{"2.weight": …, "2.bias": …}``, counted by the layer's place."""
@@ -313,7 +324,7 @@ class Sequential:
 
     def __getstate__(self) -> dict[str, Any]:
         # The layers hold all of it; views of one array become arrays of their own in a pickle or a deep copy.
-        left = ("_parameters", "_gradients", "_linked", "_linked_ids")
+        left = ("_parameters", "_gradients", "_linked", "_linked_ids", "_held", "_known")
         return {name: value for name, value in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -76,7 +76,7 @@ def test_what_fits_is_taken(change: Callable[[Any], None], dtype: str) -> None:
     np.testing.assert_allclose(ff.predict_raw(model, X), expected, rtol=2e-3, atol=1e-4)
     ff.fit(model, X, Y, optimizer=ff.SGD(0.1), **OPTIONS)
     np.testing.assert_allclose(ff.predict_raw(model, X), outputs(model, X), rtol=2e-3, atol=1e-4)
-    assert all(array.dtype == dtype for layer in model.layers for array in layer.held_arrays())
+    assert all(array.dtype == dtype for layer in model.layers for held in layer.array_views() for array in held)
 
 
 REFUSED: dict[str, tuple[Callable[[Any], None], str]] = {

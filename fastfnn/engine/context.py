@@ -102,9 +102,7 @@ def few_outputs(model: Sequential, x: Array, nanoseconds: float) -> Array | None
     rows = len(x)
     if not 0 < rows <= FEW_ROWS or x.dtype not in DTYPES:
         return None
-    model.gather_parameters()
-    task = Task(model)
-    state, kind = program.inference_key(task), (x.dtype, x.shape[1:])
+    state, kind = program.inference_key(model), (x.dtype, x.shape[1:])
     kinds = _waiting.get(model)
     if kinds is None:
         kinds = _waiting.setdefault(model, {})
@@ -118,6 +116,7 @@ def few_outputs(model: Sequential, x: Array, nanoseconds: float) -> Array | None
         return None
     context = _taken(kept.contexts, state)
     if context is None:
+        task = Task(model)
         if not program.is_compiled(task):
             return None
         context = Context(task, x.shape[1:], x.dtype, most)

@@ -301,7 +301,9 @@ def run(task: Task, data: Pass, team: Any, pause: int = 0) -> Iterator[Sums]:
 def for_rows(task: Task, data: Pass) -> Program:
     """A program for a thread that goes through these data, or fewer of their rows, again and again."""
     task.model.gather_parameters()
-    form = _form(task, data, 1)._replace(sparsity=None, inputs=Data("x", data.x.shape[1:], data.x.dtype))
+    sparsity = lowering.sparsity_of_a_row(task.model) if task.packed is None else None
+    inputs = Data("x", data.x.shape[1:], data.x.dtype, sparsity)
+    form = _form(task, data, 1)._replace(sparsity=sparsity, inputs=inputs)
     return Program(task, form, None)
 
 
@@ -361,9 +363,10 @@ def _key(task: Task) -> tuple[Any, ...]:
     return (*key, *settings, *map(id, _state(optimizer)))
 
 
-def inference_key(task: Task) -> tuple[Any, ...]:
+def inference_key(model: Sequential) -> tuple[Any, ...]:
     """What a program `for_rows` depends on besides the inputs: it may be kept while this stays the same."""
-    return _key(task)
+    model.gather_parameters()
+    return model.links, _configs(model)
 
 
 def _state(optimizer: Optimizer | None) -> list[Array]:

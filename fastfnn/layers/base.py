@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import ValuesView
 from typing import Any, ClassVar
 
 import numpy as np
@@ -158,11 +159,10 @@ class Layer:
                 if np.asarray(array).dtype.kind not in "fiub":
                     raise InvalidTypeError(f"{kind}[{name!r}] of {place} {self!r} is {array!r}; expected numbers")
 
-    def held_arrays(self) -> list[Array]:
-        """Parameters, gradients and buffers."""
-        if not self._params:
-            return [*self._buffers.values()] if self._buffers else []
-        return [*self._params.values(), *self._grads.values(), *self._buffers.values()]
+    def array_views(self) -> list[ValuesView[Array]]:
+        """Of parameters, gradients and buffers, whatever they are; until a setting is written (see `changes`)."""
+        params: dict[str, Array] = {} if self._params is None else self._params
+        return [held.values() for held in (params, self._grads, self._buffers)]
 
     def follow_dtype(self, dtype: np.dtype[Any]) -> None:
         """Be of a model's dtype, buffers and all; its parameters are views of the model's already."""
