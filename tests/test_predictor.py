@@ -11,6 +11,7 @@ import pytest
 from _helpers import at_once
 
 import fastfnn as ff
+from fastfnn.engine import program
 from fastfnn.engine.folding import folded
 from fastfnn.errors import InvalidTypeError, InvalidValueError, ModelFileError
 from fastfnn.training import predictor as module
@@ -254,6 +255,30 @@ def test_several_threads_may_call_it_at_once() -> None:
 
 class Own(ff.ReLU):
     """A layer of a user's, which has no compiled form."""
+
+
+@pytest.mark.skipif(not _config.JIT, reason="without the JIT nothing is compiled")
+@pytest.mark.parametrize("n_threads", [2, 3])
+def test_a_team_gives_the_bits_of_one_thread_for_any_number_of_rows(
+    n_threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = ff.Conv2d(3, 16, 3, padding=1), ff.ReLU(), ff.MaxPool2d(2), ff.Flatten(), ff.Linear(16 * 49, 7)
+    x = RNG.normal(size=(300, 3, 14, 14)).astype(np.float32)
+    model, sizes, run = trained(*layers), [], program.Program.run_job
+    expected = ff.Predictor(model, input_shape=x.shape[1:], n_threads=1)(x)
+
+    def note(self: Any, team: Any) -> None:
+        sizes.append(team.size)
+        run(self, team)
+
+    monkeypatch.setattr(program.Program, "run_job", note)
+    predictor = ff.Predictor(model, input_shape=x.shape[1:], n_threads=n_threads)
+    for rows in (1, predictor._few, predictor._few + 1, 200, 256, 257, 300, 199):
+        out = np.full((rows, 7), np.nan, np.float32)
+        assert predictor(x[:rows], out) is out
+        np.testing.assert_array_equal(out, expected[:rows])
+        np.testing.assert_array_equal(predictor(x[:rows]), out)
+    assert sizes == [n_threads] * 2 * 4
 
 
 def test_a_users_own_layer_is_run_layer_by_layer() -> None:

@@ -1,4 +1,4 @@
-"""A program for one caller at a time, on one thread: a call sets the addresses, runs, and that is all."""
+"""A program for one caller at a time: a call sets the addresses, runs, and that is all."""
 
 from __future__ import annotations
 
@@ -33,16 +33,23 @@ class Context:
         Of the inputs.
     rows : int
         Of a chunk, at most; a call may have any number.
+    n_threads : int
+        With more than one, those of a team that is formed for each call.
     """
 
-    def __init__(self, task: Task, sample_shape: tuple[int, ...], dtype: np.dtype[Any], rows: int) -> None:
+    def __init__(
+        self, task: Task, sample_shape: tuple[int, ...], dtype: np.dtype[Any], rows: int, n_threads: int = 1
+    ) -> None:
         shape = task.model.output_shape(sample_shape)
         few = max(1, min(rows, COPIED_BYTES // max(1, int(np.prod(sample_shape)) * dtype.itemsize)))
         self._x, self._out = np.zeros((few, *sample_shape), dtype), np.zeros((few, *shape), task.model.dtype)
         data = Pass(np.broadcast_to(self._x[:1], (rows, *sample_shape)))
-        self._program = program.for_rows(task, data)
+        self._program = program.for_rows(task, data, n_threads)
+        self._n_threads = n_threads
         self._job = self._program.job_for(task, Pass(self._x, out=self._out))
-        self._run, self._rows, self._few = kernels.program.runner(ctypes.addressof(self._job)), 0, few
+        alone = n_threads == 1
+        self._run = kernels.program.runner(ctypes.addressof(self._job)) if alone else self._run_together
+        self._rows, self._few = 0, few
         self._places, self._shape = (self._job.x, self._job.out), shape
 
     def __call__(self, x: Array, rows: int, out: Array | None = None) -> Array:
@@ -68,6 +75,10 @@ class Context:
         if out is not None and made is not out:
             out[...] = made
         return made if out is None else out
+
+    def _run_together(self) -> None:
+        with kernels.team.Team(self._n_threads, may_be_fewer=True) as team:
+            self._program.run_job(team)
 
 
 def _address(array: Array) -> int:

@@ -192,6 +192,13 @@ class Program:
         job.losses = job.hits = job.done = job.failed = job.part_losses = job.part_hits = 0
         return job
 
+    def run_job(self, team: Any) -> None:
+        """Do all pieces of the job, which last some milliseconds at most; on one thread where that is faster."""
+        job, threads = self._job, self._pace.choose()[0] if team.size > 1 else 1
+        began, relieves = time.perf_counter(), job.end == 1 and self._rows_are_independent
+        kernels.program.run(ctypes.addressof(job), team if threads > 1 else None, relieves)
+        self._pace.note(threads, (time.perf_counter() - began) / job.data_rows)
+
     def run(self, task: Task, data: Pass, team: Any, pause: int) -> Iterator[Sums]:
         """Go through the data once, slice by slice: see the function `run`."""
         job, optimizer, rows = self.job_for(task, data), task.optimizer, len(data.x)
@@ -298,12 +305,12 @@ def run(task: Task, data: Pass, team: Any, pause: int = 0) -> Iterator[Sums]:
         _make_room(waiting)
 
 
-def for_rows(task: Task, data: Pass) -> Program:
-    """A program for a thread that goes through these data, or fewer of their rows, again and again."""
+def for_rows(task: Task, data: Pass, n_threads: int = 1) -> Program:
+    """A program that goes through these data, or fewer of their rows, again and again."""
     task.model.gather_parameters()
     sparsity = lowering.sparsity_of_a_row(task.model) if task.packed is None else None
     inputs = Data("x", data.x.shape[1:], data.x.dtype, sparsity)
-    form = _form(task, data, 1)._replace(sparsity=sparsity, inputs=inputs)
+    form = _form(task, data, n_threads)._replace(sparsity=sparsity, inputs=inputs)
     return Program(task, form, None)
 
 

@@ -15,6 +15,7 @@ from fastfnn.engine.context import Context
 from fastfnn.engine.folding import folded
 from fastfnn.engine.task import Pass, Task
 from fastfnn.errors import FOREIGN, InvalidTypeError, InvalidValueError, ModelFileError
+from fastfnn.functional._run import team_size
 from fastfnn.interchange import safetensors
 from fastfnn.layers import Layer, Normalize
 from fastfnn.model import Sequential
@@ -85,15 +86,31 @@ class Predictor:
         self.model, self.input_shape, self.input_dtype, self.n_threads = model, shape, dtype, n_threads
         self._output_shape = model.output_shape(shape)
         self._task, self._few = Task(model, packed={}), 0
-        #: Contexts that nobody uses: taking one and giving it back are indivisible.
+        #: Contexts that nobody uses, for few rows and for more: taking one and giving it back are indivisible.
         self._contexts: list[Context] = []
+        self._team_contexts: list[Context] = []
+        self._most = 0
         if program.is_compiled(self._task):
             worth = LONG_CALL if n_threads == 1 else WORK_WORTH_CALL
-            self._few = max(1, int(worth / max(lowering.row_nanoseconds(model, shape), 1.0)))
-            self._contexts.append(self._new_context())
+            row_nanoseconds = max(lowering.row_nanoseconds(model, shape), 1.0)
+            self._few = max(1, int(worth / row_nanoseconds))
+            self._size = team_size(n_threads, automatic_many=True)
+            self._most = (
+                self._few if self._size == 1 else max(self._few, min(int(LONG_CALL / row_nanoseconds), CHUNK_ROWS))
+            )
+            self._contexts.append(self._new_context(1))
 
-    def _new_context(self) -> Context:
-        return Context(self._task, self.input_shape, self.input_dtype, min(self._few, CHUNK_ROWS))
+    def _new_context(self, n_threads: int) -> Context:
+        rows = self._few if n_threads == 1 else self._most
+        return Context(self._task, self.input_shape, self.input_dtype, min(rows, CHUNK_ROWS), n_threads)
+
+    def _context_for(self, rows: int) -> tuple[list[Context], Context]:
+        """A context that nobody uses, and where it goes afterwards."""
+        contexts, size = (self._contexts, 1) if rows <= self._few else (self._team_contexts, self._size)
+        try:
+            return contexts, contexts.pop()
+        except IndexError:
+            return contexts, self._new_context(size)
 
     def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:
         """The model's outputs (n, …) for samples (n, *input_shape).
@@ -107,15 +124,12 @@ class Predictor:
         # Few rows of what was announced, seen at a glance. All else goes the long way, which has the errors.
         if type(x) is np.ndarray and x.dtype is self.input_dtype and x.shape[1:] == self.input_shape:
             rows = x.shape[0]
-            if 0 < rows <= self._few and x.flags.c_contiguous and x.flags.aligned:
+            if 0 < rows <= self._most and x.flags.c_contiguous and x.flags.aligned:
                 if out is not None:
                     _check_out(out, (rows, *self._output_shape), self.model.dtype)
-                try:
-                    context = self._contexts.pop()
-                except IndexError:
-                    context = self._new_context()
+                contexts, context = self._context_for(rows)
                 made = context(x, rows, out)
-                self._contexts.append(context)
+                contexts.append(context)
                 return made
         inputs, _ = as_inputs(self.model, self._samples(x))
         made = np.empty((len(inputs), *self._output_shape), self.model.dtype)
