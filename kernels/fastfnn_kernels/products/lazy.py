@@ -142,7 +142,18 @@ def settle(
                 flat[base + j] += owed[j]
         return
     if when == RESUME:
-        for j in range(stop - start):
+        differ = np.int64(0)
+        for k in range(width):
+            base = np.uint64(k * columns + start)
+            for j in range(count):
+                differ += flat[base + j] != copy[base + j] + owed[j]
+        if differ == 0:
+            for k in range(width):
+                base = np.uint64(k * columns + start)
+                for j in range(count):
+                    flat[base + j] = copy[base + j]
+            return
+        for j in range(stop - start):  # seldom, and so not by rows
             same = True
             for k in range(width):
                 same = same and flat[k * columns + start + j] == copy[k * columns + start + j] + owed[j]

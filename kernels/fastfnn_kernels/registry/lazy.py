@@ -28,11 +28,12 @@ def _defer(d: Draw, n: int, width: int, columns: int) -> tuple[Any, ...]:
     return d.normal(columns), d.normal(columns), *inputs, d.scalar(0.4), d.scalar(-0.1)
 
 
-def _settle(when: int) -> Callable[..., tuple[Any, ...]]:
+def _settle(when: int, changed: bool = True) -> Callable[..., tuple[Any, ...]]:
     def draw(d: Draw, width: int, columns: int) -> tuple[Any, ...]:
         kept, pending = d.normal(width, columns), d.normal(columns)
         weight = kept + pending
-        weight[d.rng.integers(0, width, columns // 3), d.rng.integers(0, columns, columns // 3)] += 1
+        some = columns // 3 if changed else 0
+        weight[d.rng.integers(0, width, some), d.rng.integers(0, columns, some)] += 1
         return np.ascontiguousarray(weight), kept, pending, d.normal(columns), when
 
     return draw
@@ -55,6 +56,8 @@ SPECS = [
     spec_of("add_pending", lazy.add_pending, _add(relu=False), 0.02, scale=_sum_of_width, **ROWS),
     spec_of("add_pending_relu", lazy.add_pending, _add(relu=True), 0.02, scale=_sum_of_width, **ROWS),
     spec_of("defer", lazy.defer, _defer, 0.01, scale=_sum_of_rows, **ROWS),
+    spec_of("settle_resume_unchanged", lazy.settle, _settle(lazy.RESUME, changed=False), 2, scale=_sum_of_columns,
+            **WEIGHTS),
     *(spec_of(f"settle_{name}", lazy.settle, _settle(when), 2, scale=_sum_of_columns, **WEIGHTS)
       for name, when in (("begin", lazy.BEGIN), ("renew", lazy.RENEW), ("leave", lazy.LEAVE), ("resume", lazy.RESUME))),
 ]
