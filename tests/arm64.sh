@@ -32,7 +32,7 @@ fi
 if [ "$#" -eq 0 ]; then
     set -- tests/test_kernels.py tests/test_vecmath.py tests/test_program.py tests/test_operations.py \
         tests/test_convolution.py tests/test_convolution_tiles.py tests/test_convolution_pieces.py \
-        tests/test_pooling.py tests/test_compiled.py tests/test_team.py
+        tests/test_pooling.py tests/test_compiled.py tests/test_team.py tests/test_launches.py
 fi
 export PYTHONPATH="$root/site:$PWD:$PWD/kernels" NUMBA_CACHE_DIR="$root/cache" PYTHONHOME="$root/usr"
 exec "$root/python" -m pytest -q "$@"
