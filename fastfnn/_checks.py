@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers as numeric
 import operator
 from typing import Any
 
@@ -103,11 +104,43 @@ def one_of(name: str, value: Any, options: tuple[str, ...]) -> str:
 
 
 def as_array(name: str, x: Any) -> Array:
-    """`x` as an array of whatever dtype."""
+    """`x` as an array of whatever dtype but objects: those of a frame's mixed columns are numbers all the same."""
     try:
-        return np.asarray(x)
+        array = np.asarray(x)
     except ValueError as error:  # lists of different lengths
         raise InvalidValueError(f"{name} is no array: {error}") from None
+    return _from_objects(name, x, array) if array.dtype.kind == "O" else array
+
+
+def _from_objects(name: str, x: Any, array: Array) -> Array:
+    """The numbers in an array of objects, as pandas gives them for columns of several dtypes; booleans are 0 and 1."""
+    dtypes = list(np.atleast_1d(np.asarray(getattr(x, "dtypes", []), object)))  # of a frame's columns, or a series
+    kinds = [getattr(dtype, "kind", "O") for dtype in dtypes]
+    if dtypes and hasattr(x, "to_numpy") and set(kinds) <= set("fiub"):
+        plain_dtypes = [getattr(dtype, "numpy_dtype", dtype) for dtype in dtypes]
+        try:
+            return x.to_numpy(np.result_type(np.uint8, *plain_dtypes), na_value=np.nan)
+        except ValueError:  # gaps among integers
+            return x.to_numpy(np.float64, na_value=np.nan)
+    flat = array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1)
+    for j in range(flat.shape[1]):
+        if len(kinds) == flat.shape[1] and kinds[j] in "fiub":
+            continue
+        for i, value in enumerate(flat[:, j]):
+            if not isinstance(value, (numeric.Real, np.bool_)):
+                columns = getattr(x, "columns", None)
+                column = f", column {columns[j]!r}" if columns is not None else f", column {j}" * (array.ndim > 1)
+                raise InvalidTypeError(
+                    f"{name} holds {_short(value)} in row {i}{column}; expected numbers. Words and categories become "
+                    "numbers by pandas.get_dummies or OneHotEncoder, labels by np.unique(…, return_inverse=True)"
+                )
+    made = np.array(array.tolist())
+    return made if made.dtype.kind != "O" else array.astype(np.float64)
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 40 else f"{shown[:37]}…"
 
 
 def float_array(name: str, x: Any, *, ndim: int | None = None, dtype: Any = None) -> Array:
@@ -159,12 +192,17 @@ def same_shape(name: str, x: Array, other_name: str, other: Array) -> None:
 
 
 def labels(name: str, target: Any, rows: int, classes: int) -> NDArray[np.int64]:
-    """Class labels as int64 (rows,), each in [0, classes)."""
+    """Class labels (rows,) or (rows, 1) as int64 (rows,), each in [0, classes)."""
     array = np.asarray(target)
-    if array.shape != (rows,):
+    if array.shape not in ((rows,), (rows, 1)):
         raise InvalidValueError(f"{name} has shape {array.shape}; expected ({rows},), a label for each row")
-    if array.dtype.kind not in "iu":
-        raise InvalidTypeError(f"{name} has dtype {array.dtype}; expected integer labels")
+    array = array.reshape(rows)
+    if array.dtype.kind not in "iub":
+        help_with = {"f": f"{name}.astype(int)", "U": f"np.unique({name}, return_inverse=True)[1]"}
+        hint = help_with.get(array.dtype.kind)
+        raise InvalidTypeError(
+            f"{name} has dtype {array.dtype}; expected integer labels{f', as {hint} makes them' if hint else ''}"
+        )
     if array.size:
         low, high = int(array.min()), int(array.max())
         if low < 0 or high >= classes:
@@ -174,10 +212,10 @@ def labels(name: str, target: Any, rows: int, classes: int) -> NDArray[np.int64]
 
 
 def class_target(name: str, target: Any, prediction: Array) -> Array:
-    """Targets of a classification: labels (n,) as int64, or rows of weights (n, classes) in the prediction's dtype."""
+    """Targets of a classification: labels as int64 (n,), or rows of weights (n, classes) in the prediction's dtype."""
     array = np.asarray(target)
     rows, classes = prediction.shape
-    if array.ndim <= 1:
+    if array.ndim <= 1 or (array.shape[1:] == (1,) and classes > 1):
         return labels(name, array, rows, classes)
     if array.shape != (rows, classes):
         raise InvalidValueError(

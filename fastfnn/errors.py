@@ -44,5 +44,9 @@ class NonFiniteLossError(FastFNNError, ArithmeticError):
         return functools.partial(type(self), str(self), epoch=self.epoch, step=self.step), ()
 
 
+class NonFiniteDataError(NonFiniteLossError, InvalidValueError):
+    """The loss became NaN or infinite, for the data hold such a number, which is named with its row."""
+
+
 #: What contents that somebody else has made up may raise where they are understood.
 FOREIGN = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, FastFNNError)

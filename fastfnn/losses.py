@@ -14,6 +14,8 @@ from fastfnn import functional
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 
 Array = NDArray[Any]
+#: What a model can be for.
+TASKS = ("classification", "binary", "regression")
 
 
 class Loss:
@@ -25,12 +27,22 @@ class Loss:
         What becomes of the losses. Training takes "mean" or "sum".
     """
 
-    #: Whether targets are classes, so that an accuracy can be given.
+    #: What a model trained with it is for: "classification", "binary" (of each output: yes or no) or "regression".
+    #: None, as of a loss of your own that does not say it: nobody knows.
+    task: str | None = None
+    #: Whether targets are classes.
     classifies = False
+    #: From where on an output means yes, where the task is binary.
+    threshold = 0.0
 
     def __init__(self, reduction: str = "mean") -> None:
         self.reduction = check.one_of("reduction", reduction, check.REDUCTIONS)
         self._saved: tuple[ArrayLike, ArrayLike] | None = None
+
+    @property
+    def has_accuracy(self) -> bool:
+        """Whether outputs can be right or wrong: a row's class, or of a binary task each output's yes or no."""
+        return self.classifies or self.task == "binary"
 
     def forward(self, prediction: ArrayLike, target: ArrayLike) -> Any:
         """The loss: a float, or with ``reduction="none"`` an array."""
@@ -43,7 +55,8 @@ class Loss:
             raise InvalidValueError(f"{type(self).__name__}.backward was called before forward")
         return self._backward(*self._saved)
 
-    __call__ = forward
+    def __call__(self, prediction: ArrayLike, target: ArrayLike) -> Any:
+        return self.forward(prediction, target)
 
     def row_losses(self, prediction: ArrayLike, target: ArrayLike) -> NDArray[np.float64]:
         """(n,): the loss of each row; the mean (or sum) of them is what `forward` returns."""
@@ -65,8 +78,13 @@ class Loss:
         raise TypeError(f"{type(self).__name__} has no backward")
 
     def check_target(self, target: ArrayLike, output_shape: tuple[int, ...], dtype: Any) -> Array:
-        """All targets of a data set, checked against outputs (n, *output_shape), as the kernels take them."""
+        """All targets of a data set, checked against outputs (n, *output_shape), as the kernels take them.
+
+        One output may have its targets in (n,).
+        """
         array = np.asarray(target)
+        if array.ndim == 1 and output_shape == (1,):
+            array = array[:, None]
         if array.shape != (len(array), *output_shape):
             raise InvalidValueError(
                 f"y has shape {array.shape}; expected (n, {', '.join(map(str, output_shape))}) for {self!r}"
@@ -78,15 +96,29 @@ class Loss:
 
 
 class _ClassLoss(Loss):
-    """Targets are labels (n,), one-hot rows or probabilities (n, classes); one loss a row."""
+    """Targets are labels (n,) or (n, 1), one-hot rows or probabilities (n, classes); one loss a row."""
 
+    task = "classification"
     classifies = True
+
+    def forward(self, prediction: ArrayLike, target: ArrayLike) -> Any:
+        if np.shape(prediction)[1:] == (1,):
+            raise self._one_class("prediction has")
+        return super().forward(prediction, target)
+
+    def _one_class(self, what: str) -> InvalidValueError:
+        return InvalidValueError(
+            f"{what} one output; expected two or more for {self!r}, which is the same over one class whatever the "
+            "output says. Two classes need two outputs, or one and BCEWithLogitsLoss; numbers need MSELoss"
+        )
 
     def check_target(self, target: ArrayLike, output_shape: tuple[int, ...], dtype: Any) -> Array:
         if len(output_shape) != 1:
             raise InvalidValueError(f"the model's outputs have shape {output_shape}; {self!r} expects (classes,)")
+        if output_shape == (1,):
+            raise self._one_class("the model has")
         array = np.asarray(target)
-        if array.ndim == 1:
+        if array.ndim == 1 or array.shape[1:] == (1,):
             return check.labels("y", array, len(array), output_shape[0])
         rows = len(array) if array.ndim else 0
         return check.class_target("y", array, np.broadcast_to(np.empty((), dtype), (rows, *output_shape)))
@@ -142,13 +174,28 @@ class _ElementLoss(Loss):
         return self._function("_backward")(prediction, target, self.reduction)
 
 
-class BCELoss(_ElementLoss):
+class _BinaryLoss(_ElementLoss):
+    """Targets are 0 and 1, or probabilities between them."""
+
+    task = "binary"
+
+    def check_target(self, target: ArrayLike, output_shape: tuple[int, ...], dtype: Any) -> Array:
+        array = super().check_target(target, output_shape, dtype)
+        if output_shape == (1,) and array.size:  # of many outputs it would be a pass over much
+            low, high = array.min(), array.max()
+            if low < 0 or high > 1:  # NaN is found by who trains
+                raise InvalidValueError(f"y holds {low if low < 0 else high:g}; expected 0 to 1 for {self!r}")
+        return array
+
+
+class BCELoss(_BinaryLoss):
     """Binary cross-entropy of probabilities; logarithms are bounded below by -100, as in PyTorch."""
 
+    threshold = 0.5
     _name = "binary_cross_entropy"
 
 
-class BCEWithLogitsLoss(_ElementLoss):
+class BCEWithLogitsLoss(_BinaryLoss):
     """Binary cross-entropy of ``sigmoid(prediction)``, stable at any logits."""
 
     _name = "binary_cross_entropy_with_logits"
@@ -157,4 +204,5 @@ class BCEWithLogitsLoss(_ElementLoss):
 class MSELoss(_ElementLoss):
     """Squared difference; the mean is over all elements."""
 
+    task = "regression"
     _name = "mse_loss"

@@ -12,15 +12,30 @@ from fastfnn.errors import InvalidTypeError, InvalidValueError
 
 
 def _classes(name: str, values: ArrayLike) -> NDArray[np.int64]:
-    """Class labels from labels (n,), or from the largest of each row of scores or one-hot rows (n, classes)."""
-    array = np.asarray(values)
-    if array.ndim == 2 and array.shape[1]:
-        return array.argmax(axis=1).astype(np.int64)
-    if array.ndim != 1:
+    """Class labels from labels (n,) or (n, 1), or from the largest of each row of scores or one-hot rows (n, classes).
+
+    One column that holds no labels has the probabilities of class 1.
+    """
+    array = check.as_array(name, values)
+    if array.ndim not in (1, 2) or (array.ndim == 2 and not array.shape[1]):
         raise InvalidValueError(f"{name} has shape {array.shape}; expected (n,) labels or (n, classes) rows")
-    if array.dtype.kind not in "iub":
+    if array.dtype.kind not in "fiub":
         raise InvalidTypeError(f"{name} has dtype {array.dtype}; expected integer labels")
-    return array.astype(np.int64)
+    missing = np.isnan(array).any(axis=tuple(range(1, array.ndim)))
+    if missing.any():
+        raise InvalidValueError(f"{name}[{int(missing.argmax())}] is nan; expected labels or scores in every row")
+    if array.ndim == 2 and array.shape[1] > 1:
+        return array.argmax(axis=1).astype(np.int64)
+    if array.dtype.kind != "f" or (array == np.floor(array)).all():
+        return array.reshape(len(array)).astype(np.int64)
+    if array.ndim == 1:
+        raise InvalidTypeError(f"{name} has dtype {array.dtype}; expected integer labels")
+    if array.min() < 0 or array.max() > 1:
+        raise InvalidValueError(
+            f"{name} has one column, from {array.min():g} to {array.max():g}; expected labels, or probabilities of "
+            "class 1 as predict_proba gives them"
+        )
+    return (array[:, 0] > 0.5).astype(np.int64)
 
 
 def _pair(prediction: ArrayLike, target: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -30,19 +45,37 @@ def _pair(prediction: ArrayLike, target: ArrayLike) -> tuple[NDArray[np.int64], 
     return guess, truth
 
 
+def _several_labels(prediction: ArrayLike, target: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """Both as 0 and 1, where the rows of the target say yes or no to several classes each; None where they do not."""
+    truth, guess = np.asarray(target), np.asarray(prediction)
+    if truth.ndim != 2 or truth.shape[1] < 2 or truth.dtype.kind not in "fiub":
+        return None
+    if not ((truth == 0) | (truth == 1)).all() or (truth.sum(axis=1) == 1).all():
+        return None
+    if guess.shape != truth.shape or guess.dtype.kind not in "fiub" or not ((guess >= 0) & (guess <= 1)).all():
+        raise InvalidValueError(
+            f"target says yes or no to {truth.shape[1]} classes a row; expected as many labels or probabilities in "
+            "prediction, as predict and predict_proba give them with multilabel=True"
+        )
+    return guess > 0.5, truth > 0.5
+
+
 def accuracy(prediction: ArrayLike, target: ArrayLike) -> float:
-    """Share of rows whose class is right.
+    """Share of rows whose class is right; of rows with several labels each, the share of labels.
 
     Parameters
     ----------
-    prediction, target : (n,) labels, or (n, classes) scores or one-hot rows
+    prediction, target
+        (n,) or (n, 1) labels; (n, 1) probabilities of class 1; (n, classes) scores or one-hot rows. Where rows of the
+        target have several ones or none, each column says yes or no to a class, and so does the prediction.
 
     Returns
     -------
     float
         Between 0 and 1; NaN for no rows.
     """
-    guess, truth = _pair(prediction, target)
+    several = _several_labels(prediction, target)
+    guess, truth = _pair(prediction, target) if several is None else several
     return float(np.mean(guess == truth)) if len(truth) else float("nan")
 
 
@@ -51,7 +84,7 @@ def confusion_matrix(prediction: ArrayLike, target: ArrayLike, num_classes: int 
 
     Parameters
     ----------
-    prediction, target : as in `accuracy`
+    prediction, target : as in `accuracy`, of one class a row
     num_classes : int, optional
         One more than the largest label by default.
 

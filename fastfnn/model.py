@@ -44,10 +44,17 @@ class Sequential:
         then biases and other vectors. Between them lie a few zeros that keep them aligned.
     n_weights : int
         How long the part of the flat arrays is that holds the weights.
+    task : {"classification", "binary", "regression"} or None
+        What it was last trained for, as its loss says: what `predict` makes of the outputs. None: nobody knows. Files
+        and copies keep it.
+    target_shape : tuple of int or None
+        Of a row of the targets that it was last trained on: () for numbers in (n,), which `predict` then gives.
     """
 
     #: How often the layers' arrays were linked.
     links = 0
+    task: str | None = None
+    target_shape: Shape | None = None
 
     def __init__(self, *layers: Layer, seed: int | np.random.Generator | None = None, dtype: Any = "float32") -> None:
         if not layers:

@@ -63,7 +63,7 @@ def run(task: Task, data: Pass) -> Iterator[Sums]:
     assert y is not None
     batch_size = data.batch_size or len(x)
     model.gather_parameters()
-    total, correct = 0.0, 0
+    total, correct = 0.0, 0.0
     # Said only where it matters: a user's own optimizer may know of parameters and gradients alone.
     apart: dict[str, Any] = {} if optimizer.decay_biases else {"n_weights": model.n_weights}
     for start in range(0, len(x), batch_size):
@@ -85,7 +85,7 @@ def run(task: Task, data: Pass) -> Iterator[Sums]:
             yield total, correct, start, start // batch_size + 1
             return
         total += _sum(loss, value, stop - start)
-        correct += n_correct(prediction, target) if loss.classifies else 0
+        correct += _hits(loss, prediction, target)
         yield total, correct, stop, 0
 
 
@@ -94,11 +94,11 @@ def evaluate(task: Task, data: Pass) -> Sums:
     loss, y, weights = task.loss, data.y, data.weights
     assert loss is not None
     assert y is not None
-    total, correct = 0.0, 0
+    total, correct = 0.0, 0.0
     for rows, prediction in _chunks(task.model, data.x):
         value = _value(loss, prediction, y[rows], None if weights is None else weights[rows])
         total += _sum(loss, value, len(prediction))
-        correct += n_correct(prediction, y[rows]) if loss.classifies else 0
+        correct += _hits(loss, prediction, y[rows])
     return total, correct, len(data.x), 0
 
 
@@ -113,6 +113,14 @@ def n_correct(prediction: Array, target: Array) -> int:
     """How many rows have their largest output where the target says."""
     expected = target if target.ndim == 1 else target.argmax(axis=1)
     return int(np.count_nonzero(prediction.argmax(axis=1) == expected))
+
+
+def _hits(loss: Loss, prediction: Array, target: Array) -> float:
+    """How many rows are right; each by the share of its outputs, where these say yes or no."""
+    if loss.task == "binary":
+        right = (prediction > loss.threshold) == (target > 0.5)
+        return np.count_nonzero(right) / math.prod(right.shape[1:])
+    return n_correct(prediction, target) if loss.classifies else 0
 
 
 def _chunks(model: Sequential, x: Array | CSR) -> Iterator[tuple[slice, Array]]:

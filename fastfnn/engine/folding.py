@@ -37,7 +37,9 @@ def folded(model: Sequential, sample_shape: tuple[int, ...], input_dtype: np.dty
         elif kind is not Dropout:
             layers.append(copy.deepcopy(layer))
         shape = layer.output_shape(shape)
-    return Sequential(*layers, seed=0, dtype=model.dtype)
+    twin = Sequential(*layers, seed=0, dtype=model.dtype)
+    twin.task, twin.target_shape = model.task, model.target_shape
+    return twin
 
 
 def _scaled_linear(model: Sequential, input_dtype: np.dtype[Any]) -> Layer | None:

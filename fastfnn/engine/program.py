@@ -124,7 +124,7 @@ class Program:
             sgd_in_place=in_place and form.rows <= self.chunk,
             lazy=form.lazy,
         )
-        self._losses_a_row = self._write(task, form, steps, first)
+        self._losses_a_row, self._hits_a_row = self._write(task, form, steps, first)
         self._pace = Pace(form.n_threads, mishaps=0.0 if training else MISHAPS)
         self._job = self._new_job(form.n_threads)
         # The tables hold addresses: what they point to must not go away.
@@ -132,8 +132,8 @@ class Program:
         state = _state(optimizer)
         self._kept += (list(model.layers), model.parameters, model.gradients, buffers, state)
 
-    def _write(self, task: Task, form: Form, steps: list[Step], first: int) -> int:
-        """Write the records; the step `first` is the first that has parameters. Returns the losses of a row."""
+    def _write(self, task: Task, form: Form, steps: list[Step], first: int) -> tuple[int, int]:
+        """Write the records; the step `first` is the first that has parameters. Returns a row's losses and hits."""
         table, inputs = self.table, []
         current: Any = form.inputs
         for step in steps:
@@ -148,13 +148,14 @@ class Program:
             raise InvalidValueError(f"the model makes samples of shape {out.shape[1:]} now; {targets} were expected")
         if task.loss is None or form.targets is None:
             table.row("store", out="out", x=out, width=width)
-            return 1
+            return 1, 1
         grad: Any = write_loss(table, task.loss, out, form.targets, form.weights)
         if task.optimizer is not None:
             for step, step_input in zip(reversed(steps[first:]), reversed(inputs[first:]), strict=True):
                 grad = step.backward(table, step_input, grad)
             write_update(table, task.model, task.optimizer)
-        return width if task.loss.reduction == "mean" and not task.loss.classifies else 1
+        losses = width if task.loss.reduction == "mean" and not task.loss.classifies else 1
+        return losses, width if task.loss.task == "binary" else 1
 
     def _new_job(self, n_threads: int) -> Any:
         """A job with all that is the same in every run."""
@@ -230,7 +231,7 @@ class Program:
             begin = stop
             if job.bad_row:
                 raise _bad_row(data, job.bad_row - 1)
-            yield job.losses / self._losses_a_row, int(job.hits), int(job.done), job.failed
+            yield job.losses / self._losses_a_row, job.hits / self._hits_a_row, int(job.done), job.failed
             if job.failed:
                 return
             if begin < end and not (task.model.is_linked() and self.key == (self.key[0], *_key(task))):

@@ -12,8 +12,9 @@ from fastfnn.model import Sequential
 from fastfnn.optim import Optimizer
 
 Array = NDArray[Any]
-#: So far: the loss (times the rows, for a mean), rows that were right, rows, and the step that failed (from 1) or 0.
-Sums = tuple[float, int, int, int]
+#: So far: the loss (times the rows, for a mean), rows that were right (of several labels each, by their share), rows,
+#: and the step that failed (from 1) or 0.
+Sums = tuple[float, float, int, int]
 #: A layer's packed weight and the sum of its rows (`fastfnn_kernels.products.packed`), by the layer's identity.
 Packed = dict[int, tuple[Array, Array]]
 

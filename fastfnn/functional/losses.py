@@ -123,6 +123,8 @@ def _pair(prediction: ArrayLike, target: ArrayLike, reduction: str) -> tuple[Arr
     check.one_of("reduction", reduction, check.REDUCTIONS)
     p = check.float_array("prediction", prediction)
     t = check.float_array("target", target, dtype=p.dtype)
+    if {p.shape, t.shape} == {(len(p),), (len(p), 1)}:  # NumPy would make (n, n) of them
+        t = t.reshape(p.shape)
     check.same_shape("target", t, "prediction", p)
     return p, t
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import fastfnn_kernels as kernels
@@ -70,7 +69,7 @@ def as_data(
         raise InvalidTypeError(f"loss is {loss!r}; expected a loss such as CrossEntropyLoss()")
     if loss.reduction == "none":
         raise InvalidValueError('loss has reduction "none"; expected "mean" or "sum"')
-    target = np.asarray(y)
+    target = check.as_array(y_name, y)
     rows = len(target) if target.ndim else 0
     if rows != len(array):
         raise InvalidValueError(f"{y_name} has {rows} rows; expected {len(array)}, as many as {x_name}")

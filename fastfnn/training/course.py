@@ -14,9 +14,10 @@ import numpy as np
 from fastfnn._paths import StrPath
 from fastfnn.engine import eager, program
 from fastfnn.engine.task import Pass, Sums, Task
-from fastfnn.errors import FastFNNError, InvalidValueError, NonFiniteLossError
+from fastfnn.errors import FastFNNError, InvalidValueError
 from fastfnn.history import History
 from fastfnn.schedules import Schedule
+from fastfnn.training import finite
 from fastfnn.training.callbacks import EpochCallback, EpochEnd, EverySteps, StepEnd, resume
 from fastfnn.training.inference import evaluate_checked
 from fastfnn.training.progress import Progress
@@ -49,6 +50,8 @@ class Course:
         What is called after epochs.
     every : list of EverySteps
         What is called within epochs.
+    target_shape : tuple of int
+        Of a row of the targets, as they were given.
     history : History
         Of all epochs so far.
     stops : bool
@@ -64,6 +67,7 @@ class Course:
     rng: np.random.Generator
     callbacks: list[Any]
     every: list[EverySteps]
+    target_shape: tuple[int, ...]
     history: History = field(default_factory=History)
     stops: bool = False
 
@@ -139,7 +143,9 @@ class Course:
         sums = train(self.task, self.data._replace(order=order, rates=rates), team, self._pause)
         self.task.model.gather_parameters()
         self.optimizer.prepare(self.task.model.parameters)
-        saved, state = self.task.model.snapshot(), self.optimizer.snapshot()
+        model = self.task.model
+        saved, state = (model.snapshot(), model.task, model.target_shape), self.optimizer.snapshot()
+        model.task, model.target_shape = self.loss.task, self.target_shape
         began = time.perf_counter()
         try:
             loss, accuracy, failed = self._follow(epoch, sums, bar)
@@ -148,13 +154,9 @@ class Course:
             raise
         if failed:
             self._restore(saved, state)
-            raise NonFiniteLossError(
-                f"the loss became infinite or NaN in epoch {epoch}, step {failed}; "
-                f"the parameters are those after epoch {epoch - 1}. A smaller learning rate than "
-                f"{self.optimizer.lr:g} or normalised inputs usually help.",
-                epoch=epoch,
-                step=failed,
-            )
+            happened = f"the loss became infinite or NaN in epoch {epoch}, step {failed}"
+            now = f"the parameters are those after epoch {epoch - 1}"
+            raise finite.diverged(self.data, f"{happened}; {now}", self.optimizer.lr, epoch=epoch, step=failed)
         self.history.seconds.append(time.perf_counter() - began)
         self.history.loss.append(loss)
         self.history.accuracy.append(accuracy)
@@ -170,9 +172,10 @@ class Course:
             )
         return factors
 
-    def _restore(self, saved: dict[str, Any], state: Any) -> None:
+    def _restore(self, saved: tuple[Any, ...], state: Any) -> None:
+        snapshot, self.task.model.task, self.task.model.target_shape = saved
         with contextlib.suppress(InvalidValueError):  # it has other layers now
-            self.task.model.restore(saved)
+            self.task.model.restore(snapshot)
             self.optimizer.restore(state)
 
     @property
@@ -182,12 +185,12 @@ class Course:
 
     def _follow(self, epoch: int, sums: Iterator[Sums], bar: Progress) -> tuple[float, float, int]:
         """Go along with an epoch: its loss and accuracy, and the step that failed, or 0."""
-        classifies, means = self.loss.classifies, self.loss.reduction == "mean"
-        loss, accuracy, steps, failed = 0.0, 0.0 if classifies else math.nan, 0, 0
+        counts, means = self.loss.has_accuracy, self.loss.reduction == "mean"
+        loss, accuracy, steps, failed = 0.0, 0.0 if counts else math.nan, 0, 0
         for total, correct, done, failed in sums:
             if failed or not done:
                 continue
-            loss, accuracy = total / done if means else total, correct / done if classifies else math.nan
+            loss, accuracy = total / done if means else total, correct / done if counts else math.nan
             bar.step(epoch, done, {"loss": loss, "accuracy": accuracy})
             before, steps = steps, math.ceil(done / self.batch_size)
             if steps > before:

@@ -17,14 +17,14 @@ from fastfnn._paths import StrPath
 from fastfnn._signals import TERMINATED, sigterm_raises
 from fastfnn.engine import program
 from fastfnn.engine.task import Pass, Sums, Task
-from fastfnn.errors import InvalidTypeError, InvalidValueError, NonFiniteLossError
+from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.history import History
 from fastfnn.layers import BatchNorm1d, BatchNorm2d
 from fastfnn.losses import Loss
 from fastfnn.model import Sequential
 from fastfnn.optim import Optimizer
 from fastfnn.schedules import Schedule
-from fastfnn.training import arguments
+from fastfnn.training import arguments, finite
 from fastfnn.training.arguments import Inputs
 from fastfnn.training.callbacks import Callback, Checkpoint, EverySteps
 from fastfnn.training.course import Course, train
@@ -77,7 +77,8 @@ def fit(
         value, a first `Linear` skips that. A CSR matrix is for models that begin with `Linear`, or with a `Normalize`
         of one mean and std before it.
     y : targets as `loss` takes them
-        For classes: (n,) integer labels, or (n, classes) one-hot rows or probabilities.
+        For classes: (n,) or (n, 1) integer or boolean labels, or (n, classes) one-hot rows or probabilities. For
+        numbers and for yes and no: (n, outputs), of one output also (n,).
     loss, optimizer : Loss, Optimizer
     epochs : int
         0 trains nothing.
@@ -119,26 +120,29 @@ def fit(
     Raises
     ------
     InvalidValueError, InvalidTypeError
-        An argument does not fit; nothing has changed.
+        An argument does not fit, or validation data hold NaN or infinity; nothing has changed.
+    NonFiniteDataError
+        The loss became NaN or infinite, for x or y hold such a number. It is both of the errors above and below.
     NonFiniteLossError
         The loss became NaN or infinite; the parameters are those after the last good epoch.
     ModelFileError
         The file to resume from does not fit; nothing has changed.
     """
-    x, y, weights = arguments.as_data(model, loss, x, y, sample_weight, class_weight)
+    x, targets, weights = arguments.as_data(model, loss, x, y, sample_weight, class_weight)
     _check_optimizer(optimizer)
     epochs = check.positive_int("epochs", epochs, least=0)
     batch_size = len(x) if batch_size is None else min(len(x), check.positive_int("batch_size", batch_size))
     _check_batches(model, x, batch_size)
     course = Course(
         Task(model, loss, optimizer),
-        Pass(x, y, weights=weights, batch_size=batch_size),
+        Pass(x, targets, weights=weights, batch_size=batch_size),
         _as_validation(model, loss, validation_data),
         epochs,
         shuffle,
         schedule,
         np.random.default_rng(seed),
         *_sorted_callbacks(callbacks),
+        np.shape(y)[1:],
     )
     _check_schedule(schedule, epochs, course.steps)
     own = program.uncompiled(course.task)
@@ -184,7 +188,9 @@ def _as_validation(model: Sequential, loss: Loss, validation_data: Any) -> Pass 
             f"validation_data is {type(validation_data).__name__}; expected (x, y) or (x, y, sample_weight)"
         )
     x, y, weights = arguments.as_data(model, loss, *validation_data, prefix="validation ")
-    return Pass(x, y, weights=weights)
+    data = Pass(x, y, weights=weights)
+    finite.check(data, "validation ")
+    return data
 
 
 def _sorted_callbacks(callbacks: Iterable[Callback]) -> tuple[list[Any], list[EverySteps]]:
@@ -223,23 +229,20 @@ def train_step(
     NonFiniteLossError
         The loss is NaN or infinite; the parameters are untouched.
     """
-    x, y, weights = arguments.as_data(model, loss, x, y, sample_weight, class_weight)
+    x, targets, weights = arguments.as_data(model, loss, x, y, sample_weight, class_weight)
     _check_optimizer(optimizer)
     buffers = [(array, array.copy()) for array in model.named_buffers().values()]
     sums: Sums = (0.0, 0, 0, 0)
     _check_batches(model, x, len(x))
     task = Task(model, loss, optimizer, keep_gradients=True)
     with arguments.team_for(model, x, len(x), n_threads, training=True) as team:
-        for sums in train(task, Pass(x, y, weights=weights), team):  # noqa: B007 (the last is used)
+        for sums in train(task, Pass(x, targets, weights=weights), team):  # noqa: B007 (the last is used)
             pass
     if sums[3]:
         for array, saved in buffers:
             array[...] = saved
         already = "untouched" if np.isfinite(model.parameters).all() else "infinite or NaN since an earlier step"
-        raise NonFiniteLossError(
-            f"the loss is infinite or NaN; the parameters are {already}. A smaller learning rate than "
-            f"{optimizer.lr:g} or normalised inputs usually help.",
-            epoch=1,
-            step=1,
-        )
+        happened = f"the loss is infinite or NaN; the parameters are {already}"
+        raise finite.diverged(Pass(x, targets), happened, optimizer.lr, epoch=1, step=1)
+    model.task, model.target_shape = loss.task, np.shape(y)[1:]
     return figures(sums, loss)

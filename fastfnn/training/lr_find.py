@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastfnn import _checks as check
-from fastfnn.errors import InvalidTypeError, InvalidValueError, NonFiniteLossError
+from fastfnn.errors import InvalidTypeError, InvalidValueError, NonFiniteDataError, NonFiniteLossError
 from fastfnn.losses import Loss
 from fastfnn.model import Sequential
 from fastfnn.optim import Optimizer
@@ -133,8 +132,12 @@ def lr_find(
     settings: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "n_threads": n_threads}
     settings |= {"callbacks": [EverySteps(1, note)], "progress": False}
     schedule, epochs = _Sweep(last / first, steps), math.ceil(steps / math.ceil(len(x) / batch_size))
-    with contextlib.suppress(NonFiniteLossError):  # far enough
+    try:
         fit(spare, x, y, loss=loss, optimizer=sweeper, epochs=epochs, schedule=schedule, **settings)
+    except NonFiniteDataError:
+        raise
+    except NonFiniteLossError:  # far enough
+        pass
     if len(losses) < 2:
         raise InvalidValueError(
             f"first is {first:g}; expected a learning rate at which the loss does not blow up at once"

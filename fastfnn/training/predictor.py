@@ -20,7 +20,7 @@ from fastfnn.interchange import safetensors
 from fastfnn.layers import Layer, Normalize
 from fastfnn.model import Sequential
 from fastfnn.training.arguments import WORK_WORTH_CALL, as_inputs
-from fastfnn.training.inference import as_labels, as_probabilities, write_outputs
+from fastfnn.training.inference import predictions_of, probabilities_of, write_outputs
 from fastfnn_kernels._files import write_in_one_step
 
 Array = NDArray[Any]
@@ -142,13 +142,13 @@ class Predictor:
         out[...] = made
         return out
 
-    def predict(self, x: ArrayLike, *, multilabel: bool = False) -> NDArray[np.int64]:
-        """Class labels, as `fastfnn.predict` has them."""
-        return as_labels(self.model.layers[-1], self(x), multilabel)
+    def predict(self, x: ArrayLike, *, multilabel: bool = False, task: str | None = None) -> Array:
+        """Labels, 0 and 1, or numbers, as `fastfnn.predict` has them."""
+        return predictions_of(self.model, self(x), multilabel, task)
 
-    def predict_proba(self, x: ArrayLike, *, multilabel: bool = False) -> Array:
+    def predict_proba(self, x: ArrayLike, *, multilabel: bool = False, task: str | None = None) -> Array:
         """Class probabilities, as `fastfnn.predict_proba` has them."""
-        return as_probabilities(self.model.layers[-1], self(x), multilabel)
+        return probabilities_of(self.model, self(x), multilabel, task)
 
     def _samples(self, x: ArrayLike) -> Array:
         array = check.as_array("x", x)

@@ -41,7 +41,12 @@ def write_loss(table: Table, loss: Loss, prediction: Array, data: Data, weights:
     table.row(LOSSES[type(loss)][0 if labels else 1], prediction=prediction, target=target, **rows, **scale, **more)
     if weights is not None:
         table.row("weigh", weights=table.gather(weights), **rows)
-    if loss.classifies:
+    if loss.task == "binary":
+        threshold = float(loss.threshold)
+        table.row(
+            "count_sides", hits=table.hits, prediction=prediction, target=target, threshold=threshold, width=width
+        )
+    elif loss.classifies:
         operation = "count_hits" if labels else "count_hits_rows"
         table.row(operation, hits=table.hits, prediction=prediction, target=target, width=width)
     return grad

@@ -77,7 +77,7 @@ class EarlyStopping(EpochCallback):
         """Name and newest value of what is watched."""
         name = self.monitor or ("val_loss" if history.val_loss else "loss")
         values: list[float] = getattr(history, name)
-        # Where the loss does not classify, the accuracies are NaN.
+        # Where targets are numbers, the accuracies are NaN.
         if not values or (name.endswith("accuracy") and math.isnan(values[-1])):
             has = [other for other in MONITORS if not math.isnan(history.last().get(other, math.nan))]
             raise InvalidValueError(f"monitor is {name!r}; expected one of what this training has: {', '.join(has)}")

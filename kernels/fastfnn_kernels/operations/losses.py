@@ -118,6 +118,17 @@ def count_hits(hits: RowNumbers, prediction: Rows, target: Labels) -> None:
 
 
 @operation
+def count_sides(hits: RowNumbers, prediction: Rows, target: Rows, threshold: Number) -> None:
+    """How many of each row's outputs are above the threshold where the target is above one half, and not elsewhere."""
+    half = target.dtype.type(0.5)
+    for i in range(hits.size):
+        right = 0
+        for j in range(prediction.shape[1]):
+            right += (prediction[i, j] > threshold) == (target[i, j] > half)
+        hits[i] = right
+
+
+@operation
 def count_hits_rows(hits: RowNumbers, prediction: Rows, target: Rows) -> None:
     """The same where the target's largest weight says the class."""
     for i in range(hits.size):
