@@ -99,7 +99,7 @@ def test_a_training_that_begins_anew_leaves_nothing_of_the_old_one_to_resume(
     assert train(npz(), "--out", str(tmp_path)) == 0
     with monkeypatch.context() as patch:
         patch.setattr(ff.Checkpoint, "__call__", interrupted)
-        assert train(npz(), "--out", str(tmp_path), "--seed", "1") == 130
+        assert train(npz(), "--out", str(tmp_path), "--seed", "1", "--overwrite") == 130
     capsys.readouterr()
     assert resume(tmp_path) == 2
     assert "which holds no checkpoint.safetensors; expected the folder of a train --out" in the_error(capsys)

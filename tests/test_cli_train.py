@@ -30,9 +30,10 @@ def test_train_prints_a_header_a_table_and_last_the_accuracy(npz: WriteNpz, caps
         "model  6-8-3 relu, 83 parameters, float32",
         "run    sgd, lr 0.15, batch 8, 20 epochs, seed 0, 1 thread",
     ]
-    assert lines[4].split() == ["loss", "accuracy"]
-    assert re.fullmatch(r"train +0\.\d{4} +100\.00 %", lines[5])
-    assert re.fullmatch(r"test +0\.\d{4} +100\.00 %", lines[6])
+    assert lines[4].split() == ["loss", "accuracy", "F1"]
+    assert re.fullmatch(r"train +0\.\d{4} +100\.00 % +1\.0000", lines[5])
+    assert re.fullmatch(r"test +0\.\d{4} +100\.00 % +1\.0000", lines[6])
+    assert re.fullmatch(r"baseline +33\.33 % +always 0", lines[7])
     assert re.search(r"training \d+\.\d\d s, [\d,]+ samples/s", lines[-2])
     assert lines[-1] == "test accuracy 100.00 %"
 
@@ -298,7 +299,7 @@ def test_out_keeps_its_old_results_where_writing_fails(
     before = {name: (out / name).read_bytes() for name in RESULTS}
     with monkeypatch.context() as patch:
         patch.setattr(place, name, failure)
-        assert train(npz(), "--out", str(out), "--seed", "1") == code
+        assert train(npz(), "--out", str(out), "--seed", "1", "--overwrite") == code
     assert sorted(path.name for path in out.iterdir()) == sorted(outputs.FILES)
     assert {name: (out / name).read_bytes() for name in RESULTS} == before
 
@@ -313,7 +314,7 @@ def test_the_model_is_saved_before_anything_is_drawn(
     before = (out / "model.safetensors").read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(report, name, interrupted)
-        assert train(npz(), "--out", str(out), "--seed", "1") == 130
+        assert train(npz(), "--out", str(out), "--seed", "1", "--overwrite") == 130
     assert (out / "model.safetensors").read_bytes() != before
     assert sorted(path.name for path in out.iterdir()) == sorted(set(outputs.FILES) - {"report.html"})
     ff.load(out / "model.safetensors")

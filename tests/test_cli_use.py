@@ -32,19 +32,24 @@ def test_evaluate_prints_loss_accuracy_and_a_row_for_each_class(
     path, data = saved(tmp_path / "m.safetensors", model), npz()
     assert cli.main(["evaluate", path, "--data", data]) == 0
     loss, accuracy = ff.evaluate(model, X_TEST, Y_TEST, loss=ff.CrossEntropyLoss())
-    right = ff.predict(model, X_TEST) == Y_TEST
+    guess = ff.predict(model, X_TEST)
+    right = guess == Y_TEST
     lines = said(capsys).splitlines()
-    assert lines[:6] == [
+    assert lines[:5] == [
         f"model  {path}, 53 parameters, float32",
         "data   data.npz, test set: 30 samples, 6 float32",
         "",
         f"loss      {loss:.4f}",
         f"accuracy  {100 * accuracy:.2f} % ({right.sum()} of 30)",
-        "",
     ]
-    assert lines[6].split() == ["class", "rows", "accuracy"]
-    shares = [right[of_class].mean() for of_class in np.eye(3, dtype=bool)[:, Y_TEST]]
-    assert [line.split() for line in lines[7:]] == [[str(k), "10", f"{100 * shares[k]:.2f}", "%"] for k in range(3)]
+    assert lines[6:8] == ["baseline  33.33 % (accuracy of always saying 0)", ""]
+    assert lines[8].split() == ["class", "rows", "accuracy", "precision", "recall", "F1"]
+    for k, line in enumerate(lines[9:]):
+        of_class, taken = k == Y_TEST, guess == k
+        hits = (of_class & taken).sum()
+        precision = f"{hits / taken.sum():.4f}" if taken.any() else "-"
+        f1 = f"{2 * hits / (of_class.sum() + taken.sum()):.4f}"
+        assert line.split() == [str(k), "10", f"{10 * hits:.2f}", "%", precision, f"{hits / 10:.4f}", f1]
 
 
 def test_evaluate_as_json(npz: WriteNpz, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -328,7 +333,7 @@ def test_the_model_of_an_older_training_is_not_taken_for_that_of_one_that_did_no
 
     with monkeypatch.context() as patch:
         patch.setattr("fastfnn.cli.train.outputs.write", interrupted)
-        assert train(table, "--label", "kind", "--epochs", "2", "--seed", "6", "--out", folder) == 130
+        assert train(table, "--label", "kind", "--epochs", "2", "--seed", "6", "--out", folder, "--overwrite") == 130
     capsys.readouterr()
     assert cli.main(["evaluate", folder, "--data", table]) == 2
     assert "a later training did not end" in the_error(capsys)
@@ -379,7 +384,7 @@ def test_bad_data_for_predict(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     for data, options, error in [
         ("none.npy", [], "there is no such file or folder"),
         ("x.npy", [], "expected a .npy file, as numpy.save writes it"),
-        ("x.txt", [], "expected a .npy, .npz or .csv file, an image, or a folder of images"),
+        ("x.txt", [], "expected a .npy, .npz or .csv file, another table, an image, or a folder of images"),
         ("folder", [], "it holds no images (.png, "),
         ("two.npz", [], "it holds a, b; expected x, x_test or one array only"),
         ("row.npy", [], "row.npy has shape (6,); expected (n, ...)"),

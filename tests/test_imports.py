@@ -38,10 +38,12 @@ RUNGS = [
     {"engine.steps"},
     {"engine.task"},
     {"engine.pace", "engine.sparsity"},
+    {"tables.onnx"},
     {"interchange", "models", "gradcheck"},
     {"model"},
     {"layers", "losses"},
     {"functional", "optim", "schedules", "metrics", "data"},
+    {"tables"},
     {"_checks", "_paths", "_signals", "_text", "initializers", "history"},
     {"errors"},
 ]

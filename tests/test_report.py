@@ -106,12 +106,13 @@ def test_a_page_has_its_parts_in_order() -> None:
 
 def test_each_class_has_its_share() -> None:
     page = a_page(4, guesses=[0, 0, 1, 2, 2, 2], truth=[0, 0, 1, 1, 1, 2], class_names=["ox", "hen", "cat", "dog"])
-    table = page.rows[page.rows.index(["class", "test samples", "right", "accuracy", "most often taken for"]) + 1 :][:4]
+    header = ["class", "test samples", "right", "accuracy (recall)", "precision", "F1", "most often taken for"]
+    table = page.rows[page.rows.index(header) + 1 :][:4]
     assert table == [
-        ["ox", "2", "2", "100.00 %", "–"],
-        ["hen", "3", "1", "33.33 %", "cat (2 ×)"],
-        ["cat", "1", "1", "100.00 %", "–"],
-        ["dog", "0", "0", "–", "–"],
+        ["ox", "2", "2", "100.00 %", "100.00 %", "100.00 %", "–"],
+        ["hen", "3", "1", "33.33 %", "100.00 %", "50.00 %", "cat (2 ×)"],
+        ["cat", "1", "1", "100.00 %", "33.33 %", "50.00 %", "–"],
+        ["dog", "0", "0", "–", "–", "–", "–"],
     ]
 
 
@@ -121,7 +122,7 @@ def test_of_many_classes_the_worst_are_listed() -> None:
     guesses = np.where(truth % 10 == 7, 0, truth)
     page = a_page(classes, guesses, truth)
     assert "Of 150 classes, the 100 with the lowest accuracy:" in page.text
-    listed = [row for row in page.rows if len(row) == 5 and row[1] == "1"]
+    listed = [row for row in page.rows if len(row) == 7 and row[1] == "1"]
     assert len(listed) == 100
     assert [row[0] for row in listed[:15]] == [str(i) for i in truth if i % 10 == 7]
     assert {row[3] for row in listed[15:]} == {"100.00 %"}

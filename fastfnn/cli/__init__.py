@@ -11,7 +11,7 @@ from typing import NoReturn
 import fastfnn as ff
 from fastfnn._signals import TERMINATED, Terminated, sigterm_raises
 from fastfnn._text import harmless
-from fastfnn.cli import choices, common, info, train, use
+from fastfnn.cli import choices, common, evaluate, export, info, predict, train
 from fastfnn.errors import FastFNNError, InvalidValueError, NonFiniteLossError
 
 
@@ -91,8 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastfnn {ff.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    train.add_command(commands)
-    use.add_commands(commands)
+    for command in (train, evaluate, predict, export):
+        command.add_command(commands)
 
     info = commands.add_parser("info", help="show versions, processor and folders", allow_abbrev=False)
     info.set_defaults(run=_info)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import fastfnn as ff
-from fastfnn.cli.datasets import SAMPLE, DataSet
+from fastfnn.cli.datasets import SAMPLE, DataSet, Target
 from fastfnn.errors import DataError, InvalidValueError
 
 ACTIVATIONS = tuple(name.replace("_", "-") for name in ff.models.ACTIVATIONS)
@@ -56,12 +57,18 @@ CHOICES = {
         64, 10, "momentum", {"sgd": 0.03, "momentum": 0.01, "adam": 0.002, "rmsprop": 0.001, **_SAME_RATES}
     ),
 }
+#: Of an mlp that predicts numbers. Errors of numbers, unlike those of probabilities, have no bound, so rates are lower.
+NUMBERS = Choice(
+    64, 40, "adam", {"sgd": 0.01, "momentum": 0.002, "adam": 0.003, "rmsprop": 0.001, "adamw": 0.003, "adagrad": 0.02}
+)
 #: What is the same for every model.
 DEFAULTS = {"data": SAMPLE, "model": MLP, "schedule": NO_SCHEDULE, "seed": 0, "dtype": "float32"}
 #: Of an mlp that ``--hidden`` asks for; Adam takes 16 GiB for them.
 MOST_PARAMETERS = 1 << 30
 #: Options of `MLP` alone, and their defaults.
-MLP_ONLY = {"hidden": [100], "activation": "relu"}
+MLP_ONLY = {"hidden": [100], "activation": "relu", "dropout": 0.0}
+#: The least side of an image that a small convolutional network takes.
+_LEAST_SIDE = 4
 
 
 def shown(name: str) -> str:
@@ -72,8 +79,17 @@ def shown(name: str) -> str:
     return ", ".join(f"{value} for {model}" for model, value in values.items())
 
 
-def fill_in(args: argparse.Namespace) -> None:
-    """Set what was not given on the command line to what suits the model."""
+def fill_in_data(args: argparse.Namespace) -> None:
+    """Set what was not given on the command line, as far as it says what data there are."""
+    for name in ("data", "seed", "dtype"):
+        if getattr(args, name) is None:
+            setattr(args, name, DEFAULTS[name])
+
+
+def fill_in(args: argparse.Namespace, data: DataSet) -> None:
+    """Set what was not given on the command line to what suits the data and the model."""
+    if args.model is None:
+        args.model = _suiting(args, data.x_train.shape[1:])
     for name, default in DEFAULTS.items():
         if getattr(args, name) is None:
             setattr(args, name, default)
@@ -83,12 +99,18 @@ def fill_in(args: argparse.Namespace) -> None:
             came = " ".join(map(str, value)) if isinstance(value, list) else value
             raise InvalidValueError(f"--{name} is {came!r}; expected only with --model {MLP}")
         setattr(args, name, default if value is None and args.model == MLP else value)
-    choice = CHOICES[args.model]
+    choice = NUMBERS if data.target is not None else CHOICES[args.model]
     for name in ("batch_size", "epochs", "optimizer"):
         if getattr(args, name) is None:
             setattr(args, name, getattr(choice, name))
     if args.lr is None:
         args.lr = choice.lr[args.optimizer]
+
+
+def _suiting(args: argparse.Namespace, shape: tuple[int, ...]) -> str:
+    """The model of images in colour is a convolutional one, unless an option speaks of an mlp."""
+    in_colour = len(shape) == 3 and shape[0] == 3 and min(shape[1:]) >= _LEAST_SIDE
+    return SMALL_CNN if in_colour and all(getattr(args, name) is None for name in MLP_ONLY) else MLP
 
 
 def make(data: DataSet, args: argparse.Namespace) -> ff.Sequential:
@@ -105,13 +127,13 @@ def make(data: DataSet, args: argparse.Namespace) -> ff.Sequential:
                 f"--hidden is {' '.join(map(str, args.hidden))}, a model of {parameters:,} parameters; expected at "
                 f"most {MOST_PARAMETERS:,}"
             )
-        return ff.models.mlp(math.prod(shape), args.hidden, data.classes, activation, **common)
+        return ff.models.mlp(math.prod(shape), args.hidden, data.classes, activation, args.dropout, **common)
     images = (1, *shape) if len(shape) == 2 else shape
     if args.model == LENET5:
         if images != (1, 28, 28):
             raise _unfit(data, args.model, "(n, 28, 28) or (n, 1, 28, 28)")
         return ff.models.lenet5(data.classes, **common)
-    if len(images) != 3 or min(images[1:]) < 4:
+    if len(images) != 3 or min(images[1:]) < _LEAST_SIDE:
         raise _unfit(
             data, args.model, "(n, height, width) or (n, channels, height, width), 4 pixels high and wide or more"
         )
@@ -127,4 +149,24 @@ def described(data: DataSet, args: argparse.Namespace) -> str:
     if args.model != MLP:
         return args.model
     sizes = "-".join(map(str, [math.prod(data.x_train.shape[1:]), *args.hidden, data.classes]))
-    return f"{sizes} {args.activation}" if args.hidden else sizes
+    if not args.hidden:
+        return sizes
+    return f"{sizes} {args.activation}" + (f", dropout {args.dropout:g}" if args.dropout else "")
+
+
+def loss(data: DataSet) -> ff.Loss:
+    return ff.MSELoss() if data.target else ff.CrossEntropyLoss()
+
+
+def in_own_units(model: ff.Sequential, target: Target | None) -> ff.Sequential:
+    """The model of a regression whose outputs are the numbers themselves, not standardised ones; others as they are.
+
+    Its last layer is a `Linear`: weight and bias take the numbers' deviation and mean.
+    """
+    if target is None:
+        return model
+    model = copy.deepcopy(model)
+    last = model.layers[-1].params
+    last["weight"][...] = last["weight"] * target.std
+    last["bias"][...] = last["bias"] * target.std + target.mean
+    return model

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import math
 import sys
-from collections.abc import Sequence
 
 from fastfnn._text import harmless
 
@@ -24,17 +23,13 @@ def say(text: str, *, exact: bool = False) -> None:
     print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
 
 
+def note(text: str) -> None:
+    """Say on stderr what is to be known, and is no error."""
+    print("fastfnn: note:", harmless(" ".join(text.split())), file=sys.stderr, flush=True)
+
+
 def percent(share: float) -> str:
     return f"{100 * share:.2f} %"
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def few(names: Sequence[str]) -> str:
-    """The first names, for a message: a file may have thousands."""
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 
 # Arguments
@@ -64,3 +59,10 @@ def rate(text: str) -> float:
         if 0 < (number := float(text)) < math.inf:
             return number
     raise argparse.ArgumentTypeError(f"got {text!r}; expected a finite number above 0")
+
+
+def share(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= (number := float(text)) < 1:
+            return number
+    raise argparse.ArgumentTypeError(f"got {text!r}; expected a number from 0 to below 1")

@@ -1,380 +1,257 @@
-"""What ``--data`` names on the command line: a known data set, or a user's files, checked before anything runs."""
+"""What a training learns from: training, validation and test data, and how a network takes them."""
 
 from __future__ import annotations
 
-import argparse
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfnn._paths import as_path
-from fastfnn.cli import files
-from fastfnn.cli.common import few
-from fastfnn.data import DataNotFoundError, load_fashion_mnist, load_mnist, load_mnist_sample
-from fastfnn.errors import DataError, InvalidValueError
+from fastfnn import tables
+from fastfnn.cli import classes
+from fastfnn.cli.common import note
+from fastfnn.cli.options import Reading
+from fastfnn.cli.sources import PIXELS, SAMPLE, Part, Source, Taker, hold_out, prepared, read
+from fastfnn.errors import DataError
+
+__all__ = ["PIXELS", "SAMPLE", "DataSet", "Target", "load", "mean_and_std", "read"]
 
 Array = NDArray[Any]
 
-SAMPLE = "mnist-sample"
-LOADERS = {"mnist": load_mnist, "fashion-mnist": load_fashion_mnist}
-#: Mean and standard deviation of the pixels, in [0, 1], of the official training images.
-PIXELS = {SAMPLE: (0.1307, 0.3081), "mnist": (0.1307, 0.3081), "fashion-mnist": (0.2860, 0.3530)}
-
-_MAX_CLASSES = 1 << 16
 _CHUNK = 1 << 20
 
 
-class Part(NamedTuple):
-    """Samples, and the numbers of their classes."""
-
-    x: Array
-    y: NDArray[np.int64]
-
-
 @dataclass(frozen=True)
-class Source:
-    """What ``--data`` holds.
+class Target:
+    """The numbers that a regression predicts: a network learns ``(y - mean) / std``."""
 
-    Attributes
-    ----------
-    parts : dict of str to Part
-        "train" and, where there is one, "test"; for a `Taker` the one that it asks for.
-    has_test : bool
-        Whether there is a test set.
-    classes : int
-    class_names : tuple of str, or None where classes are called by their numbers
-    columns : list of str, or None where the data have no named columns
-    """
+    mean: float
+    std: float
 
-    name: str
-    parts: dict[str, Part]
-    has_test: bool
-    classes: int
-    class_names: tuple[str, ...] | None = None
-    columns: list[str] | None = None
+    @classmethod
+    def of(cls, y: Array, where: str, label: str) -> Target:
+        mean, std = (values[0] for values in mean_and_std(y[:, None]))
+        if (y == y[0]).all():
+            raise DataError(f"{where} its column {label!r} is {y[0]:g} in every row of the training; expected several")
+        if not (np.isfinite([mean, std]).all() and std > 1e-30):
+            raise DataError(
+                f"{where} its column {label!r} has mean {mean:g} and standard deviation {std:g}; expected numbers "
+                "nearer to 1"
+            )
+        return cls(float(mean), float(std))
 
-
-@dataclass(frozen=True)
-class Taker:
-    """The trained model that data are read for.
-
-    Attributes
-    ----------
-    classes : int
-    class_names : tuple of str, or None where they are not known
-    fits : callable of (shape)
-        Whether it takes samples of a shape.
-    label, size : str, optional
-        What ``--label`` and ``--size`` were in its training, which they are by default again.
-    part : {"train", "test"}, optional
-        What it asks for; by default the test set where there is one, else all there is.
-    columns : list of str, optional
-        The names that the columns of its training had.
-    """
-
-    classes: int
-    class_names: tuple[str, ...] | None
-    fits: Callable[[tuple[int, ...]], bool]
-    label: str | None = None
-    size: str | None = None
-    part: str | None = None
-    columns: list[str] | None = None
-
-    def kinds(self, has_test: bool) -> list[str]:
-        return ["test"] if has_test and self.part != "train" else ["train"]
+    def standardised(self, y: Array, dtype: Any) -> Array:
+        return ((y - self.mean) / self.std).astype(dtype)[:, None]
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Training and test data, and how a `Normalize` layer takes them: ``(x * scale - mean) / std``.
+    """Training, validation and test data, and how a `Normalize` layer takes them: ``(x * scale - mean) / std``.
 
     Samples that are rows of numbers, other than bytes, have a mean and a std for each column.
+
+    Attributes
+    ----------
+    x_val, y_val : arrays or None
+        What is looked at after each epoch; None: the test data are.
+    test : str
+        What the test data are called: "test", "held-out test" or "validation".
+    target : Target or None
+        Of a regression.
     """
 
     name: str
     x_train: Array
-    y_train: NDArray[np.int64]
+    y_train: Array
     x_test: Array
-    y_test: NDArray[np.int64]
+    y_test: Array
     classes: int
     mean: float | list[float]
     std: float | list[float]
     scale: float
-    held_out: bool = False
+    test: str = "test"
     class_names: tuple[str, ...] | None = None
-    columns: list[str] | None = None
+    columns: list[tables.Column] | None = None
+    x_val: Array | None = None
+    y_val: Array | None = None
+    target: Target | None = None
+    label: str = ""
 
     @property
     def noun(self) -> str:
         """What a row is called."""
         return "images" if self.x_train.ndim > 2 else "samples"
 
+    @property
+    def task(self) -> str:
+        return classes.REGRESSION if self.target else classes.CLASSIFICATION
+
+    @property
+    def held_out(self) -> bool:
+        return self.test.startswith("held-out")
+
+    @property
+    def validation(self) -> tuple[Array, Array]:
+        """What is looked at after each epoch."""
+        return (self.x_test, self.y_test) if self.x_val is None or self.y_val is None else (self.x_val, self.y_val)
+
     def __str__(self) -> str:
         shape = " x ".join(map(str, self.x_train.shape[1:]))
-        test = "held-out test" if self.held_out else "test"
-        return (
-            f"{self.name}: {len(self.x_train):,} training and {len(self.x_test):,} {test} {self.noun}, "
-            f"{shape} {self.x_train.dtype}, {self.classes} classes"
-        )
+        held = [f"{len(self.x_train):,} training"]
+        held += [] if self.x_val is None else [f"{len(self.x_val):,} validation"]
+        held.append(f"{len(self.x_test):,} {self.test}")
+        parts = f"{', '.join(held[:-1])} and {held[-1]} {self.noun}"
+        aim = f"the number {self.label!r}" if self.target else f"{self.classes} classes"
+        return f"{self.name}: {parts}, {shape} {self.x_train.dtype}, {aim}"
 
 
-def add_options(parser: argparse.ArgumentParser, **data: Any) -> None:
-    """Add ``--data``, with `data` as further arguments of it, and the options that say how to read it."""
-    add = parser.add_argument
-    add("--data", metavar="NAME|FILE|FOLDER", **data)
-    add("--data-root", metavar="DIR", help="folder that holds MNIST's or Fashion-MNIST's four files")
-    add("--label", metavar="COLUMN", help=f"a .csv file's column of classes (default: {_either(files.LABELS)})")
-    add("--size", type=size, metavar="HxW", help="resize the images of a folder, such as 28x28")
+def load(
+    name: str,
+    root: str | None,
+    seed: int,
+    label: str | None = None,
+    size: str | None = None,
+    *,
+    encoding: str | None = None,
+    task: str | None = None,
+    strict: bool = False,
+    validation: str | None = None,
+    stops_early: bool = False,
+    dtype: str = "float32",
+) -> DataSet:
+    """Load what ``--data`` and its options name.
 
-
-def size(text: str) -> str:
-    """Height and width, checked; the text is kept, which settings are written down as."""
-    if len(shape(text)) != 2:
-        raise argparse.ArgumentTypeError(f"got {text!r}; expected height and width, such as 28x28")
-    if math.prod(shape(text)) > files.MOST_PIXELS:
-        raise argparse.ArgumentTypeError(f"got {text!r}; expected at most {files.MOST_PIXELS:,} pixels")
-    return text
-
-
-def shape(text: str) -> tuple[int, ...]:
-    """Sizes of at least 1, with an x between them."""
-    parts = text.lower().split("x")
-    if not all(part.isdecimal() and int(part) for part in parts):
-        raise argparse.ArgumentTypeError(f"got {text!r}; expected integers of at least 1, such as 28x28")
-    return tuple(map(int, parts))
-
-
-def sides(size: str | None) -> tuple[int, ...] | None:
-    """Height and width as numbers."""
-    return None if size is None else shape(size)
-
-
-def _either(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} or {names[-1]}"
-
-
-def load(name: str, root: str | None, seed: int, label: str | None = None, size: str | None = None) -> DataSet:
-    """Load what ``--data`` and its options name; `seed` draws the test set where there is none."""
-    source = read(name, root, label, size)
-    held_out = "test" not in source.parts
-    train, test = hold_out(source, seed) if held_out else (source.parts["train"], source.parts["test"])
-    if source.classes < 2:
+    `seed` draws the test set where there is none, and what decides when to stop where nothing else can: what decides
+    that is no test of what came of it.
+    """
+    reading = Reading(root, label, size, encoding, task, strict)
+    source = read(name, reading)
+    train, val, test, called = _parts(source, seed, validation is not None)
+    if stops_early and val is None and validation is None:
+        train, val = hold_out(train, [seed, 1], name)
+    where = f"--data is {name!r};"
+    if source.task == classes.CLASSIFICATION and source.classes < 2:
         only = source.class_names[0] if source.class_names else "0"
-        raise DataError(f"--data is {name!r}; all it holds is of class {only}; expected at least 2 classes")
+        raise DataError(f"{where} all it holds is of class {only}; expected at least 2 classes")
+    target = Target.of(train.y, where, source.label) if source.task == classes.REGRESSION else None
+    columns = source.columns
+    if isinstance(train.x, tables.Frame):
+        columns = tables.fit(train.x)
+        train = Part(prepared(train.x, columns, dtype), train.y)
+        val, test = (part and Part(prepared(part.x, columns, dtype), part.y) for part in (val, test))
+    if validation is not None:
+        val = _validation(validation, reading, source, train, columns, dtype)
+    if test is None:
+        test, val = val, None
+    assert test is not None
     if name in PIXELS:
         (mean, std), scale = PIXELS[name], 1 / 255
     else:
-        mean, std, scale = _standard(source, train.x)
-    names = source.class_names, source.columns
-    return DataSet(source.name, *train, *test, source.classes, mean, std, scale, held_out, *names)
+        mean, std, scale = _standard(where, train.x, columns)
+    x_val, y_val = val or (None, None)
+    return DataSet(
+        source.name,
+        train.x,
+        train.y,
+        test.x,
+        test.y,
+        source.classes,
+        mean,
+        std,
+        scale,
+        called,
+        source.class_names,
+        columns,
+        x_val,
+        y_val,
+        target,
+        source.label,
+    )
 
 
-def read(
+def _parts(source: Source, seed: int, has_validation: bool) -> tuple[Part, Part | None, Part | None, str]:
+    """Training, validation and test data, and what the last are called, which may be the second."""
+    train, val, test = (source.parts.get(kind) for kind in ("train", "val", "test"))
+    assert train is not None
+    if has_validation and val is not None:
+        note(f"the validation images of {source.name} are left aside, as --validation names others")
+        val = None
+    if test is None and (has_validation or val is not None):
+        return train, val, None, "validation"
+    if test is not None:
+        return train, val, test, "test"
+    return *_held_out(train, seed, source.name), "held-out test"
+
+
+def _held_out(train: Part, seed: int, name: str) -> tuple[Part, None, Part]:
+    train, test = hold_out(train, seed, name)
+    return train, None, test
+
+
+def _validation(
     name: str,
-    root: str | None = None,
-    label: str | None = None,
-    size: str | None = None,
-    taker: Taker | None = None,
-) -> Source:
-    """Read what ``--data``, ``--data-root``, ``--label`` and ``--size`` name: all of it, or what `taker` asks for."""
-    if root is not None and name not in LOADERS:
-        raise InvalidValueError(f"--data-root is {root!r}; expected only with --data {' or '.join(LOADERS)}")
-    path = None if name in PIXELS else as_path(name, "--data")
-    check_options(path, label, size)
-    if path is None:
-        return Source(name, _known_set(name, root), True, 10)
-    if not path.exists():
-        expected = f"expected {', '.join(PIXELS)}, a .npz or .csv file, or a folder of images"
-        raise DataError(f"--data is {name!r}; {'there is no such file' if path.suffix else expected}")
-    if path.is_dir():
-        return _folder(path, name, size or (taker and taker.size), taker)
-    if path.suffix.lower() == ".csv":
-        return _table(path, name, label or (taker and taker.label), taker)
-    return _archive(path, name, taker)
-
-
-def check_options(path: Path | None, label: str | None, size: str | None) -> None:
-    """Refuse options that do not belong to the kind of data."""
-    if label is not None and (path is None or path.suffix.lower() != ".csv"):
-        raise InvalidValueError(f"--label is {label!r}; expected only where --data is a .csv file")
-    if size is not None and (path is None or not (path.is_dir() or files.is_image(path))):
-        raise InvalidValueError(f"--size is {size}; expected only where --data is a folder of images")
-
-
-def hold_out(source: Source, seed: int) -> tuple[Part, Part]:
-    """The training data without a tenth that `seed` draws, and that tenth."""
-    x, y = source.parts["train"]
-    if len(x) < 2:
+    reading: Reading,
+    source: Source,
+    train: Part,
+    columns: Sequence[tables.Column] | None,
+    dtype: str,
+) -> Part:
+    """What ``--validation`` names, as the training's data are."""
+    shape = train.x.shape[1:]
+    counted = tuple(map(str, range(source.classes)))
+    taker = Taker(
+        source.classes,
+        source.class_names or counted,
+        lambda came: came == shape,
+        source.label or reading.label,
+        reading.size or ("x".join(map(str, shape[-2:])) if len(shape) > 1 else None),
+        reading.encoding,
+        columns=columns,
+        task=source.task,
+        dtype=dtype,
+    )
+    try:
+        found = read(name, Reading(strict=reading.strict), taker)
+    except DataError as error:
+        said = str(error).replace("--data is", "--validation is", 1).replace("of MODEL", "of --data")
+        raise DataError(said) from None
+    (part,) = found.parts.values() if len(found.parts) == 1 else (found.parts["test"],)
+    if part.x.shape[1:] != shape:
+        came, expected = ("x".join(map(str, sizes)) for sizes in (part.x.shape[1:], shape))
+        raise DataError(f"--validation is {name!r}; its samples have shape {came}; expected {expected}, as --data")
+    if np.uint8 in (part.x.dtype, train.x.dtype) and part.x.dtype != train.x.dtype:
+        came, expected = part.x.dtype, train.x.dtype
+        raise DataError(f"--validation is {name!r}; its samples are {came}; expected {expected}, as --data")
+    if source.task == classes.CLASSIFICATION and part.y.max() >= source.classes:
         raise DataError(
-            f"--data is {source.name!r}; it has 1 row and no test set; expected at least 2, to hold out one for testing"
+            f"--validation is {name!r}; it holds the label {part.y.max()}; expected 0 to {source.classes - 1}"
         )
-    order = np.random.default_rng(seed).permutation(len(x))
-    test, train = np.split(order, [max(1, round(len(order) / 10))])
-    return Part(x[train], y[train]), Part(x[test], y[test])
+    return part
 
 
-# Sources
+def _standard(where: str, x: Array, columns: Sequence[tables.Column] | None) -> tuple[Any, Any, float]:
+    """Mean, std and scale of a `Normalize` layer: one mean and std of bytes and of images, else one of each column.
 
-
-def _known_set(name: str, root: str | None) -> dict[str, Part]:
-    if name == SAMPLE:
-        train, test = load_mnist_sample()
-    else:
-        try:
-            train, test = LOADERS[name](root)
-        except DataNotFoundError as error:
-            text = str(error).replace("pass root= a folder", "give --data-root a folder")
-            raise DataError(text.replace("root lacks", "--data-root lacks")) from None
-    for part, (x, _) in (("training", train), ("test", test)):
-        if not len(x):
-            raise DataError(f"--data-root is {root!r}; its {part} set is empty")
-    return {"train": Part(*train), "test": Part(*test)}
-
-
-def _archive(path: Path, name: str, taker: Taker | None) -> Source:
-    has_test = False
-
-    def wanted(held: list[str]) -> list[str]:
-        nonlocal has_test
-        has_test = bool({"x_test", "y_test"} & set(held))
-        kinds = ["train", "test"][: 1 + has_test] if taker is None else taker.kinds(has_test)
-        return [f"{axis}_{kind}" for kind in kinds for axis in "xy"]
-
-    arrays = files.read_npz(path, name, wanted)
-    parts = {}
-    for kind in [key[2:] for key in arrays if key.startswith("x_")]:
-        x, y = inputs(arrays[f"x_{kind}"], f"x_{kind}"), _labels(arrays, f"y_{kind}")
-        if len(x) != len(y):
-            raise DataError(f"y_{kind} has {len(y)} rows; expected {len(x)}, as many as x_{kind}")
-        parts[kind] = Part(x, y)
-    if len(parts) == 2:
-        x_train, x_test = parts["train"].x, parts["test"].x
-        if x_test.shape[1:] != x_train.shape[1:]:
-            shape = ", ".join(map(str, x_train.shape[1:]))
-            raise DataError(f"x_test has shape {x_test.shape}; expected (n, {shape}), as x_train")
-        if np.uint8 in (x_train.dtype, x_test.dtype) and x_train.dtype != x_test.dtype:
-            raise DataError(f"x_test has dtype {x_test.dtype}; expected {x_train.dtype}, as x_train")
-    counts = [int(part.y.max()) + 1 for part in parts.values()]
-    counts += [y.shape[1] for key, y in arrays.items() if key.startswith("y_") and y.ndim == 2]
-    return Source(path.name, parts, has_test, max(counts))
-
-
-def _table(path: Path, name: str, label: str | None, taker: Taker | None) -> Source:
-    wanted = None if taker is None else taker.columns
-    table = files.read_csv(path, name, lambda columns: files.label_place(columns, name, label), wanted)
-    assert table.codes is not None
-    for text in table.names if all(map(files.is_number, table.names)) else ():
-        if not float(text).is_integer():
-            raise DataError(f"--data is {name!r}; a class is {text}; expected text or integers for classes")
-    if len(table.names) > _MAX_CLASSES:
-        raise DataError(f"--data is {name!r}; it has {len(table.names)} classes; expected up to {_MAX_CLASSES}")
-    numbers, class_names = _numbered(table.names, name, taker)
-    part = Part(table.x, numbers[table.codes])
-    return Source(path.name, {"train": part}, False, len(table.names), class_names, table.columns)
-
-
-def _folder(path: Path, name: str, size: str | None, taker: Taker | None) -> Source:
-    folders = {"train": path}
-    # A class may be called train, too; but then there are images in it.
-    if (path / "train").is_dir() and any(inner.is_dir() for inner in files.visible(path / "train")):
-        folders = {kind: path / kind for kind in ("train", "test") if (path / kind).is_dir()}
-    has_test = "test" in folders
-    classes = {
-        kind: files.image_classes(folders[kind], name) for kind in (folders if taker is None else taker.kinds(has_test))
-    }
-    names = list(next(iter(classes.values())))
-    for surplus in set(classes.get("test", names)) - set(names):
-        raise DataError(f"--data is {name!r}; its test folder has the class {surplus!r}, which its train folder lacks")
-    numbers, class_names = _numbered(names, name, taker)
-    parts: dict[str, Part] = {}
-    for kind, by_class in classes.items():
-        y = np.repeat(numbers[[names.index(key) for key in by_class]], [len(found) for found in by_class.values()])
-        every = [file for found in by_class.values() for file in found]
-        like = parts["train"].x.shape[1:] if "train" in parts else None
-        parts[kind] = Part(files.read_images(every, name, sides(size), taker and taker.fits, like), y)
-    return Source(path.name or name, parts, has_test, len(names), class_names)
-
-
-# Classes and numbers
-
-
-def _numbered(names: list[str], name: str, taker: Taker | None) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
-    """The numbers of the classes called `names`, and the names of all classes, by number."""
-    ordered = sorted(names, key=lambda text: (float(text), text)) if all(map(files.is_number, names)) else sorted(names)
-    if taker is not None and taker.class_names is not None:
-        ordered = list(taker.class_names)
-    elif taker is not None and {*names} <= {*map(str, range(taker.classes))}:
-        ordered = [str(i) for i in range(taker.classes)]
-    elif taker is not None and len(names) != taker.classes:
-        raise DataError(
-            f"--data is {name!r}; it has {len(names)} classes ({few(ordered)}); expected the "
-            f"{taker.classes} of MODEL, whose names are known where it is the folder of train --out"
-        )
-    places = {text: i for i, text in enumerate(ordered)}
-    for text in names:
-        if text not in places:
-            raise DataError(f"--data is {name!r}; it has the class {text!r}; expected those of MODEL: {few(ordered)}")
-    counted = ordered == [str(i) for i in range(len(ordered))]
-    return np.array([places[text] for text in names], np.int64), None if counted else tuple(ordered)
-
-
-def inputs(x: Array, key: str) -> Array:
-    """Samples in rows, of a dtype that there are kernels for: uint8, float32 or float64."""
-    if x.dtype.kind not in "fiub":
-        raise DataError(f"{key} has dtype {x.dtype}; expected numbers")
-    if x.ndim < 2 or not x.size:
-        raise DataError(f"{key} has shape {x.shape}; expected (n, ...), a sample in each of at least one row")
-    if x.dtype not in (np.uint8, np.float32, np.float64):
-        x = x.astype(np.float64)
-    x = np.ascontiguousarray(x)
-    flat = x.reshape(-1)
-    for start in range(0, flat.size if x.dtype.kind == "f" else 0, _CHUNK):
-        finite = np.isfinite(flat[start : start + _CHUNK])
-        if not finite.all():
-            place = start + int(finite.argmin())
-            row = place // math.prod(x.shape[1:])
-            raise DataError(f"{key} holds {flat[place]} in row {row}; expected finite numbers")
-    return x
-
-
-def _labels(arrays: dict[str, Array], key: str) -> NDArray[np.int64]:
-    """Class labels, from labels or one-hot rows."""
-    y = arrays[key]
-    if y.ndim == 2 and y.shape[1] > 1 and y.dtype.kind in "fiub":
-        wrong = ((y != 0) & (y != 1)).any(axis=1) | (np.count_nonzero(y, axis=1) != 1)
-        if wrong.any():
-            raise DataError(
-                f"{key} has the row {int(wrong.argmax())} with other than a single 1; expected one-hot rows"
-            )
-        return y.argmax(axis=1).astype(np.int64)
-    if y.ndim != 1:
-        raise DataError(f"{key} has shape {y.shape}; expected (n,) for labels or (n, classes) for one-hot rows")
-    if y.dtype.kind not in "iub":
-        raise DataError(f"{key} has dtype {y.dtype}; expected integer labels or one-hot rows")
-    low, high = (int(y.min()), int(y.max())) if y.size else (0, 0)
-    if low < 0 or high >= _MAX_CLASSES:
-        raise DataError(
-            f"{key} holds the label {low if low < 0 else high}; expected labels from 0 to {_MAX_CLASSES - 1}"
-        )
-    return y.astype(np.int64)
-
-
-def _standard(source: Source, x: Array) -> tuple[Any, Any, float]:
-    """Mean, std and scale of a `Normalize` layer: one mean and std of bytes and of images, else one of each column."""
+    What is 0 or 1, as the values of a text are, stays so.
+    """
     by_column = x.ndim == 2 and x.dtype != np.uint8
-    mean, std = mean_and_std(x if by_column else x.reshape(-1, 1))
+    names = [column.name for column in columns or () for _ in range(column.width)]
+    scaled = np.ones(x.shape[1] if by_column else 1, bool)
+    if columns is not None:
+        scaled = np.array([scales for column in columns for scales in column.scales])
+    mean, std = np.zeros(len(scaled)), np.ones(len(scaled))
+    if scaled.any():
+        part = x if scaled.all() else x[:, scaled]
+        mean[scaled], std[scaled] = mean_and_std(part if by_column else part.reshape(-1, 1))
     odd = ~((std > 1e-30) & (std < 1e30) & (abs(mean) < 1e30 * std))
     if odd.any():
         i = int(odd.argmax())
-        column = f"its column {source.columns[i]!r}" if source.columns else f"column {i} of x_train"
+        column = f"its column {names[i]!r}" if names else f"column {i} of x_train"
         raise DataError(
-            f"--data is {source.name!r}; {column if by_column else 'x_train'} has mean {mean[i]:g} and standard "
-            f"deviation {std[i]:g}; expected numbers nearer to 1"
+            f"{where} {column if by_column else 'x_train'} has mean {mean[i]:g} and standard deviation {std[i]:g}; "
+            "expected numbers nearer to 1"
         )
     scale = 1 / 255 if x.dtype == np.uint8 else 1.0
     mean, std = mean * scale, std * scale

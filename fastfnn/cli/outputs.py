@@ -41,6 +41,15 @@ def writable(argument: str, name: str) -> Path:
     return folder
 
 
+def check_unfinished(name: str, overwrite: bool | None) -> None:
+    """Refuse to replace a finished training that nobody said may go; `name` is the folder's."""
+    if not overwrite and (_paths.as_path(name, "--out") / MODEL).exists():
+        raise InvalidValueError(
+            f"--out is {name!r}, which holds a finished training; expected another folder, or --overwrite to replace "
+            "it (--resume goes on with it)"
+        )
+
+
 def begin(folder: Path, settings: dict[str, Any], resumed: bool) -> None:
     """Write the settings; what was trained with others cannot go on from here."""
     payload = _json(settings).encode()
@@ -73,8 +82,8 @@ def _encoded(text: str) -> bytes:
 
 def arrays(data: DataSet) -> dict[str, Any]:
     """What tells the training and test data from any others."""
-    names = ("x_train", "y_train", "x_test", "y_test")
-    held = {name: np.ascontiguousarray(getattr(data, name)) for name in names}
+    names = ("x_train", "y_train", "x_val", "y_val", "x_test", "y_test")
+    held = {name: np.ascontiguousarray(array) for name in names if (array := getattr(data, name)) is not None}
     return {
         name: {"dtype": str(array.dtype), "shape": list(array.shape), "crc32": zlib.crc32(array.data)}
         for name, array in held.items()
@@ -84,8 +93,10 @@ def arrays(data: DataSet) -> dict[str, Any]:
 def check_unchanged(name: str, was: dict[str, Any], now: dict[str, Any]) -> None:
     """Refuse to go on with other data; `name` is the folder's."""
     for key, array in now.items():
-        if array == was[key]:
+        if array == was.get(key):
             continue
+        if key not in was:
+            raise InvalidValueError(f"--resume is {name!r}, and its training had no {key}")
         came, before = (f"{each['dtype']} {tuple(each['shape'])}" for each in (array, was[key]))
         what = f"{key} is {came}, and was {before}" if came != before else f"{key} holds other numbers"
         raise InvalidValueError(f"--resume is {name!r}, and the data are not those of its training: {what}")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import fastfnn as ff
+from fastfnn import tables
 from fastfnn._paths import as_path
-from fastfnn.cli import datasets, outputs
-from fastfnn.errors import FOREIGN, InvalidValueError, ModelFileError
+from fastfnn.cli import choices, classes, common, datasets, options, outputs, sources
+from fastfnn.errors import FOREIGN, DataError, InvalidValueError, ModelFileError
 from fastfnn.layers.base import KnownShape
 
 
@@ -28,7 +30,9 @@ class Trained:
         Options of the training; empty where they are not known.
     samples : dict
         What the training's samples were: "dtype" and "shape", which counts them first; empty where it is not known.
-    columns : list of str, or None where the training's data had no named columns, or nobody knows
+    columns : list of Column, or None where the training's data had no named columns, or nobody knows
+    target : Target or None
+        Of a regression. The model gives the numbers themselves.
     """
 
     model: ff.Sequential
@@ -36,7 +40,8 @@ class Trained:
     class_names: tuple[str, ...] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     samples: dict[str, Any] = field(default_factory=dict)
-    columns: list[str] | None = None
+    columns: list[tables.Column] | None = None
+    target: datasets.Target | None = None
 
     @classmethod
     def read(cls, name: str) -> Trained:
@@ -61,7 +66,10 @@ class Trained:
         settings = file.parent / outputs.SETTINGS
         if not (known and settings.is_file()):
             return cls(model, shape[0])
-        trained = cls(model, shape[0], *_kept(settings, max(2, shape[0])))
+        kept = _kept(settings, shape[0])
+        if file.name == outputs.CHECKPOINT:  # within a training the numbers are standardised ones
+            model = choices.in_own_units(model, kept["target"])
+        trained = cls(model, shape[0], **kept)
         if file.name == outputs.MODEL and not _is_of(file.parent / outputs.FIGURES, trained.settings):
             raise ModelFileError(
                 f"MODEL is {name!r}, whose {outputs.MODEL} is older than its {outputs.SETTINGS}: a later training did "
@@ -72,16 +80,21 @@ class Trained:
     @property
     def is_binary(self) -> bool:
         """Whether a single output tells two classes apart."""
-        return self.outputs == 1
+        return self.outputs == 1 and self.target is None
+
+    @property
+    def task(self) -> str:
+        return classes.REGRESSION if self.target else classes.CLASSIFICATION
 
     @property
     def classes(self) -> int:
-        return max(2, self.outputs)
+        return _classes(self.outputs, self.target)
 
     @property
     def size(self) -> str | None:
-        """What images were resized to."""
-        return self.settings.get("size")
+        """How large images were, such as 28x28."""
+        shape = self.samples.get("shape", ())[1:]
+        return self.settings.get("size") or ("x".join(map(str, shape[-2:])) if len(shape) > 1 else None)
 
     @property
     def shape(self) -> tuple[int, ...] | None:
@@ -109,6 +122,21 @@ class Trained:
         known = [layer.taken_shape() is not None for layer in self.model.layers]
         return self.model.layers[: known.index(True)] if True in known else self.model.layers
 
+    def taker(self, label: str | None = None, part: str | None = None) -> sources.Taker:
+        """What data are read for."""
+        return sources.Taker(
+            self.classes,
+            self.class_names,
+            self.fits,
+            label,
+            self.size,
+            self.settings.get("encoding"),
+            part,
+            self.columns,
+            self.task,
+            self.model.dtype.name,
+        )
+
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether the model takes samples of a shape."""
         try:
@@ -127,22 +155,78 @@ def _is_of(figures: Path, settings: dict[str, Any]) -> bool:
         return True  # nothing is known
 
 
-def _kept(path: Path, classes: int) -> tuple[tuple[str, ...] | None, dict[str, Any], dict[str, Any], list[str] | None]:
-    """Names of the classes, options, what is known of the samples, and the columns, as ``train --out`` wrote them."""
+def _classes(outputs: int, target: datasets.Target | None) -> int:
+    """How many classes a model tells apart: two where it has a single output, none where that is a number."""
+    return 1 if target is not None else max(2, outputs)
+
+
+def _kept(path: Path, n_outputs: int) -> dict[str, Any]:
+    """What ``train --out`` wrote down, as far as `Trained` has it. It is data, and nothing in it is run."""
     try:
         read = json.loads(path.read_text("utf-8"))
         names, settings, arrays = read.get("class_names"), read.get("settings", {}), read.get("arrays", {})
         samples = arrays["x_train"] if arrays else {}
-        datasets.sides(settings.get("size"))
+        options.sides(settings.get("size"))
         sound = all(isinstance(size, int) for size in samples.get("shape", ()))
-        sound &= isinstance(settings.get("label", ""), str | None) and isinstance(settings.get("seed", 0), int)
-        columns = read.get("columns")
-        for listed in (names, columns):
-            sound &= listed is None or (isinstance(listed, list) and all(isinstance(name, str) for name in listed))
+        sound &= isinstance(settings.get("seed", 0), int)
+        sound &= all(isinstance(settings.get(name, ""), str | None) for name in ("label", "validation"))
+        if settings.get("encoding") is not None:
+            options.encoding(settings["encoding"])
+        sound &= names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))
+        listed = read.get("columns")
+        columns = None if listed is None else [tables.Column.from_json(each) for each in listed]
+        target = None if (numbers := read.get("target")) is None else datasets.Target(**numbers)
+        if target is not None:
+            sound &= n_outputs == 1 and all(math.isfinite(value) for value in (target.mean, target.std))
         if not sound:
             raise ValueError
     except (*FOREIGN, argparse.ArgumentTypeError):
         raise ModelFileError(f"MODEL: {path} is not what train --out has written") from None
-    if names is not None and len(names) != classes:
-        raise ModelFileError(f"MODEL: {path} names {len(names)} classes; expected {classes}, as the model has")
-    return None if names is None else tuple(names), settings, samples, columns
+    count = _classes(n_outputs, target)
+    if names is not None and len(names) != count:
+        raise ModelFileError(f"MODEL: {path} names {len(names)} classes; expected {count}, as the model has")
+    # Without names they are called by their numbers, and by nothing else.
+    names = tuple(names or map(str, range(count)))
+    return {
+        "class_names": names,
+        "settings": settings,
+        "samples": samples,
+        "columns": columns,
+        "target": target,
+    }
+
+
+# What the commands share that take one
+
+
+def add_command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
+    """Add a command that takes a model."""
+    parser = commands.add_parser(name, help=text, allow_abbrev=False)
+    parser.set_defaults(run=run)
+    parser.add_argument("model", metavar="MODEL", help="the folder of train --out, or a file that ff.save wrote")
+    return parser
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=common.positive_int, metavar="N", help="(default: as many as pay)")
+
+
+def check_fit(trained: Trained, x: Any, name: str, hint: str = "") -> None:
+    """Refuse samples that the model does not take; `name` is what ``--data`` is."""
+    try:
+        trained.model.output_shape(x.shape[1:])
+    except InvalidValueError as error:
+        came, was = ("x".join(map(str, shape or ())) for shape in (x.shape[1:], trained.shape))
+        why = f"; expected {was}, as in training" if was else f", which MODEL does not take: {error}"
+        raise DataError(f"--data is {name!r}; its samples have shape {came}{why}{hint}") from None
+
+
+def target(argument: str, name: str, kinds: tuple[str, ...] = ()) -> Path:
+    """Where a file is to be written; what can be known to fail fails now."""
+    path = as_path(name, argument)
+    if kinds and path.suffix.lower() not in kinds:
+        raise InvalidValueError(f"{argument} is {name!r}; expected a {' or '.join(kinds)} file")
+    if path.is_dir() or not path.parent.is_dir():
+        problem = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise InvalidValueError(f"{argument} is {name!r}; {problem}")
+    return path

@@ -14,7 +14,8 @@ from fastfnn.history import History
 from fastfnn.model import Sequential
 from fastfnn.report import markup
 from fastfnn.report.markup import Html
-from fastfnn.report.pictures import CLASSES, LEARNED, MISTAKEN, TRAINING, Picture
+from fastfnn.report.pictures import CLASSES, LEARNED, MISTAKEN, PREDICTIONS, TRAINING, Picture
+from fastfnn.report.scores import ClassScores, NumberScores, figure
 from fastfnn.training.inference import Evaluation, predict
 
 #: Rows of the tables of epochs and classes at most.
@@ -42,24 +43,27 @@ def page(
     subtitle: str = "",
     highlights: Mapping[str, str] | None = None,
     results: Mapping[str, Evaluation] | None = None,
+    scores: Mapping[str, ClassScores | NumberScores] | None = None,
     class_names: Sequence[str] | None = None,
     facts: Mapping[str, Mapping[str, Any]] | None = None,
     command: str = "",
     footer: str = "",
     pictures: Iterable[Picture] | None = None,
 ) -> str:
-    """Write the report of a classifier's training.
+    """Write the report of a training: a classifier's, or a regression's.
 
     Parameters
     ----------
     model : Sequential
     history : History
-    x, y : test samples, and their labels (n,)
+    x, y : test samples, and their labels (n,), or the numbers (n,), float, that a regression predicts
     title, subtitle, footer : str
     highlights : dict of str to str, optional
         A few figures for the top.
     results : dict of str to Evaluation, optional
         By the name of the data, such as "training".
+    scores : dict of str to ClassScores or NumberScores, optional
+        The same, in further figures.
     class_names : sequence of str, optional
     facts : dict of str to dict, optional
         Tables of names and values for the end, by their heading.
@@ -74,7 +78,8 @@ def page(
         HTML. Whatever text was handed over is escaped; nothing is fetched from anywhere.
     """
     samples = np.asarray(x)
-    guess, truth = predict(model, samples), np.asarray(y)
+    truth = np.asarray(y)
+    numbers = truth.dtype.kind == "f"
     classes = model.output_shape(samples.shape[1:])[0]
     drawn: dict[str, list[Html]] = defaultdict(list)
     for picture in pictures or ():
@@ -84,8 +89,10 @@ def page(
         markup.tag("header", markup.tag("h1", title), markup.tag("p", subtitle, class_="soft")),
         markup.highlights(highlights or {}),
         markup.tag("p", NO_PICTURES, class_="note") if pictures is None else Html(),
-        markup.section("Training", *drawn[TRAINING], _results(results or {}), _epochs(history)),
-        markup.section("Classes", *drawn[CLASSES], _classes(guess, truth, classes, class_names)),
+        markup.section("Training", *drawn[TRAINING], _results(results or {}, scores or {}), _epochs(history)),
+        markup.section("Predictions", *drawn[PREDICTIONS])
+        if numbers
+        else markup.section("Classes", *drawn[CLASSES], _classes(predict(model, samples), truth, classes, class_names)),
         markup.section("Mistakes", *drawn[MISTAKEN]),
         markup.section("What it has learned", *drawn[LEARNED]),
         markup.section("Network", _layers(model, samples.shape[1:])),
@@ -95,14 +102,26 @@ def page(
     )
 
 
-def _results(results: Mapping[str, Evaluation]) -> Html:
-    rows = [(name, _loss(result.loss), _percent(result.accuracy)) for name, result in results.items()]
-    return markup.table(("data", "loss", "accuracy"), rows, words=(0,))
+def _results(results: Mapping[str, Evaluation], scores: Mapping[str, ClassScores | NumberScores]) -> Html:
+    header, rows = ["data", "loss"], []
+    for name, result in results.items():
+        row, score = [name, _loss(result.loss)], scores.get(name)
+        if isinstance(score, NumberScores):
+            header[2:] = ["R²", "mean absolute error", "root mean squared error"]
+            row += [_loss(score.r2), figure(score.mean_absolute_error), figure(score.root_mean_squared_error)]
+        else:
+            header[2:] = ["accuracy"]
+            row.append(_percent(result.accuracy))
+        if isinstance(score, ClassScores):
+            header[3:] = ["precision", "recall", "F1"]
+            row += [_percent(score.mean(each)) for each in ("precision", "recall", "f1")]
+        rows.append(row)
+    return markup.table(header, rows, words=(0,))
 
 
 def _epochs(history: History) -> Html:
     """Every epoch, or every so many where they are too many to read."""
-    lists = {name: values for name, values in history.to_dict().items() if values}
+    lists = {name: values for name, values in history.to_dict().items() if not np.isnan(values).all()}
     every = math.ceil(history.epochs / MOST_ROWS) or 1
     shown = [i for i in range(history.epochs) if (i + 1) % every == 0 or i + 1 == history.epochs]
     rows = [(str(i + 1), *(_figure(name, values[i]) for name, values in lists.items())) for i in shown]
@@ -112,12 +131,11 @@ def _epochs(history: History) -> Html:
 
 def _classes(guess: NDArray[Any], truth: NDArray[Any], classes: int, names: Sequence[str] | None) -> Html:
     """Each class's share of right guesses; of many classes the worst."""
-    counts = np.bincount(truth, minlength=classes)
-    right = np.bincount(truth[guess == truth], minlength=classes)
-    shares = np.divide(right, counts, out=np.full(classes, math.nan), where=counts > 0)
+    scores = ClassScores.of(guess, truth, classes)
     shown = np.arange(classes)
     if classes > MOST_ROWS:
-        shown = np.argsort(shares, kind="stable")[:MOST_ROWS]  # NaN, a class without samples, comes last
+        # NaN, a class without samples, comes last
+        shown = np.argsort(scores.recall, kind="stable")[:MOST_ROWS]
     rows = []
     for i in shown:
         wrong = guess[(truth == i) & (guess != i)]
@@ -125,11 +143,12 @@ def _classes(guess: NDArray[Any], truth: NDArray[Any], classes: int, names: Sequ
         if len(wrong):
             others = np.bincount(wrong)
             taken = f"{_name(int(others.argmax()), names)} ({others.max():,} ×)"
-        bar = markup.bar(_percent(shares[i]), shares[i])
-        rows.append((_name(int(i), names), f"{counts[i]:,}", f"{right[i]:,}", bar, taken))
-    header = ("class", "test samples", "right", "accuracy", "most often taken for")
+        bar = markup.bar(_percent(scores.recall[i]), scores.recall[i])
+        counts = f"{scores.rows[i]:,}", f"{scores.right[i]:,}"
+        rows.append((_name(int(i), names), *counts, bar, _percent(scores.precision[i]), _percent(scores.f1[i]), taken))
+    header = ("class", "test samples", "right", "accuracy (recall)", "precision", "F1", "most often taken for")
     few = f"Of {classes:,} classes, the {MOST_ROWS} with the lowest accuracy:" if len(shown) < classes else ""
-    return markup.join([markup.tag("p", few) if few else Html(), markup.table(header, rows, words=(0, 4))])
+    return markup.join([markup.tag("p", few) if few else Html(), markup.table(header, rows, words=(0, 6))])
 
 
 def _name(label: int, names: Sequence[str] | None) -> str:

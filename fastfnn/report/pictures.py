@@ -15,7 +15,8 @@ from fastfnn import metrics, plot
 from fastfnn.history import History
 from fastfnn.layers import Conv2d, Flatten, Linear, Normalize
 from fastfnn.model import Sequential
-from fastfnn.training.inference import predict
+from fastfnn.plot._figure import COLOURS, new_figure
+from fastfnn.training.inference import predict, predict_raw
 
 Array = NDArray[Any]
 
@@ -26,7 +27,9 @@ MISTAKES = 24
 CSS_DPI = 96
 LONGEST_NAME = 20
 
-TRAINING, CLASSES, MISTAKEN, LEARNED = "training", "classes", "mistakes", "learned"
+TRAINING, CLASSES, PREDICTIONS, MISTAKEN, LEARNED = "training", "classes", "predictions", "mistakes", "learned"
+#: Points of a picture of predictions; more hide each other.
+MOST_POINTS = 5000
 
 
 @dataclass(frozen=True)
@@ -57,14 +60,14 @@ def draw(
     *,
     class_names: Sequence[str] | None = None,
 ) -> list[Picture] | None:
-    """Draw what there is to see of a classifier; None without matplotlib.
+    """Draw what there is to see of a classifier, or of a regression; None without matplotlib.
 
     Parameters
     ----------
     model : Sequential
     history : History
         Of its training.
-    x, y : samples that it was not trained with, and their classes
+    x, y : samples that it was not trained with, and their classes, or the float numbers that it predicts
         Samples of shape (height, width) or (channels, height, width) are taken as images.
     class_names : sequence of str, optional
 
@@ -96,6 +99,10 @@ def _figures(
     if history.epochs:
         caption = "The training's figures are means over an epoch, so of a network that was still learning."
         yield TRAINING, caption, plot.history(history)
+    if y.dtype.kind == "f":
+        caption = "What the network says (upwards) of numbers (to the right) that it was not trained with."
+        yield PREDICTIONS, caption, _predictions(y, predict_raw(model, x)[:, 0])
+        return
     classes = model.output_shape(shape)[0]
     if classes <= MOST_CLASSES:
         matrix = metrics.confusion_matrix(predict(model, x), y, classes)
@@ -115,6 +122,21 @@ def _figures(
         yield LEARNED, caption, plot.weights(model, image_shape=shape)
     if any(isinstance(layer, Conv2d) for layer in model.layers):
         yield LEARNED, "What the first convolution looks for: red counts for it, blue against it.", plot.filters(model)
+
+
+def _predictions(truth: Array, guess: Array) -> Any:
+    """Predictions over the numbers themselves, beside the line where both are the same."""
+    every = -(-len(truth) // MOST_POINTS)
+    truth, guess = truth[::every], guess[::every]
+    figure = new_figure(4.6, 4.2)
+    ax = figure.subplots()
+    ends = [min(truth.min(), guess.min()), max(truth.max(), guess.max())]
+    ax.plot(ends, ends, color="0.6", linewidth=1)
+    ax.scatter(truth, guess, s=9, alpha=0.5, color=COLOURS[0], linewidths=0)
+    ax.set(xlabel="truth", ylabel="prediction", title="Predictions")
+    ax.grid(alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure
 
 
 def _reads_inputs(model: Sequential) -> bool:

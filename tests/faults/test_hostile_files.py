@@ -19,8 +19,9 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 import fastfnn as ff
-from fastfnn.cli import files as readers
-from fastfnn.cli import outputs
+from fastfnn import tables
+from fastfnn.cli import arrays as readers
+from fastfnn.cli import images, outputs
 from fastfnn.cli.trained import Trained
 from fastfnn.data import read_idx
 from fastfnn.errors import DataError, FastFNNError, ModelFileError
@@ -135,7 +136,7 @@ def read_npz(path: Path) -> None:
 
 
 def read_csv(path: Path) -> None:
-    readers.read_csv(path, "FILE", lambda names: readers.label_place(names, "FILE", None))
+    tables.read_plain(path, "FILE", lambda names: tables.label_place(names, "FILE", None))
 
 
 def read_settings(path: Path) -> None:
@@ -160,7 +161,7 @@ KINDS: dict[str, tuple[Callable[..., bytes], Callable[[Path], Any]]] = {
     "settings": (settings_file, read_settings),
     "onnx": (onnx_file, ff.import_onnx),
     **{
-        kind: (lambda kind=kind: image_file(kind), lambda path: readers.read_images([path], "FILE"))
+        kind: (lambda kind=kind: image_file(kind), lambda path: images.read_images([path], "FILE", strict=True))
         for kind in ("PNG", "TIFF", "JPEG", "GIF", "BMP", "WEBP")
     },
 }
@@ -366,12 +367,12 @@ def test_a_wide_table_is_read_and_a_far_too_wide_one_refused(tmp_path: Path) -> 
     wide = tmp_path / "wide.csv"
     names = [*(f"c{i}" for i in range(80_000)), "class"]
     wide.write_text("\n".join([",".join(names), ",".join(["1"] * 80_000 + ["a"]), ",".join(["2"] * 80_000 + ["b"])]))
-    table = readers.read_csv(wide, "FILE", lambda columns: len(columns) - 1)
+    table = tables.read_plain(wide, "FILE", lambda columns: len(columns) - 1)
     assert table.x.shape == (2, 80_000)
     assert table.names == ["a", "b"]
     wide.write_text(",".join(str(i) for i in range(1_000_000)))
     with pytest.raises(DataError, match="it has 1,000,000 columns; expected at most 100,000"):
-        readers.read_csv(wide, "FILE", lambda columns: 0)
+        tables.read_plain(wide, "FILE", lambda columns: 0)
 
 
 @pytest.mark.skipif(sys.maxsize < 2**33, reason="a 64-bit machine")

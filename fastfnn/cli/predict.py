@@ -1,0 +1,172 @@
+"""``fastfnn predict``: what a model takes data for."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastfnn as ff
+from fastfnn import tables
+from fastfnn._paths import as_path
+from fastfnn._text import count
+from fastfnn.cli import arrays, classes, common, images, options, sources, trained
+from fastfnn.cli.options import Reading
+from fastfnn.cli.trained import Trained
+from fastfnn.errors import DataError, InvalidValueError
+from fastfnn.tables.formats import is_number
+from fastfnn.training.inference import as_labels, as_probabilities
+from fastfnn_kernels._files import write_in_one_step
+
+Array = NDArray[Any]
+
+#: Rows of a .csv file that are written at once.
+_BLOCK = 1000
+
+
+def add_command(commands: Any) -> None:
+    """Add ``predict`` to the parser's commands."""
+    parser = trained.add_command(commands, "predict", _predict, "say what a model takes data for")
+    add = parser.add_argument
+    add(
+        "--data",
+        metavar="FILE|FOLDER",
+        required=True,
+        help="a .npy file, a .npz file (its x, x_test or only array), a .csv file or another table, an image, or a "
+        "folder of them",
+    )
+    add("--label", metavar="COLUMN", help="a table's column of classes, which is left out")
+    options.add_reading(parser)
+    add("--proba", action="store_true", help="give the probabilities of all classes, too")
+    add(
+        "--out",
+        metavar="FILE",
+        help="a .csv file of row (from 0) or image, and class or number; or a .npy file of the classes' numbers, or "
+        "with --proba of the probabilities (default: .csv to stdout)",
+    )
+    trained.add_threads(parser)
+
+
+def _predict(args: argparse.Namespace) -> None:
+    model = Trained.read(args.model)
+    out = None if args.out is None else trained.target("--out", args.out, (".csv", ".npy"))
+    regresses = model.task == classes.REGRESSION
+    if args.proba and regresses:
+        raise InvalidValueError("--proba is given; expected only with a model of classes, and MODEL predicts numbers")
+    x, names = _inputs(args, model)
+    may_hold_label = tables.is_table(Path(args.data)) and args.label is None
+    trained.check_fit(model, x, args.data, " (--label COLUMN leaves one out)" if may_hold_label else "")
+    predictor = ff.Predictor(model.model, x.shape[1:], x.dtype, args.threads)
+    raw, last = predictor(x), predictor.model.layers[-1]
+    shares = None
+    if regresses:
+        found = raw[:, 0]
+    else:
+        found = as_labels(last, raw, multilabel=False)
+        shares = as_probabilities(last, raw, multilabel=False) if args.proba else None
+        if shares is not None and model.is_binary:
+            shares = np.hstack([1 - shares, shares])
+    if out is not None and out.suffix.lower() == ".npy":
+        buffer = io.BytesIO()
+        np.save(buffer, found if shares is None else shares)
+        payload = buffer.getvalue()
+    else:
+        blocks = _table(found, shares, names, model)
+        if out is None:
+            for block in blocks:
+                common.say(block, exact=True)
+            return
+        payload = "".join(f"{block}\n" for block in blocks).encode("utf-8", "backslashreplace")
+    try:
+        write_in_one_step(out, payload)
+    except OSError as error:
+        raise InvalidValueError(f"--out is {args.out!r}; cannot write there: {error.strerror or error}") from None
+    common.say(f"written: {args.out}, {count(len(found), 'row')}")
+
+
+def _inputs(args: argparse.Namespace, model: Trained) -> tuple[Array, list[str] | None]:
+    """The samples that ``--data`` names; for images their names, too."""
+    name, path = args.data, as_path(args.data, "--data")
+    if not path.exists():
+        raise DataError(f"--data is {name!r}; there is no such file or folder")
+    reading = Reading.given(args)
+    options.check(path, reading)
+    kind = path.suffix.lower()
+    if path.is_dir() or images.is_image(path):
+        found = images.images_below(path, name) if path.is_dir() else [path]
+        sides = options.sides(args.size or model.size)
+        read = images.read_images(found, name, sides, model.fits, strict=reading.strict)
+        if args.size is None:
+            sources.say_resized(read, sides)
+        kept = [found[i] for i in read.kept]
+        return read.pixels, [file.relative_to(path).as_posix() if path.is_dir() else file.name for file in kept]
+    if tables.is_table(path):
+        taker = model.taker()
+        x, columns, _ = sources.read_table(
+            path, name, lambda header: _unused_column(header, args, model), reading, taker
+        )
+        return sources.prepared(x, columns, taker.dtype) if isinstance(x, tables.Frame) else x, None
+    if kind == ".npy":
+        return arrays.inputs(arrays.read_npy(path, name), f"--data {name}"), None
+    if kind == ".npz":
+        held = arrays.read_npz(path, name, lambda held: [_only(held, name)])
+        key, array = next(iter(held.items()))
+        return arrays.inputs(array, key), None
+    raise DataError(
+        f"--data is {name!r}; expected a .npy, .npz or .csv file, another table, an image, or a folder of images"
+    )
+
+
+def _only(held: list[str], name: str) -> str:
+    """The array of a .npz file that holds the samples."""
+    for key in ("x", "x_test", *(held if len(held) == 1 else ())):
+        if key in held:
+            return key
+    raise DataError(
+        f"--data is {name!r}; it holds {', '.join(held) or 'nothing'}; expected x, x_test or one array only"
+    )
+
+
+def _unused_column(columns: list[str], args: argparse.Namespace, model: Trained) -> int | None:
+    """Where a table's column of classes is, which no model takes; None where it has none."""
+    if args.label is not None:
+        return tables.label_place(columns, args.data, args.label)
+    if model.columns is not None:
+        return None  # they are found by their names, whatever lies beside them
+    taken = [shape for layer in model.model.layers if (shape := layer.taken_shape()) is not None]
+    if taken and len(taken[0]) == 1 and len(columns) == (taken[0][0] or 0) + 1:
+        label = model.settings.get("label")
+        with contextlib.suppress(DataError):
+            return tables.label_place(columns, args.data, label if label in columns else None)
+    return None
+
+
+def _table(found: Array, shares: Array | None, names: list[str] | None, model: Trained) -> Iterator[str]:
+    """Lines of a .csv file, block by block."""
+    called: Sequence[str] = model.class_names or [str(i) for i in range(model.classes)]
+    regresses = model.task == classes.REGRESSION
+    header = ["row" if names is None else "file", "prediction" if regresses else "label"]
+    if shares is not None:
+        header += [f"p_{name}" for name in called]
+    shown = [as_text(name) for name in called]
+    for start in range(0, max(1, len(found)), _BLOCK):
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if start == 0:
+            writer.writerow(header)
+        for i, value in enumerate(found[start : start + _BLOCK], start):
+            row = [i if names is None else as_text(names[i]), str(value) if regresses else shown[value]]
+            writer.writerow(row if shares is None else [*row, *map(str, shares[i])])
+        yield text.getvalue()[:-1]
+
+
+def as_text(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula: names of classes and files are other people's."""
+    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") and not is_number(cell) else cell
