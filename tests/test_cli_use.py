@@ -260,6 +260,34 @@ def test_images_are_resized_as_in_training(tmp_path: Path, capsys: pytest.Captur
     assert json.loads(said(capsys))["accuracy"] == 1.0
 
 
+def test_images_of_other_sizes_become_those_of_the_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        image = (rng.integers(0, 60, (3, 8, 9)) + 150 * (i % 2)).astype(np.uint8)
+        write_image(tmp_path / "set" / ("light" if i % 2 else "dark") / f"{i}.png", image, "RGB")
+    folder = str(tmp_path / "trained")
+    assert cli.main(["train", "--data", str(tmp_path / "set"), "--epochs", "20", "--out", folder]) == 0
+    assert "\nmodel  small-cnn, " in said(capsys)  # they are in colour
+    write_image(tmp_path / "new" / "a.png", np.full((30, 40), 190, np.uint8))
+    write_image(tmp_path / "new" / "b.png", np.full((3, 8, 9), 30, np.uint8), "RGB")
+    (tmp_path / "new" / "c.png").write_text("no image")
+    assert cli.main(["predict", folder, "--data", str(tmp_path / "new")]) == 0
+    captured = capsys.readouterr()
+    assert rows(captured.out) == [["file", "label"], ["a.png", "light"], ["b.png", "dark"]]
+    assert "c.png cannot be read: it is no image, or damaged; it is left out" in captured.err
+    assert "note: 1 of 2 images was resized to 8x9, as in training" in captured.err
+    assert cli.main(["predict", folder, "--data", str(tmp_path / "new"), "--strict"]) == 2
+    assert "c.png cannot be read" in the_error(capsys)
+
+
+def test_an_option_of_an_mlp_makes_it_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(8):
+        write_image(tmp_path / "ab"[i % 2] / f"{i}.png", np.full((3, 8, 9), 30 * i, np.uint8), "RGB")
+    for options in (["--hidden", "5"], ["--activation", "tanh"], ["--dropout", "0.5"], ["--model", "mlp"]):
+        assert cli.main(["train", "--data", str(tmp_path), "--epochs", "1", *options]) == 0
+        assert "\nmodel  216-" in said(capsys)
+
+
 def test_head_may_read_the_first_lines_only(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((50_000, 6), np.float32))
     path = saved(tmp_path / "m.safetensors", mlp())

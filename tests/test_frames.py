@@ -1,4 +1,4 @@
-"""What pandas gives: frames of several dtypes, boolean labels, series; and what is no number is named with its column."""
+"""What pandas gives: frames of several dtypes, boolean labels, series; what is no number is named with its column."""
 
 from __future__ import annotations
 

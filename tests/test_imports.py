@@ -28,7 +28,7 @@ RUNGS = [
     {"training.course"},
     {"training.predictor"},
     {"training.inference"},
-    {"training.arguments", "training.callbacks", "training.weights"},
+    {"training.arguments", "training.callbacks", "training.finite", "training.weights"},
     {"training.progress"},
     {"engine"},
     {"engine.context"},

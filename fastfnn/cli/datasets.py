@@ -139,8 +139,9 @@ def load(
     columns = source.columns
     if isinstance(train.x, tables.Frame):
         columns = tables.fit(train.x)
-        train = Part(prepared(train.x, columns, dtype), train.y)
-        val, test = (part and Part(prepared(part.x, columns, dtype), part.y) for part in (val, test))
+        # What is odd in them has been looked at just now, and is said with what was made of the columns.
+        train = Part(prepared(train.x, columns, dtype, quiet=True), train.y)
+        val, test = (part and Part(prepared(part.x, columns, dtype, quiet=True), part.y) for part in (val, test))
     if validation is not None:
         val = _validation(validation, reading, source, train, columns, dtype)
     if test is None:

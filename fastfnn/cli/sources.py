@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastfnn import tables
 from fastfnn._paths import as_path
-from fastfnn._text import few
+from fastfnn._text import count, few
 from fastfnn.cli import arrays, classes, images, options
 from fastfnn.cli.classes import CLASSIFICATION, MANY, REGRESSION
 from fastfnn.cli.common import note
@@ -241,6 +241,8 @@ def read_table(
             f"MODEL was trained with the column {odd.name!r} as {odd.kind}, which needs the package pandas "
             '(pip install "fastfnn[tables]")'
         )
+    if path.suffix.lower() != ".csv":
+        raise DataError(f"--data is {name!r}; expected a .csv file{tables.NEEDS_PANDAS}")
     if reading.encoding is not None:
         raise InvalidValueError(
             f'--encoding is {reading.encoding!r}, which needs the package pandas (pip install "fastfnn[tables]")'
@@ -251,11 +253,11 @@ def read_table(
     return table.x, wanted or tables.of_names(table.columns), labels
 
 
-def prepared(frame: tables.Frame, columns: Sequence[tables.Column], dtype: str) -> Array:
+def prepared(frame: tables.Frame, columns: Sequence[tables.Column], dtype: str, quiet: bool = False) -> Array:
     """A table's numbers. Numbers as they are stay in double precision, as they are without pandas."""
     notes: list[str] = []
     x = tables.apply(frame, columns, np.float64 if all(column.is_plain for column in columns) else dtype, notes)
-    for text in notes:
+    for text in [] if quiet else notes:
         note(text)
     return x
 
@@ -314,7 +316,8 @@ def say_resized(read: images.Images, sides: tuple[int, ...] | None) -> None:
     """Say that images were not as large as those of the training."""
     if sides is not None and read.resized:
         size = "x".join(map(str, sides))
-        note(f"{read.resized:,} of {len(read.kept):,} images were resized to {size}, as in training")
+        were = "was" if read.resized == 1 else "were"
+        note(f"{read.resized:,} of {count(len(read.kept), 'image')} {were} resized to {size}, as in training")
 
 
 # Parts

@@ -88,4 +88,4 @@ def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Floats:
 
 def figure(value: float) -> str:
     """A number of any size, in four digits or to its last whole one."""
-    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e15 else f"{value:.4g}"

@@ -10,10 +10,11 @@ from fastfnn.tables.columns import NUMBER, UNUSED, Column, described, of_names
 from fastfnn.tables.fitting import apply, fit
 from fastfnn.tables.formats import LABELS, is_table, label_place
 from fastfnn.tables.frames import Frame, read
-from fastfnn.tables.plain import has_pandas, read_plain
+from fastfnn.tables.plain import NEEDS_PANDAS, has_pandas, read_plain
 
 __all__ = [
     "LABELS",
+    "NEEDS_PANDAS",
     "NUMBER",
     "UNUSED",
     "Column",

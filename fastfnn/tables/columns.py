@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+import numpy as np
+
 from fastfnn._text import count, few
 
 NUMBER, BOOLEAN, DATE, TEXT, UNUSED = "number", "boolean", "date", "text", "unused"
@@ -93,17 +95,25 @@ class Column:
             raise ValueError(f"{asdict(column)} is no column")
         return column
 
+    @property
+    def shown_fill(self) -> str:
+        """What a gap becomes, for people."""
+        if not isinstance(self.fill, float):
+            return repr(self.fill)
+        if self.kind == BOOLEAN:
+            return str(bool(self.fill)).lower()
+        if self.kind == DATE:
+            return str(np.datetime64(0, "D") + int(self.fill))
+        return f"{self.fill:.6g}"
+
     def says(self) -> str:
         """What the network gets of it, in words."""
         if self.kind == UNUSED:
             return f"left out: {self.note}"
-        fill = f"{self.fill:.6g}" if isinstance(self.fill, float) else repr(self.fill)
         said = {NUMBER: "as it is", BOOLEAN: "0 or 1", DATE: f"{DAYS}{self._format()}", TEXT: self._texts()}[self.kind]
         if self.gaps:
-            if self.kind == DATE and isinstance(self.fill, float):
-                fill = f"{self.fill:.1f}"
-            said += f"; a gap becomes {fill} ({'median' if self.kind in (NUMBER, DATE) else 'most frequent'}), and"
-            said += " 1 more number says where"
+            which = "median" if self.kind in (NUMBER, DATE) else "most frequent"
+            said += f"; a gap becomes {self.shown_fill} ({which}), and 1 more number says where"
         return said + (f"; {self.note}" if self.note else "")
 
     def _format(self) -> str:

@@ -29,7 +29,7 @@ MOST = 0.9
 #: Texts that have a place of their own: so many at most, seen in this share of the rows and twice at least.
 MOST_VALUES, LEAST_SHARE, LEAST_ROWS = 100, 0.001, 2
 #: How people write dates, beside ISO 8601. Day and month of the first two are told apart by their values.
-DATES = ("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%d.%m.%y", "%d-%m-%Y", "%Y/%m/%d", "%d %b %Y", "%d %B %Y", "%b %d, %Y")
+DATES = ("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%d.%m.%y", "%d-%m-%Y", "%d %b %Y", "%d %B %Y", "%b %d, %Y")
 TIMES = ("", " %H:%M", " %H:%M:%S")
 _BOOLEANS = {"true": 1.0, "false": 0.0}
 _SAMPLE = 50
@@ -174,10 +174,9 @@ def _writer(frame: Frame, column: Column, notes: list[str]) -> _Writer:
     if column.fill is None:
         raise formats.no_number(frame.where, frame.at(int(gaps.argmax())), "", column.name)
     if not column.gaps:
-        shown = f"{column.fill:.6g}" if isinstance(column.fill, float) else repr(column.fill)
         notes.append(
             f"column {column.name!r} has {count(int(gaps.sum()), 'gap')}, which the training had none of; taken for "
-            f"{shown}"
+            f"{column.shown_fill}"
         )
         return write
 

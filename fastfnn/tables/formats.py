@@ -132,6 +132,8 @@ def undecodable(path: Path, where: str, encoding: str) -> DataError:
             except UnicodeDecodeError as error:
                 place = f" (its line {number} holds the byte 0x{line[error.start]:02x})"
                 break
+    if encoding != (marked := marked_encoding(path)) and marked != "utf-8-sig":
+        return DataError(f"{where} it is no text in {encoding}; its first bytes are those of --encoding {marked}")
     if encoding == "utf-8-sig":
         return DataError(f"{where} expected text in UTF-8, or --encoding latin-1 where it is Latin-1{place}")
     return DataError(f"{where} it is no text in {encoding}{place if 'utf-16' not in encoding else ''}")

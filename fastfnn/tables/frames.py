@@ -122,7 +122,7 @@ def _frame(
     if wanted is None:
         kept = [i for i in range(len(header)) if i != label]
     else:
-        kept = formats.places(header, [column.name for column in wanted], where)
+        kept = formats.places(header, [column.name for column in wanted if column.width], where)
     if not kept:
         raise DataError(f"{where} expected columns of numbers beside {header[0]!r}")
     frame = Frame(data.iloc[:, kept], where, place, np.arange(len(data), dtype=np.int64))
@@ -238,11 +238,21 @@ def _parsed(layout: Layout, label: str | None, kinds: Mapping[str, str] | None) 
         except pd.errors.ParserError:
             layout.check_widths()
             raise
+    if layout.decimal == ",":  # pandas minds it in columns of nothing but numbers
+        for column in header:
+            if data[column].dtype.kind not in "iufb":
+                data[column] = data[column].map(_with_point, na_action="ignore")
     if not isinstance(data.index, pd.RangeIndex):  # pandas takes cells too many for names of rows
         layout.check_widths()
     if len(header) > 1 and len(data) and data[header[-1]].isna().any() and _may_be_short(layout):
         layout.check_widths()
     return data
+
+
+def _with_point(text: str) -> str:
+    """A number with a comma as one with a point; whatever else as it is."""
+    pointed = text.replace(",", ".", 1)
+    return pointed if formats.is_number(pointed) else text
 
 
 def _may_be_short(layout: Layout) -> bool:
@@ -271,8 +281,8 @@ def _excel(path: Path, where: str) -> Any:
 
     try:
         return pd.read_excel(path, keep_default_na=False, na_values=list(GAPS))
-    except ImportError as error:
-        engine = next((word.strip("'`.") for word in str(error).split() if word.startswith(("'", "`"))), "openpyxl")
+    except ImportError:
+        engine = {".xls": "xlrd", ".ods": "odfpy"}.get(formats.suffix(path), "openpyxl")
         raise DataError(
             f"{where} reading {path.suffix} files needs the package {engine} (pip install {engine})"
         ) from None

@@ -55,8 +55,6 @@ def read_plain(
     The others are all taken, or, by their names, those that are `wanted`.
     """
     where = f"--data is {name!r};"
-    if path.suffix.lower() != ".csv":
-        raise DataError(f"{where} expected a .csv file{NEEDS_PANDAS}")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.reader(file, skipinitialspace=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import struct
 import sys
 import tracemalloc
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,17 @@ def csv_file() -> bytes:
     return "\n".join(["a,b,class", *rows]).encode()
 
 
+def table_file() -> bytes:
+    """Words, dates, booleans and a gap."""
+    pytest.importorskip("pandas")
+    rows = [f"{a:.3f};{'' if a < 0.2 else k};2024-01-0{1 + i % 9};{a > 0.5};{k}" for i, (a, k) in enumerate(_letters())]
+    return "\n".join(["a;word;since;large;class", *rows]).encode()
+
+
+def _letters() -> Iterator[tuple[float, str]]:
+    return zip(arrays()["x_train"][:, 0], "xyzxy" * 4, strict=True)
+
+
 def idx_file() -> bytes:
     return b"\0\0\x08\x03" + struct.pack(">3I", 2, 3, 4) + bytes(range(24))
 
@@ -103,7 +115,8 @@ def image_file(kind: str) -> bytes:
 def settings_file() -> bytes:
     arrays = {"x_train": {"dtype": "float64", "shape": [20, 4], "crc32": 1}}
     kept = {"settings": {"size": "28x28", "label": "y", "seed": 0}, "class_names": ["a", "b", "c"], "arrays": arrays}
-    return json.dumps({**kept, "columns": ["p", "q"]}).encode()
+    columns = ["p", {"name": "q", "kind": "text", "values": ["x", "y"], "fill": "x", "gaps": True}]
+    return json.dumps({**kept, "columns": columns}).encode()
 
 
 def onnx_file(folder: Path) -> bytes:
@@ -139,6 +152,15 @@ def read_csv(path: Path) -> None:
     tables.read_plain(path, "FILE", lambda names: tables.label_place(names, "FILE", None))
 
 
+def read_table(path: Path) -> None:
+    """As pandas reads it."""
+    pytest.importorskip("pandas")
+    zipped = path.read_bytes()[:2] == b"\x1f\x8b"
+    named = write(path.with_name("table.csv.gz" if zipped else "table.csv"), path.read_bytes())
+    frame = tables.read(named, "FILE", lambda names: tables.label_place(names, "FILE", None))
+    tables.apply(frame, tables.fit(frame))
+
+
 def read_settings(path: Path) -> None:
     """As ``evaluate`` and ``train --resume`` read them."""
     (path.parent / outputs.SETTINGS).write_bytes(path.read_bytes())
@@ -157,6 +179,8 @@ KINDS: dict[str, tuple[Callable[..., bytes], Callable[[Path], Any]]] = {
     "npz, stored": (lambda: npz_file(np.savez), read_npz),
     "npy": (npy_file, lambda path: readers.read_npy(path, "FILE")),
     "csv": (csv_file, read_csv),
+    "table": (table_file, read_table),
+    "table, zipped": (lambda: gzip.compress(table_file(), mtime=0), read_table),
     "idx": (idx_file, read_idx),
     "settings": (settings_file, read_settings),
     "onnx": (onnx_file, ff.import_onnx),
