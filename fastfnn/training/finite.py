@@ -23,9 +23,8 @@ EXPECTED = "expected finite numbers. Leave such rows out, or fill the gaps with 
 
 
 def has_nan(out: Array) -> bool:
-    """Whether there is a NaN in a contiguous array of floats, at the price of one product."""
-    flat = out.reshape(-1)
-    return math.isnan(np.dot(flat, flat))  # squares: infinities of both signs do not make one
+    """Whether there is a NaN in an array of floats, at the price of one product."""
+    return math.isnan(np.vdot(out, out))  # squares: infinities of both signs do not make one
 
 
 def _first(flat: Array) -> int | None:
