@@ -80,9 +80,9 @@ def gradcheck(
         grads = module.backward(upstream)
         analytic = list(grads) if isinstance(grads, tuple) else [grads]
         checked = [("x" if len(arrays) == 1 else f"input {i}", array) for i, array in enumerate(arrays)]
-        for i, layer in enumerate(module.layers if isinstance(module, Sequential) else [module]):
+        for place, layer in _layers(module):
             for name, array in layer.params.items():
-                checked.append((f"layers[{i}] {name}" if isinstance(module, Sequential) else name, array))
+                checked.append((f"{place} {name}".strip(), array))
                 analytic.append(layer.grads[name].copy())
 
     worst = 0.0
@@ -96,9 +96,17 @@ def gradcheck(
     return worst
 
 
+def _layers(module: Any) -> list[tuple[str, Layer]]:
+    """All layers of a model or a layer, with their places."""
+    if isinstance(module, Layer):
+        return module.family()
+    layers = module.layers if isinstance(module, Sequential) else []
+    return [found for i, layer in enumerate(layers) for found in layer.family(f"layers[{i}]")]
+
+
 def _repeatable(module: Any, forward: Callable[[], Any]) -> Callable[[], Any]:
     """`forward`, each time from the state of now: with the same mask of dropout and the same running statistics."""
-    layers = module.layers if isinstance(module, Sequential) else [module] if isinstance(module, Layer) else []
+    layers = [layer for _, layer in _layers(module)]
     buffers = [(array, array.copy()) for layer in layers for array in layer.buffers.values()]
     steps = [(layer, layer.step) for layer in layers if isinstance(layer, Dropout)]
 

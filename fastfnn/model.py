@@ -97,8 +97,11 @@ class Sequential:
 
     @property
     def parameters(self) -> Array:
-        """All parameters in one flat array, of which those of the layers are views. Assigning writes into it."""
-        return self._parameters
+        """All parameters in one flat array, of which those of the layers are views. Assigning writes into it.
+
+        While a layer of another model holds this one they lie there, and this is a copy.
+        """
+        return self._copied("params") if self._linked_ids is None else self._parameters
 
     @parameters.setter
     def parameters(self, values: ArrayLike) -> None:
@@ -108,7 +111,7 @@ class Sequential:
     @property
     def gradients(self) -> Array:
         """The gradients, likewise."""
-        return self._gradients
+        return self._copied("grads") if self._linked_ids is None else self._gradients
 
     @gradients.setter
     def gradients(self, values: ArrayLike) -> None:
@@ -138,41 +141,66 @@ class Sequential:
         """
         if self.is_linked():
             return
-        for i, layer in enumerate(self.layers):
-            layer.check_arrays(f"layers[{i}]")
-        owned = [(layer, name, np.asarray(array)) for layer in self.layers for name, array in layer.params.items()]
-        owned.sort(key=lambda entry: np.ndim(entry[2]) < 2)
-        step = ALIGNMENT // self.dtype.itemsize
-        starts = np.cumsum([0] + [-(-array.size // step) * step for _, _, array in owned])
+        layers = self.named_layers()
+        for place, layer in layers.items():
+            first, _, inner = place.partition(".")
+            layer.check_arrays(f"layers[{first}]{'.' * bool(inner)}{inner}")
+        owned, starts = self._laid_out()
         parameters, gradients = np.zeros(starts[-1], self.dtype), np.zeros(starts[-1], self.dtype)
         for start, (layer, name, array) in zip(starts, owned, strict=False):
             for flat, views in ((parameters, layer.params), (gradients, layer.grads)):
                 view = flat[start : start + array.size].reshape(np.shape(array))
                 view[...] = views[name]
                 views[name] = view
-        for layer in self.layers:
+        for layer in layers.values():
             layer.follow_dtype(self.dtype)
+        for held in (model for layer in self.layers for model in layer.held_models()):
+            held._dtype = self.dtype
+            held._forget()
         self._parameters, self._gradients = parameters, gradients
         self.n_weights = int(starts[sum(np.ndim(array) >= 2 for _, _, array in owned)])
         self._linked = [array for layer in self.layers for held in layer.array_views() for array in held]
         self._linked_ids = list(map(id, self._linked))
         self.links += 1
 
+    def _laid_out(self) -> tuple[list[tuple[Layer, str, Array]], NDArray[np.int64]]:
+        """Layers, names and arrays of the parameters in the order of the flat arrays, and where they start there."""
+        layers = self.named_layers().values()
+        owned = [(layer, name, np.asarray(array)) for layer in layers for name, array in layer.params.items()]
+        owned.sort(key=lambda entry: np.ndim(entry[2]) < 2)
+        step = ALIGNMENT // self.dtype.itemsize
+        return owned, np.cumsum([0] + [-(-array.size // step) * step for _, _, array in owned])
+
+    def _copied(self, kind: str) -> Array:
+        """Parameters or gradients as they would lie in the flat array."""
+        owned, starts = self._laid_out()
+        flat = np.zeros(starts[-1], self.dtype)
+        for start, (layer, name, array) in zip(starts, owned, strict=False):
+            flat[start : start + array.size] = getattr(layer, kind)[name].reshape(-1)
+        return flat
+
+    def named_layers(self) -> dict[str, Layer]:
+        """All layers by their places, with those that layers of your own hold: ``{"0": …, "1": …, "1.inner.0": …}``."""
+        return {place: layer for i, each in enumerate(self.layers) for place, layer in each.family(str(i))}
+
     def is_linked(self) -> bool:
         """Whether the layers hold the arrays that `gather_parameters` gave them."""
         known = (Layer.changes, *map(id, self.layers))
         if known != self._known:
-            self._held, self._known = [array for layer in self.layers for array in layer.array_views()], known
+            self._held = [array for layer in self.layers for array in layer.array_views()]
+            self._known = None if any(layer._is_own for layer in self.layers) else known  # such may hold others unseen
         return self._linked_ids == [*map(id, itertools.chain.from_iterable(self._held))]
 
     def named_parameters(self) -> dict[str, Array]:
         """Views of the parameters by name: ``{"2.weight": …, "2.bias": …}``, counted by the layer's place."""
         self.gather_parameters()
-        return {f"{i}.{name}": array for i, layer in enumerate(self.layers) for name, array in layer.params.items()}
+        layers = self.named_layers().items()
+        return {f"{place}.{name}": array for place, layer in layers for name, array in layer.params.items()}
 
     def named_buffers(self) -> dict[str, Array]:
         """The layers' buffers by name, as `named_parameters`: ``{"3.running_mean": …, "3.running_var": …}``."""
-        return {f"{i}.{name}": array for i, layer in enumerate(self.layers) for name, array in layer.buffers.items()}
+        layers = self.named_layers().items()
+        return {f"{place}.{name}": array for place, layer in layers for name, array in layer.buffers.items()}
 
     def snapshot(self) -> dict[str, Array]:
         """Copies of parameters and buffers by name, for `restore`."""
@@ -211,7 +239,7 @@ class Sequential:
         counts in the numbering, also a `Normalize`, which PyTorch lacks.
         """
         self.gather_parameters()
-        return state_dicts.state_dict(self._layers_by_place())
+        return state_dicts.state_dict(self.named_layers())
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
         """Take parameters and buffers in PyTorch's names and layouts, as `state_dict` gives them.
@@ -231,10 +259,7 @@ class Sequential:
             them are named, and nothing is loaded.
         """
         self.gather_parameters()
-        state_dicts.load_state_dict(self._layers_by_place(), state, strict=strict)
-
-    def _layers_by_place(self) -> dict[str, Layer]:
-        return {str(i): layer for i, layer in enumerate(self.layers)}
+        state_dicts.load_state_dict(self.named_layers(), state, strict=strict)
 
     def train(self) -> Sequential:
         """Let `forward` train, as it does at first: dropout drops, batch normalisation takes the batch's statistics.
@@ -248,14 +273,14 @@ class Sequential:
         return self._set_training(False)
 
     def _set_training(self, training: bool) -> Sequential:
-        for layer in self.layers:
+        for layer in self.named_layers().values():
             layer.training = training
         return self
 
     @property
     def n_parameters(self) -> int:
         """How many numbers training adjusts."""
-        return sum(array.size for layer in self.layers for array in layer.params.values())
+        return sum(array.size for layer in self.named_layers().values() for array in layer.params.values())
 
     def forward(self, x: ArrayLike) -> Array:
         """Layer by layer; each keeps what its backward needs."""
@@ -308,7 +333,7 @@ class Sequential:
             if shape is None and isinstance(layer, Linear):
                 shape = (layer.in_features,)
             shape = layer.output_shape(shape) if shape is not None else None
-            count = sum(array.size for array in layer.params.values())
+            count = sum(array.size for _, each in layer.family() for array in each.params.values())
             shown = "?" if shape is None else str(("n", *shape)).replace("'", "")
             rows.append((str(i), repr(layer), shown, f"{count:,}" if count else ""))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]

@@ -33,7 +33,7 @@ if hasattr(os, "register_at_fork"):  # a child does not wait for a thread of its
 def mode(model: Sequential, training: bool) -> Iterator[None]:
     """The layers' `training` within a `with` block, in which nobody else uses layers."""
     with _turns[0]:
-        before = [(layer, layer.training) for layer in model.layers]
+        before = [(layer, layer.training) for layer in model.named_layers().values()]
         try:
             for layer, _ in before:
                 layer.training = training

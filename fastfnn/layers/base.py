@@ -28,8 +28,34 @@ def short_pairs(pairs: dict[str, tuple[int, int]], defaults: dict[str, tuple[int
     }
 
 
+def _held(layer: Layer) -> dict[str, Any]:
+    """What of a user's own layer's attributes are layers, or models, which are lists of layers."""
+    found = {}
+    for name, value in vars(layer).items() if layer._is_own else ():
+        entries = value if isinstance(value, (list, tuple)) else [value]
+        for i, entry in enumerate(entries):
+            if isinstance(entry, Layer) or isinstance(getattr(entry, "layers", None), list):
+                found[name if entries[0] is value else f"{name}.{i}"] = entry
+    return found
+
+
+def _collect(layer: Layer, place: str, found: dict[int, tuple[str, Layer]]) -> None:
+    if id(layer) in found:
+        return
+    found[id(layer)] = place, layer
+    for name, value in _held(layer).items():
+        inner = f"{place}.{name}" if place else name
+        if isinstance(value, Layer):
+            _collect(value, inner, found)
+            continue
+        for i, layer_of_model in enumerate(value.layers):
+            _collect(layer_of_model, f"{inner}.{i}", found)
+
+
 class Layer:
     """Base of the layers.
+
+    A layer of your own may hold others, or models, in its attributes: their parameters are trained and counted with it.
 
     ``y = layer.forward(x)`` keeps what ``grad_x = layer.backward(grad_y)`` needs. `backward` fills `grads` with the
     gradients of the parameters, overwriting those of the last call.
@@ -55,6 +81,13 @@ class Layer:
     #: have which ours have not.
     torch_names: ClassVar[tuple[str, ...]] = ()
     torch_fixed: ClassVar[dict[str, tuple[Any, ...]]] = {}
+
+    #: Whether it is a user's own, which may hold other layers.
+    _is_own: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        cls._is_own = not cls.__module__.startswith("fastfnn.layers.")
 
     def __init__(self) -> None:
         self._params: dict[str, Array] | None = None
@@ -145,6 +178,24 @@ class Layer:
         self._params = {name: np.ascontiguousarray(array, self.dtype) for name, array in params.items()}
         self._grads = {name: np.zeros_like(array) for name, array in self._params.items()}
         self._shapes = {name: array.shape for name, array in {**self._params, **self._buffers}.items()}
+        for _, layer in self.family()[1:]:
+            layer.build(rng, dtype)
+
+    def family(self, place: str = "") -> list[tuple[str, Layer]]:
+        """The layer and, of a user's own, all that it holds: layers and models among its attributes, or in lists there.
+
+        Each comes once, with its place: ``inner.0`` is the first layer of the model ``self.inner``.
+        """
+        found: dict[int, tuple[str, Layer]] = {}
+        _collect(self, place, found)
+        return list(found.values())
+
+    def held_models(self) -> list[Any]:
+        """The models among what a user's own layer holds."""
+        found = {}
+        for _, layer in self.family() if self._is_own else []:
+            found |= {id(value): value for value in _held(layer).values() if not isinstance(value, Layer)}
+        return list(found.values())
 
     def check_arrays(self, place: str) -> None:
         """Refuse arrays that were put in the place of others and do not fit there; `place` is what errors call it."""
@@ -160,9 +211,11 @@ class Layer:
                     raise InvalidTypeError(f"{kind}[{name!r}] of {place} {self!r} is {array!r}; expected numbers")
 
     def array_views(self) -> list[ValuesView[Array]]:
-        """Of parameters, gradients and buffers, whatever they are; until a setting is written (see `changes`)."""
-        params: dict[str, Array] = {} if self._params is None else self._params
-        return [held.values() for held in (params, self._grads, self._buffers)]
+        """Of parameters, gradients and buffers, whatever they are; until a setting is written (see `changes`).
+
+        Of a user's own layer, until it holds other layers.
+        """
+        return [held.values() for _, layer in self.family() for held in (layer.params, layer.grads, layer.buffers)]
 
     def follow_dtype(self, dtype: np.dtype[Any]) -> None:
         """Be of a model's dtype, buffers and all; its parameters are views of the model's already."""
