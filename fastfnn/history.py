@@ -6,6 +6,11 @@ import math
 from dataclasses import dataclass, field
 
 
+def shown_figure(value: float) -> str:
+    """A loss or a rate for people: four digits behind the point, of small numbers four that count."""
+    return f"{value:.4f}" if value == 0 or abs(value) >= 0.01 else f"{value:.4g}"
+
+
 @dataclass
 class History:
     """What `fit` saw: a list with one entry an epoch for each figure.
@@ -43,5 +48,7 @@ class History:
         return {name: list(values) for name, values in vars(self).items()}
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value:.4f}" for name, value in self.last().items() if not math.isnan(value))
+        shown = ", ".join(
+            f"{name}={shown_figure(value)}" for name, value in self.last().items() if not math.isnan(value)
+        )
         return f"History({self.epochs} epoch{'s' if self.epochs != 1 else ''}; last: {shown or 'none'})"

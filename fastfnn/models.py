@@ -1,6 +1,7 @@
-"""Ready-made networks for images of digits and the like: each a `Sequential` that takes raw ``uint8`` images.
+"""Ready-made networks: each a `Sequential` of logits.
 
-Their first layers scale and standardise the pixels; by default as fits MNIST.
+Those for images take raw ``uint8`` ones, from 0 to 255: their first layers scale and standardise the pixels, by default
+as fits MNIST. Images that are scaled to [0, 1] already need ``scale=1``; others that come so are warned of.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ from fastfnn.layers import (
 )
 from fastfnn.model import Sequential
 
-#: Mean and standard deviation of the pixels of MNIST's training images, in [0, 1].
-MEAN, STD = 0.1307, 0.3081
+#: Mean and standard deviation of the pixels of MNIST's training images, in [0, 1], what brings them there, and how many
+#: pixels they have.
+MEAN, STD, SCALE, PIXELS = 0.1307, 0.3081, 1 / 255, 784
 ACTIVATIONS: dict[str, type[Layer]] = {"relu": ReLU, "leaky_relu": LeakyReLU, "sigmoid": Sigmoid, "tanh": Tanh}
 
 Values = float | Sequence[float]
@@ -44,9 +46,9 @@ def mlp(
     activation: str = "relu",
     dropout: float = 0.0,
     batch_norm: bool = False,
-    mean: Values = MEAN,
-    std: Values = STD,
-    scale: float = 1 / 255,
+    mean: Values | None = None,
+    std: Values | None = None,
+    scale: float | None = None,
     seed: Seed = None,
     dtype: Any = "float32",
 ) -> Sequential:
@@ -66,7 +68,8 @@ def mlp(
     batch_norm : bool
         Whether hidden layers are normalised before their activation.
     mean, std, scale
-        As in `Normalize`.
+        As in `Normalize`. By default, 784 features are taken for the pixels of MNIST's images, from 0 to 255; others
+        are taken as they are, without a `Normalize` (``ff.Normalize.fit(x)`` has a `mean` and a `std` that suit).
     seed, dtype
         As in `Sequential`.
 
@@ -78,8 +81,13 @@ def mlp(
     sizes = _sizes(hidden)
     check.one_of("activation", activation, tuple(ACTIVATIONS))
     p = check.real("dropout", dropout, least=0.0, below=1.0)
-    layers: list[Layer] = [Flatten(), Normalize(mean, std, scale)]
     features = check.positive_int("in_features", in_features)
+    usual: tuple[Values, Values, float] = (MEAN, STD, SCALE) if features == PIXELS else (0.0, 1.0, 1.0)
+    given = mean, std, scale
+    layers: list[Layer] = [Flatten()]
+    if features == PIXELS or given != (None, None, None):
+        settings: list[Any] = [other if value is None else value for value, other in zip(given, usual, strict=True)]
+        layers.append(Normalize(*settings))
     for size in sizes:
         layers.append(Linear(features, size))
         layers += [BatchNorm1d(size)] if batch_norm else []
@@ -93,7 +101,7 @@ def lenet5(
     classes: int = 10,
     mean: Values = MEAN,
     std: Values = STD,
-    scale: float = 1 / 255,
+    scale: float = SCALE,
     seed: Seed = None,
     dtype: Any = "float32",
 ) -> Sequential:
@@ -147,7 +155,7 @@ def small_cnn(
     size: int | tuple[int, int] = 28,
     mean: Values = MEAN,
     std: Values = STD,
-    scale: float = 1 / 255,
+    scale: float = SCALE,
     seed: Seed = None,
     dtype: Any = "float32",
 ) -> Sequential:

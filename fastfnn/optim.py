@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import weakref
 from typing import Any
@@ -170,6 +171,13 @@ class Optimizer:
         saved, self.steps = snapshot
         for name, array in self.state.items():
             array[...] = saved.get(name, 0)
+
+    def copy_for(self, params: Array, twin: Array) -> Optimizer:
+        """A copy that goes on with `twin`, a copy of the parameters `params`, from the state that it has for these."""
+        other = copy.deepcopy(self)
+        if self._params is not None and self._params() is params:
+            other._params = weakref.ref(twin)
+        return other
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_params": None, "_kept": [], "_known": []}  # a weak reference cannot be pickled

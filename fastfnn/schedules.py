@@ -120,6 +120,9 @@ class Cosine(Schedule):
 class OneCycle(Schedule):
     """Up to the optimizer's rate and far below where it came from, both by half a cosine (Smith & Topin 2018).
 
+    Step by step it is PyTorch's ``OneCycleLR``: the last step of the rise has the optimizer's rate, the training's last
+    step has `last`.
+
     Parameters
     ----------
     rise : float in (0, 1)
@@ -134,11 +137,12 @@ class OneCycle(Schedule):
         self.last = check.real("last", last, above=0, most=1)
 
     def factors(self, epoch: int, epochs: int, steps: int) -> Array:
-        done = _places(epoch, steps) / epochs
-        up, down = done / self.rise, (done - self.rise) / (1 - self.rise)
+        step, end = (epoch - 1) * steps + np.arange(steps), epochs * steps - 1
+        top = self.rise * epochs * steps - 1  # the step at which the rise ends, perhaps between two
+        up, down = step / top if top > 0 else np.ones(steps), (step - top) / (end - top)
         rising = self.first + (1 - self.first) * (1 - np.cos(math.pi * np.minimum(up, 1))) / 2
         falling = self.last + (1 - self.last) * (1 + np.cos(math.pi * np.clip(down, 0, 1))) / 2
-        return np.where(done < self.rise, rising, falling)
+        return np.where(step <= top, rising, falling)
 
     def config(self) -> dict[str, Any]:
         return {"rise": self.rise, "first": self.first, "last": self.last}

@@ -205,6 +205,8 @@ def test_a_state_goes_on_where_it_was():
         (lambda: ff.EarlyStopping(patience=0), InvalidValueError, "patience is 0; expected an integer of at least 1"),
         (lambda: ff.EarlyStopping(min_delta=-1), InvalidValueError, "min_delta is -1; expected at least 0"),
         (lambda: ff.Checkpoint("x", every=0), InvalidValueError, "every is 0"),
+        (lambda: ff.Checkpoint("x", monitor="loss"), InvalidValueError, "monitor is 'loss' with best_only False"),
+        (lambda: ff.Checkpoint("x", monitor="f1", best_only=True), InvalidValueError, "monitor is 'f1'"),
         (lambda: ff.Checkpoint(3), InvalidTypeError, "path must be a path, got int"),
         (lambda: ff.CSVLogger(3), InvalidTypeError, "path must be a path, got int"),
         (lambda: ff.TensorBoard(3), InvalidTypeError, "log_dir must be a path, got int"),
@@ -219,6 +221,43 @@ def test_callbacks_show_themselves(board):
     for callback in (ff.EarlyStopping("loss", 3, 0.5, False), ff.Checkpoint("a/b", 2), ff.CSVLogger("a")):
         assert repr(eval(repr(callback), vars(ff))) == repr(callback)
     assert repr(ff.TensorBoard("a")) == "TensorBoard(log_dir='a')"
+
+
+# The best checkpoint
+
+
+@pytest.mark.parametrize(
+    ("monitor", "name", "figures", "best"),
+    [
+        (None, "val_loss", [3, 1, 2, 1, 0.5, 4], 5),
+        ("val_accuracy", "val_accuracy", [0.2, 0.9, 0.9, math.nan, 0.3], 2),
+        ("loss", "loss", [math.nan, 2, 3], 2),
+    ],
+)
+def test_the_best_epoch_is_what_a_checkpoint_of_it_holds(tmp_path, monitor, name, figures, best):
+    model, history, path = network(), ff.History(), tmp_path / "best"
+    checkpoint = ff.Checkpoint(path, monitor=monitor, best_only=True)
+    checkpoint.begin()
+    for epoch, figure in enumerate(figures, 1):
+        model.parameters[...] = epoch
+        history.loss.append(1.0)
+        getattr(history, name)[epoch - 1 :] = [figure]
+        if name == "val_accuracy" and math.isnan(figure):
+            continue  # that training has no accuracy, which is refused
+        checkpoint(ff.EpochEnd(epoch, model, ff.SGD(), history))
+    assert ff.load(path)[0].params["bias"][0] == best
+
+
+def test_a_checkpoint_of_what_the_training_lacks_is_refused(tmp_path):
+    checkpoint = ff.Checkpoint(tmp_path / "best", monitor="val_loss", best_only=True)
+    with pytest.raises(InvalidValueError, match="monitor is 'val_loss'; expected one of .*: loss, accuracy"):
+        fit(network(), callbacks=[checkpoint])
+    assert repr(checkpoint).endswith("every=1, monitor='val_loss', best_only=True)")
+
+
+def test_a_history_shows_small_figures():
+    history = ff.History(loss=[0.5], accuracy=[math.nan], val_loss=[1.23456e-5], lr=[3e-7], seconds=[0.25])
+    assert repr(history) == "History(1 epoch; last: loss=0.5000, val_loss=1.235e-05, lr=3e-07, seconds=0.2500)"
 
 
 # The model's snapshot

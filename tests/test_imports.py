@@ -44,7 +44,7 @@ RUNGS = [
     {"layers", "losses"},
     {"functional", "optim", "schedules", "metrics", "data"},
     {"tables"},
-    {"_checks", "_paths", "_signals", "_text", "initializers", "history"},
+    {"_checks", "_paths", "_signals", "_text", "_warnings", "initializers", "history"},
     {"errors"},
 ]
 HEIGHT = {name: -rung for rung, names in enumerate(RUNGS) for name in names}

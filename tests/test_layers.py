@@ -147,6 +147,40 @@ def test_normalize_knows_channels_also_after_flatten():
     np.testing.assert_array_equal(layer.forward(x).reshape(4, 18), layer.forward(x.reshape(4, 18)))
 
 
+@pytest.mark.parametrize(("shape", "axes"), [((50, 4), 0), ((50, 6, 5), None), ((50, 3, 6, 5), (0, 2, 3))])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_a_fitted_normalize_has_the_datas_mean_and_deviation(monkeypatch, shape, axes, dtype):
+    x = RNG.integers(0, 256, shape).astype(dtype)
+    monkeypatch.setattr("fastfnn.layers.inputs.FITTED_ELEMENTS", 7 * x[0].size)  # several parts
+    layer = ff.Normalize.fit(x)
+    np.testing.assert_allclose(layer.mean, np.atleast_1d(x.mean(axis=axes, dtype=float)), rtol=1e-12)
+    np.testing.assert_allclose(layer.std, np.atleast_1d(x.std(axis=axes, dtype=float)), rtol=1e-12)
+    assert abs(layer.forward(x).mean()) < 1e-4
+    assert layer.forward(x).std() == pytest.approx(1, rel=1e-4)
+
+
+def test_a_constant_feature_stays_finite_when_fitted():
+    x = np.column_stack([np.full(30, 0.1), np.zeros(30), np.arange(30)])
+    layer = ff.Normalize.fit(x)
+    assert layer.std[:2] == (1, 1)
+    assert np.abs(layer.forward(x)[:, :2]).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        ([[1.0, np.nan], [2.0, 3.0]], InvalidValueError, r"x\[0, 1\] is nan; expected finite numbers"),
+        (np.where(np.arange(40).reshape(10, 4) == 30, np.inf, 1.0), InvalidValueError, r"x\[7, 2\] is inf"),
+        ([1.0, 2.0], InvalidValueError, r"x has shape \(2,\); expected \(n, …\)"),
+        (np.empty((0, 3)), InvalidValueError, r"x has shape \(0, 3\)"),
+        ([["a", "b"]], InvalidTypeError, "x has dtype <U1; expected numbers"),
+    ],
+)
+def test_what_cannot_be_fitted_is_named(x, error, message):
+    with pytest.raises(error, match=message):
+        ff.Normalize.fit(x)
+
+
 def test_relu_lets_nan_through():
     assert np.isnan(ff.ReLU().forward([[np.nan]])).all()
     assert np.isnan(ff.Linear(2, 2).forward([[np.nan, 1.0]])).all()

@@ -43,6 +43,40 @@ def test_model_and_optimizer_stay_as_they_are():
     assert (optimizer.lr, optimizer.steps, optimizer.state) == (0.5, 0, {})
 
 
+def by_hand(model, optimizer, rates):
+    rng, losses = np.random.default_rng(0), []
+    for step, optimizer.lr in enumerate(rates):
+        if step % 6 == 0:
+            order = rng.permutation(N)
+        rows = order[step % 6 * 16 :][:16]
+        losses.append(ff.train_step(model, X[rows], Y[rows], loss=ff.CrossEntropyLoss(), optimizer=optimizer).loss)
+    return losses
+
+
+def test_it_goes_on_from_the_state_that_it_is_given():
+    model, optimizer = network(), ff.Adam(0.05)
+    by_hand(model, optimizer, [0.05] * 12)
+    before = model.parameters.copy(), optimizer.state["mean"].copy(), optimizer.steps
+    with pytest.warns(UserWarning, match="lr_find: the model or the optimizer has been trained already"):
+        found = sweep(model, optimizer=optimizer, first=1e-4, last=1e-1, steps=20)
+    assert (optimizer.lr, optimizer.steps) == (0.05, before[2])
+    np.testing.assert_array_equal(model.parameters, before[0])
+    np.testing.assert_array_equal(optimizer.state["mean"], before[1])
+    np.testing.assert_allclose(found.loss, by_hand(model, optimizer, found.lr), rtol=1e-9)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_new_model_is_swept_without_a_word():
+    sweep()
+
+
+def test_the_suggestion_lies_within_the_sweep():
+    # rates that are all too large, and a model that cannot become better
+    for options in ({"first": 3.0, "last": 300.0, "steps": 30}, {"x": np.zeros_like(X), "y": Y * 0, "steps": 10}):
+        found = sweep(**options)
+        assert found.lr[0] <= found.suggestion <= found.lr[-1]
+
+
 @pytest.mark.parametrize("optimizer", [ff.SGD(), ff.Adam()], ids=["sgd", "adam"])
 def test_what_it_suggests_trains_well(optimizer):
     found = sweep(optimizer=optimizer)

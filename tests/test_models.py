@@ -25,7 +25,7 @@ def widths(model):
 
 def test_an_mlp_is_pairs_of_a_product_and_an_activation():
     model = models.mlp(20, (7, 5), 3, "tanh")
-    assert kinds(model) == ["Flatten", "Normalize", "Linear", "Tanh", "Linear", "Tanh", "Linear"]
+    assert kinds(model) == ["Flatten", "Linear", "Tanh", "Linear", "Tanh", "Linear"]
     assert widths(model) == [(20, 7), (7, 5), (5, 3)]
     assert models.mlp().n_parameters == 79_510
     assert kinds(models.mlp(hidden=())) == ["Flatten", "Normalize", "Linear"]
@@ -71,6 +71,42 @@ def test_the_defaults_are_mnists(make):
     assert (layer.mean, layer.std, layer.scale) == ((0.1307,), (0.3081,), 1 / 255)
     (layer,) = (layer for layer in make(mean=0.5, std=2, scale=3).layers if isinstance(layer, ff.Normalize))
     assert (layer.mean, layer.std, layer.scale) == ((0.5,), (2,), 3)
+
+
+def test_features_that_are_no_images_are_taken_as_they_are():
+    x = np.random.default_rng(0).normal(40, 3, size=(50, 20))
+    np.testing.assert_array_equal(models.mlp(20, dtype="float64").layers[0](x), x)
+    fitted = ff.Normalize.fit(x)
+    model = models.mlp(20, mean=fitted.mean, std=fitted.std, dtype="float64")
+    assert repr(model.layers[1]) == repr(fitted)
+    assert np.abs(model.layers[1](x).mean(axis=0)).max() < 1e-9
+    assert models.mlp(3072, scale=1 / 255).layers[1].config() == {"mean": 0.0, "std": 1.0, "scale": 1 / 255}
+    assert models.mlp(784, scale=1).layers[1].config() == {"mean": 0.1307, "std": 0.3081, "scale": 1.0}
+
+
+@MAKERS
+def test_images_that_are_scaled_already_are_warned_of(make):
+    model, y, options = make(seed=0), np.arange(5) % 3, {"loss": ff.CrossEntropyLoss(), "optimizer": ff.SGD()}
+    scaled = IMAGES / 255
+    message = "x holds floats of at most .*, but the model's Normalize.*scales them by 0.00392 again.*scale=1"
+    for call in (
+        lambda: ff.fit(model, scaled, y, progress=False, **options),
+        lambda: ff.evaluate(model, scaled, y, loss=options["loss"]),
+        lambda: ff.predict(model, scaled[:1].astype(np.float32)),
+    ):
+        with pytest.warns(UserWarning, match=message) as seen:
+            call()
+        assert {warning.filename for warning in seen} == {__file__}
+    with pytest.warns(UserWarning, match="validation x holds floats of at most"):
+        ff.fit(model, IMAGES, y, validation_data=(scaled, y), progress=False, **options)
+
+
+@MAKERS
+@pytest.mark.filterwarnings("error")
+def test_other_images_are_not(make):
+    for images in (IMAGES, IMAGES.astype(np.float32), np.zeros((3, 28, 28)), (IMAGES > 128).astype(np.uint8)):
+        ff.predict(make(seed=0), images)
+    ff.predict(make(seed=0, scale=1), IMAGES / 255)
 
 
 @MAKERS

@@ -42,31 +42,34 @@ def test_cosine_rises_in_a_line_and_falls_as_half_a_cosine():
     np.testing.assert_allclose(curve(Cosine(warmup=0.5), 1, 4)[:2], [0.5, 1])
 
 
-def test_one_cycle_is_pytorchs_with_half_cosines():
+@pytest.mark.parametrize("rise", [0.3, 0.25, 0.5, 0.9, 0.07])
+@pytest.mark.parametrize(("epochs", "steps"), [(5, 20), (2, 5), (1, 37), (30, 1)])
+def test_one_cycle_is_pytorchs_step_by_step(epochs, steps, rise):
     torch = pytest.importorskip("torch")
-    epochs, steps = 5, 20
     parameter = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.SGD([parameter], lr=1.0)
     theirs = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 1.0, total_steps=epochs * steps + 1, pct_start=0.3, div_factor=25, final_div_factor=10_000
+        optimizer, 1.0, total_steps=epochs * steps, pct_start=rise, div_factor=25, final_div_factor=10_000
     )
     expected = []
     for _ in range(epochs * steps):
         expected.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        theirs.step()
-    # Its rise ends one step earlier: it counts steps from one place to the next.
-    np.testing.assert_allclose(curve(OneCycle(), epochs, steps), expected, atol=0.05)
+        if len(expected) < epochs * steps:
+            theirs.step()
+    np.testing.assert_allclose(curve(OneCycle(rise), epochs, steps), expected, rtol=1e-9, atol=1e-14)
+    assert expected[-1] == pytest.approx(4e-6)
 
 
 def test_one_cycle_begins_peaks_and_ends_where_it_says():
     factors = curve(OneCycle(rise=0.25, first=0.1, last=0.01), 4, 100)
     assert factors[0] == pytest.approx(0.1)
-    assert factors.argmax() == 100
-    assert factors[100] == 1
-    assert factors[-1] == pytest.approx(0.01, abs=1e-3)
-    assert (np.diff(factors[:101]) > 0).all()
-    assert (np.diff(factors[100:]) < 0).all()
+    assert factors.argmax() == 99
+    assert factors[99] == 1
+    assert factors[-1] == pytest.approx(0.01, rel=1e-12)
+    assert (np.diff(factors[:100]) > 0).all()
+    assert (np.diff(factors[99:]) < 0).all()
+    assert curve(OneCycle(), 1, 1).tolist() == [pytest.approx(4e-6)]
 
 
 def test_a_plateau_reduces_the_rate_after_its_patience():

@@ -105,7 +105,8 @@ def _say_classes(
             f"--data is {args.data!r}; it holds the label {y.max()}; expected 0 to {model.classes - 1}, as MODEL has"
         )
     loss = _loss(model, x, y, args.threads)
-    guess = ff.predict(model.model, x, n_threads=args.threads)
+    task = "binary" if model.is_binary else "classification"
+    guess = ff.predict(model.model, x, task=task, n_threads=args.threads)
     scores, right = ClassScores.of(guess, y, model.classes), guess == y
     most, least = baseline(y, y)
     names = source.class_names or model.class_names or [str(i) for i in range(model.classes)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,8 +12,12 @@ from numpy.typing import ArrayLike
 
 import fastfnn_kernels as kernels
 from fastfnn import _checks as check
-from fastfnn.errors import InvalidValueError
+from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.layers.base import Array, KnownShape, Layer, Shape
+
+#: Elements that `Normalize.fit` looks at together, and the deviation, as a share of the mean, that is none: float32 has
+#: no digits for it.
+FITTED_ELEMENTS, SMALLEST_DEVIATION = 1 << 18, 1e-7
 
 
 class Flatten(Layer):
@@ -64,6 +68,10 @@ class Normalize(Layer):
         Channels are the first axis of a sample, or equal blocks of a flattened one.
     scale : float
         Applied first: ``1 / 255`` for ``uint8`` images whose mean and std are given for pixels in [0, 1].
+
+    Examples
+    --------
+    >>> model = ff.Sequential(ff.Normalize.fit(x_train), ff.Linear(20, 3))
     """
 
     def __init__(self, mean: float | Sequence[float] = 0.0, std: float | Sequence[float] = 1.0, scale: float = 1.0):
@@ -74,6 +82,44 @@ class Normalize(Layer):
         self.scale = check.real("scale", scale)
         if 1 not in (len(self.mean), len(self.std)) and len(self.mean) != len(self.std):
             raise InvalidValueError(f"std has {len(self.std)} values; expected {len(self.mean)}, as many as mean")
+
+    @classmethod
+    def fit(cls, x: ArrayLike) -> Normalize:
+        """A layer that brings data like `x` to a mean of 0 and a standard deviation of 1.
+
+        Parameters
+        ----------
+        x : (n, features), (n, height, width) or (n, channels, …)
+            The training data: what is fitted to others, too, knows of them. Each feature or channel has a mean and a
+            standard deviation of its own; images without channels have one of each.
+
+        Raises
+        ------
+        InvalidValueError
+            x has no rows, or holds NaN or infinity, which is named with its row.
+        """
+        array = check.as_array("x", x)
+        if array.dtype.kind not in "fiub":
+            raise InvalidTypeError(f"x has dtype {array.dtype}; expected numbers")
+        if array.ndim < 2 or not array.size:
+            raise InvalidValueError(f"x has shape {array.shape}; expected (n, …), a sample in each row")
+        channels = 1 if array.ndim == 3 else array.shape[1]
+        axes = tuple(axis for axis in range(array.ndim) if axis != 1 or channels == 1)
+        rows = max(1, FITTED_ELEMENTS * len(array) // array.size)
+        parts = [array[start : start + rows] for start in range(0, len(array), rows)]
+
+        def mean_of(each: Callable[[Array], Array]) -> Array:
+            sums = [each(part.astype(np.float64)).sum(axis=axes, keepdims=True) for part in parts]
+            return np.sum(sums, axis=0) * (channels / array.size)
+
+        with np.errstate(invalid="ignore"):
+            mean = mean_of(lambda part: part)
+        if not np.isfinite(mean).all():
+            place = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
+            raise InvalidValueError(f"x[{', '.join(map(str, place))}] is {array[place]}; expected finite numbers")
+        std = np.sqrt(mean_of(lambda part: (part - mean) ** 2))
+        std[std <= SMALLEST_DEVIATION * np.abs(mean)] = 1.0  # constant, but for rounding
+        return cls(mean.reshape(-1).tolist(), std.reshape(-1).tolist())
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ("mean", "std"):

@@ -8,17 +8,21 @@ from numpy.typing import ArrayLike, NDArray
 
 import fastfnn_kernels as kernels
 from fastfnn import _checks as check
+from fastfnn._warnings import warn
 from fastfnn.engine import lowering
 from fastfnn.engine.lowering import skips_zeros
 from fastfnn.engine.sparsity import CSR, is_sparse_matrix
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.functional._run import team_size
+from fastfnn.layers import Flatten, Normalize
 from fastfnn.losses import Loss
 from fastfnn.model import Sequential
 from fastfnn.training.weights import ClassWeight, Weights, row_weights
 
 Array = NDArray[Any]
 Inputs = ArrayLike | CSR
+#: A `Normalize` of at most this scale is for images of bytes; rows that are looked at to see whether they are that.
+MOST_SCALE, SAMPLE_ROWS = 1 / 128, 64
 
 #: Nanoseconds of one thread's work below which a second does not pay: for a call, which wakes its threads (100,000 of
 #: work gain a tenth where calls follow each other, and lose a tenth where they do not), and for a step, which has three
@@ -43,7 +47,24 @@ def as_inputs(model: Any, x: Inputs, name: str = "x") -> tuple[Array | CSR, tupl
         raise InvalidValueError(f"{name} has shape {array.shape}; expected (n, …), a sample in each row")
     if 0 in array.shape[1:]:
         raise InvalidValueError(f"{name} has shape {array.shape}; expected samples of at least one number")
-    return array, _output_shape(model, array, name)
+    output_shape = _output_shape(model, array, name)
+    _warn_of_scaled_images(model, array, name)
+    return array, output_shape
+
+
+def _warn_of_scaled_images(model: Sequential, x: Array, name: str) -> None:
+    """Say so where images from 0 to 1 come to a model that divides by 255."""
+    first = model.layers[0]
+    if type(first) is Flatten and len(model.layers) > 1:
+        first = model.layers[1]
+    if type(first) is not Normalize or not 0 < first.scale <= MOST_SCALE or x.dtype.kind != "f":
+        return
+    largest = x[:SAMPLE_ROWS].max(initial=0)
+    if 0 < largest <= 1:
+        warn(
+            f"{name} holds floats of at most {largest:.3g}, but the model's {first!r} scales them by "
+            f"{first.scale:.3g} again: expected images from 0 to 255, or scale=1 in the model for those from 0 to 1"
+        )
 
 
 def _output_shape(model: Sequential, x: Array | CSR, name: str) -> tuple[int, ...]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastfnn import _checks as check
+from fastfnn._warnings import warn
 from fastfnn.engine import eager, program
 from fastfnn.engine.context import few_outputs
 from fastfnn.engine.sparsity import CSR
@@ -74,7 +74,7 @@ def evaluate(
         result = evaluate_checked(model, loss, data, team)
     found = None if math.isfinite(result.loss) else finite.described(data)
     if found:
-        warnings.warn(f"evaluate: {found}, so the loss is {result.loss}", RuntimeWarning, stacklevel=2)
+        warn(f"evaluate: {found}, so the loss is {result.loss}", RuntimeWarning)
     return result
 
 
@@ -198,12 +198,11 @@ def predictions_of(model: Sequential, out: Array, multilabel: bool, task: str | 
     missing = np.isnan(out).any(axis=tuple(range(1, out.ndim)))
     made = made.astype(np.float64) if made.dtype.kind != "f" else made
     made[missing] = np.nan
-    warnings.warn(
+    warn(
         f"predict: the outputs of {np.count_nonzero(missing)} of {len(out)} rows are NaN, as of row "
         f"{int(missing.argmax())}, and so are their predictions; x holds NaN or infinity there, or the model's "
         "parameters do",
         RuntimeWarning,
-        stacklevel=3,
     )
     return made
 

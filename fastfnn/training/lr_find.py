@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastfnn import _checks as check
+from fastfnn._warnings import warn
 from fastfnn.errors import InvalidTypeError, InvalidValueError, NonFiniteDataError, NonFiniteLossError
 from fastfnn.losses import Loss
 from fastfnn.model import Sequential
@@ -44,8 +45,8 @@ class LRSweep:
         The losses' exponential average, without the bias of its beginning.
     suggestion : float
         A good one to begin with: the geometric mean of the rate at which the smoothed loss had fallen half its way and
-        a tenth of that at which it was least. (The first alone is too careful where a start is hot, the second too
-        bold.)
+        a tenth of that at which it was least, but within the sweep. (The first alone is too careful where a start is
+        hot, the second too bold.)
     """
 
     lr: Array
@@ -83,7 +84,8 @@ def lr_find(
 ) -> LRSweep:
     """Train copies of model and optimizer for a few steps with a learning rate that grows from `first` to `last`.
 
-    Model and optimizer stay as they are.
+    Model and optimizer stay as they are. The copies start from there: a model that is trained already gets a suggestion
+    for going on, and a warning that says so.
 
     Parameters
     ----------
@@ -111,7 +113,14 @@ def lr_find(
     x, y, _ = as_data(model, loss, x, y)
     if not isinstance(optimizer, Optimizer):
         raise InvalidTypeError(f"optimizer is {optimizer!r}; expected an optimizer such as SGD(lr=0.1)")
-    spare, sweeper = copy.deepcopy(model), copy.deepcopy(optimizer)
+    if model.task is not None or optimizer.steps:
+        warn(
+            "lr_find: the model or the optimizer has been trained already, so the suggestion is for going on from "
+            "there; for a training from the start give it a new model and a new optimizer"
+        )
+    model.gather_parameters()
+    spare = copy.deepcopy(model)
+    sweeper = optimizer.copy_for(model.parameters, spare.parameters)
     sweeper.lr = first
     batch_size = min(batch_size, len(x))
     losses: list[float] = []
@@ -151,4 +160,4 @@ def _suggestion(rates: Array, curve: Array) -> float:
     lowest = int(curve.argmin())
     highest = int(curve[: lowest + 1].argmax())
     half_way = highest + int((curve[highest:] <= (curve[highest] + curve[lowest]) / 2).argmax())
-    return float(math.sqrt(rates[half_way] * rates[lowest] / MARGIN))
+    return float(np.clip(math.sqrt(rates[half_way] * rates[lowest] / MARGIN), rates[0], rates[-1]))

@@ -7,13 +7,15 @@ import sys
 import time
 from typing import Any
 
+from fastfnn.history import shown_figure
+
 
 def _format(values: dict[str, float]) -> str:
     """All figures, for a log."""
     parts = []
     for name, value in values.items():
         if not math.isnan(value):
-            parts.append(f"{name} {value:.2%}" if "accuracy" in name else f"{name} {value:.4f}")
+            parts.append(f"{name} {value:.2%}" if "accuracy" in name else f"{name} {shown_figure(value)}")
     return ", ".join(parts)
 
 
@@ -21,7 +23,8 @@ def _brief(values: dict[str, float]) -> str:
     """The figures that fit beside a bar."""
     short = {"loss": "loss", "accuracy": "acc", "val_accuracy": "val"}
     shown = {name: values[name] for name in short if not math.isnan(values.get(name, math.nan))}
-    return ", ".join(f"{short[name]} {value:{'.4f' if name == 'loss' else '.1%'}}" for name, value in shown.items())
+    figures = (shown_figure(value) if name == "loss" else f"{value:.1%}" for name, value in shown.items())
+    return ", ".join(f"{short[name]} {figure}" for name, figure in zip(shown, figures, strict=True))
 
 
 def in_notebook() -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastfnn import _checks as check
 from fastfnn._paths import StrPath, as_path
-from fastfnn.errors import FOREIGN, ModelFileError
+from fastfnn.errors import FOREIGN, InvalidValueError, ModelFileError
 from fastfnn.history import History
 from fastfnn.interchange import safetensors
 from fastfnn.layers import Dropout
@@ -23,6 +23,7 @@ from fastfnn.training.callbacks import _saved
 from fastfnn.training.callbacks._saved import Saved
 from fastfnn.training.callbacks.base import EpochCallback, EpochEnd
 from fastfnn.training.callbacks.logs import check_folder
+from fastfnn.training.callbacks.monitor import MONITORS, gain, watched
 from fastfnn_kernels._files import write_in_one_step
 
 
@@ -37,28 +38,45 @@ class Checkpoint(EpochCallback):
         By custom ``*.safetensors``. It is replaced in one step: whatever happens, there is the old file or the new.
     every : int
         Epochs from one file to the next. The epoch after which a callback ends the training always has one.
+    monitor : {"loss", "accuracy", "val_loss", "val_accuracy"}, optional
+        What is to be best; by default the loss of the validation data, or of the training where there are none.
+    best_only : bool
+        Write only after epochs whose figure is better than all before: the file then holds the best of them.
 
     Raises
     ------
     FileNotFoundError
         When a training begins: there is no such folder.
     InvalidValueError, InvalidTypeError
-        After an epoch: a layer is not one of fastfnn's, or JSON cannot hold the state of a callback or a schedule.
+        After an epoch: a layer is not one of fastfnn's, JSON cannot hold the state of a callback or a schedule, or the
+        training has no such figure as `monitor`.
     """
 
-    def __init__(self, path: StrPath, every: int = 1) -> None:
+    def __init__(self, path: StrPath, every: int = 1, *, monitor: str | None = None, best_only: bool = False) -> None:
         self.path = as_path(path, "path")
         self.every = check.positive_int("every", every)
+        self.monitor = None if monitor is None else check.one_of("monitor", monitor, MONITORS)
+        self.best_only = bool(best_only)
+        if self.monitor is not None and not self.best_only:
+            raise InvalidValueError(f"monitor is {monitor!r} with best_only False; expected best_only=True")
 
     def begin(self) -> None:
         check_folder(self.path)
 
     def __call__(self, end: EpochEnd) -> None:
-        if end.epoch % self.every == 0 or end.stops:
+        if (end.epoch % self.every == 0 or end.stops) and self._is_best(end.history):
             write_in_one_step(self.path, _saved.to_bytes(end))
 
+    def _is_best(self, history: History) -> bool:
+        """Whether the newest figure is better than all before, which a resumed training's history has, too."""
+        if not self.best_only:
+            return True
+        name, values = watched(self.monitor, history)
+        return all(gain(name, values[-1], value) > 0 for value in [None, *values[:-1]])
+
     def config(self) -> dict[str, Any]:
-        return {"path": str(self.path), "every": self.every}
+        config: dict[str, Any] = {"path": str(self.path), "every": self.every}
+        return {**config, "monitor": self.monitor, "best_only": True} if self.best_only else config
 
 
 @dataclass

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from fastfnn import _checks as check
-from fastfnn.errors import InvalidValueError
-from fastfnn.history import History
 from fastfnn.training.callbacks.base import Array, EpochCallback, EpochEnd
-
-MONITORS = ("loss", "accuracy", "val_loss", "val_accuracy")
+from fastfnn.training.callbacks.monitor import MONITORS, gain, watched
 
 
 class EarlyStopping(EpochCallback):
@@ -59,9 +55,9 @@ class EarlyStopping(EpochCallback):
         self._snapshot: dict[str, Array] = {}
 
     def __call__(self, end: EpochEnd) -> bool:
-        name, value = self._figure(end.history)
-        if self._is_better(name, value):
-            self.best, self.best_epoch = value, end.epoch
+        name, values = watched(self.monitor, end.history)
+        if gain(name, values[-1], self.best) > (self.min_delta if self.best is not None else 0):
+            self.best, self.best_epoch = values[-1], end.epoch
             if self.restore_best:
                 self._snapshot = end.model.snapshot()
         elif end.epoch - (self.best_epoch or 0) >= self.patience:
@@ -72,22 +68,6 @@ class EarlyStopping(EpochCallback):
     def finish(self, end: EpochEnd) -> None:
         if self._snapshot:
             end.model.restore(self._snapshot)
-
-    def _figure(self, history: History) -> tuple[str, float]:
-        """Name and newest value of what is watched."""
-        name = self.monitor or ("val_loss" if history.val_loss else "loss")
-        values: list[float] = getattr(history, name)
-        # Where targets are numbers, the accuracies are NaN.
-        if not values or (name.endswith("accuracy") and math.isnan(values[-1])):
-            has = [other for other in MONITORS if not math.isnan(history.last().get(other, math.nan))]
-            raise InvalidValueError(f"monitor is {name!r}; expected one of what this training has: {', '.join(has)}")
-        return name, values[-1]
-
-    def _is_better(self, name: str, value: float) -> bool:
-        if self.best is None:
-            return not math.isnan(value)
-        gain = self.best - value if name.endswith("loss") else value - self.best
-        return gain > self.min_delta
 
     def state(self) -> tuple[dict[str, Any], dict[str, Array]]:
         values = {"best": self.best, "best_epoch": self.best_epoch, "stopped_epoch": self.stopped_epoch}
