@@ -91,7 +91,14 @@ def test_both_readers_read_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 #: What is an error without pandas alone: separators, words and gaps.
-ONLY_PLAIN = ("expected commas", "holds 'x'", "holds '1,5'", "is empty in column", "holds 'nan'")
+ONLY_PLAIN = (
+    "expected commas",
+    "its column 1 has no name",
+    "holds 'x'",
+    "holds '1,5'",
+    "is empty in column",
+    "holds 'nan'",
+)
 
 
 @pytest.mark.parametrize(

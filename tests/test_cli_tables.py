@@ -38,7 +38,7 @@ def written(folder: Path, frame: Any, name: str = "table.csv", **options: Any) -
     return folder / name
 
 
-def read(path: Path, label: str | None = None, wanted: Any = None, encodings: Any = ()) -> tables.Frame:
+def read(path: Path, label: str | None = None, wanted: Any = None, encodings: Any = ("",)) -> tables.Frame:
     choose = lambda columns: None if label is None else columns.index(label)  # noqa: E731
     return tables.read(path, str(path), choose, wanted, encodings)
 
@@ -269,6 +269,31 @@ def test_however_a_table_is_written_it_is_the_same(tmp_path: Path, name: str, op
     columns = tables.fit(plain)
     assert tables.fit(other) == columns
     np.testing.assert_array_equal(tables.apply(other, columns), tables.apply(plain, columns))
+
+
+def test_a_first_column_without_a_name_numbers_the_rows(tmp_path: Path) -> None:
+    frame = people(40)
+    frame.to_csv(tmp_path / "t.csv")
+    assert list(read(tmp_path / "t.csv", "Status").data.columns) == list(frame.columns.drop("Status"))
+
+
+def test_columns_of_pandas_own_types(tmp_path: Path) -> None:
+    cells = {"i": [1, None, 3], "b": [True, None, False], "t": ["x", None, "x"], "f": [0.5, 1, None]}
+    data = pd.DataFrame(cells).convert_dtypes()
+    data["d"] = pd.to_datetime(["2024-01-01", None, "2024-01-02"], utc=True)
+    data["l"] = [[1], [1], [2]]
+    frame = tables.Frame(data, "FILE", lambda row: f"row {row}", np.arange(3))
+    columns = tables.fit(frame)
+    assert [column.kind for column in columns] == ["number", "boolean", "text", "number", "date", "text"]
+    x = tables.apply(frame, columns)
+    np.testing.assert_array_equal(
+        x,
+        [
+            [1, 0, 1, 0, 1, 0, 0.5, 0, 19723, 0, 1, 0],
+            [2, 1, 0, 1, 1, 1, 1, 0, 19723.5, 1, 1, 0],
+            [3, 0, 0, 0, 1, 0, 0.75, 1, 19724, 0, 0, 1],
+        ],
+    )
 
 
 @pytest.mark.parametrize(("kind", "engine"), [("parquet", "pyarrow"), ("xlsx", "openpyxl")])

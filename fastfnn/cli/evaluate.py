@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -48,85 +48,86 @@ def add_command(commands: Any) -> None:
     add("--json", action="store_true", help="print everything as JSON")
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A model and data that it is to be compared with."""
+
+    args: argparse.Namespace
+    model: Trained
+    source: sources.Source
+    x: Array
+    y: Array
+    part: str
+
+    @property
+    def header(self) -> str:
+        model, x = self.model.model, self.x
+        noun = "image" if x.ndim > 2 else "sample"
+        shape = " x ".join(map(str, x.shape[1:]))
+        return (
+            f"model  {self.args.model}, {model.n_parameters:,} parameters, {model.dtype}\n"
+            f"data   {self.source.name}, {self.part}: {count(len(self.y), noun)}, {shape} {x.dtype}\n"
+        )
+
+    def say_json(self, figures: dict[str, Any]) -> None:
+        args = self.args
+        first = {"model": args.model, "data": args.data, "part": self.part, "rows": len(self.y)}
+        common.say(json.dumps({**first, **figures}, indent=2))
+
+
 def _evaluate(args: argparse.Namespace) -> None:
     model = Trained.read(args.model)
     taker = model.taker(model.settings.get("label"), args.part)
     source = sources.read(args.data, Reading.given(args), taker)
     (x, y), part = _part(source, args, model)
     trained.check_fit(model, x, args.data)
-    noun = "image" if x.ndim > 2 else "sample"
-    shape = " x ".join(map(str, x.shape[1:]))
-    header = (
-        f"model  {args.model}, {model.model.n_parameters:,} parameters, {model.model.dtype}\n"
-        f"data   {source.name}, {part}: {count(len(y), noun)}, {shape} {x.dtype}\n"
-    )
-    figures = {"model": args.model, "data": args.data, "part": part, "rows": len(y)}
     say = _say_numbers if model.task == classes.REGRESSION else _say_classes
-    say(args, model, source, x, y, header, figures)
+    say(_Asked(args, model, source, x, y, part))
 
 
-def _say_numbers(
-    args: argparse.Namespace,
-    model: Trained,
-    source: sources.Source,
-    x: Array,
-    y: Array,
-    header: str,
-    figures: dict[str, Any],
-) -> None:
-    assert model.target is not None
-    guess = ff.predict_raw(model.model, x, n_threads=args.threads)[:, 0]
-    scores = NumberScores.of(guess, y, model.target.mean)
-    if args.json:
-        figures |= {name: value if math.isfinite(value) else None for name, value in asdict(scores).items()}
-        common.say(json.dumps(figures, indent=2))
+def _say_numbers(asked: _Asked) -> None:
+    target = asked.model.target
+    assert target is not None
+    guess = ff.predict_raw(asked.model.model, asked.x, n_threads=asked.args.threads)[:, 0]
+    scores = NumberScores.of(guess, asked.y, target.mean)
+    if asked.args.json:
+        asked.say_json({name: _or_none(value) for name, value in asdict(scores).items()})
         return
     common.say(
-        f"{header}\n"
+        f"{asked.header}\n"
         f"R²                       {scores.r2:.4f}\n"
         f"mean absolute error      {figure(scores.mean_absolute_error)}\n"
         f"root mean squared error  {figure(scores.root_mean_squared_error)}\n"
         f"baseline                 {figure(scores.baseline)} (mean absolute error of always saying "
-        f"{figure(model.target.mean)}, the training's mean)"
+        f"{figure(target.mean)}, the training's mean)"
     )
 
 
-def _say_classes(
-    args: argparse.Namespace,
-    model: Trained,
-    source: sources.Source,
-    x: Array,
-    y: Array,
-    header: str,
-    figures: dict[str, Any],
-) -> None:
+def _say_classes(asked: _Asked) -> None:
+    model, y, n_threads = asked.model, asked.y, asked.args.threads
     if int(y.max()) >= model.classes:
         raise DataError(
-            f"--data is {args.data!r}; it holds the label {y.max()}; expected 0 to {model.classes - 1}, as MODEL has"
+            f"--data is {asked.args.data!r}; it holds the label {y.max()}; expected 0 to {model.classes - 1}, as MODEL "
+            "has"
         )
-    loss = _loss(model, x, y, args.threads)
+    loss = _loss(model, asked.x, y, n_threads)
     task = "binary" if model.is_binary else "classification"
-    guess = ff.predict(model.model, x, task=task, n_threads=args.threads)
+    guess = ff.predict(model.model, asked.x, task=task, n_threads=n_threads)
     scores, right = ClassScores.of(guess, y, model.classes), guess == y
     most, least = baseline(y, y)
-    names = source.class_names or model.class_names or [str(i) for i in range(model.classes)]
+    names = asked.source.class_names or model.class_names or [str(i) for i in range(model.classes)]
     means = {name: scores.mean(name) for name in ("precision", "recall", "f1")}
-    if args.json:
-        figures |= {"loss": loss if math.isfinite(loss) else None, "accuracy": float(right.mean()), **means}
-        figures |= {"baseline": least, "most_frequent": names[most]}
-        columns = (scores.recall, scores.precision, scores.recall, scores.f1)
-        figures["classes"] = [
-            {"class": name, "rows": int(rows)}
-            | {
-                key: float(column[i]) if math.isfinite(column[i]) else None
-                for key, column in zip(("accuracy", "precision", "recall", "f1"), columns, strict=True)
-            }
+    if asked.args.json:
+        columns = {"accuracy": scores.recall, "precision": scores.precision, "recall": scores.recall, "f1": scores.f1}
+        by_class = [
+            {"class": name, "rows": int(rows), **{key: _or_none(column[i]) for key, column in columns.items()}}
             for i, (name, rows) in enumerate(zip(names, scores.rows, strict=True))
         ]
-        common.say(json.dumps(figures, indent=2))
+        figures = {"loss": _or_none(loss), "accuracy": float(right.mean()), **means}
+        asked.say_json({**figures, "baseline": least, "most_frequent": names[most], "classes": by_class})
         return
     common.say(
-        f"{header}\n"
+        f"{asked.header}\n"
         f"loss      {loss:.4f}\n"
         f"accuracy  {common.percent(right.mean())} ({right.sum():,} of {len(y):,})\n"
         f"F1        {means['f1']:.4f} (mean of the classes; precision {means['precision']:.4f}, recall "
@@ -135,6 +136,11 @@ def _say_classes(
     )
     if model.classes <= MOST_SHOWN:
         common.say("\n" + _table(scores, [harmless(name) for name in names]))
+
+
+def _or_none(value: float) -> float | None:
+    """JSON has no NaN."""
+    return float(value) if math.isfinite(value) else None
 
 
 def _table(scores: ClassScores, names: list[str]) -> str:

@@ -230,9 +230,9 @@ def read_table(
     """A table as pandas reads it, or without pandas its numbers; its columns; names and codes of its labels."""
     wanted = None if taker is None or taker.columns is None else list(taker.columns)
     if tables.has_pandas():
-        encodings = [reading.encoding] if reading.encoding else []
-        if not encodings and taker is not None and taker.encoding:
-            encodings = ["utf-8-sig", taker.encoding]
+        encodings = [reading.encoding or ""]
+        if not reading.encoding and taker is not None and taker.encoding:
+            encodings.append(taker.encoding)
         frame = tables.read(path, name, choose, wanted, encodings)
         labels = None if frame.codes is None else (frame.names, frame.codes)
         return frame, wanted or tables.of_names(list(frame.data.columns)), labels

@@ -71,7 +71,7 @@ def _fit_one(frame: Frame, name: str) -> Column:
     series = frame.data[name]
     kind = series.dtype.kind
     if kind == "b":
-        return _filled(Column(name, BOOLEAN), series.to_numpy(np.float64), frame)
+        return _filled(Column(name, BOOLEAN), _values(series), frame)
     if kind in "iuf":
         return _filled(Column(name), _values(series), frame)
     if kind == "M":

@@ -106,7 +106,7 @@ def layout(path: Path, where: str, encoding: str | None = None) -> Layout:
         raise DataError(f"{where} it holds NUL characters; expected text, or --encoding utf-16-le where it is UTF-16")
     separator = "\t" if suffix(path) == ".tsv" else _separator(lines)
     cells = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
-    header = checked_header(cells[0] if cells else [], where)
+    header = checked_header(cells[0] if cells else [], where, index=True)
     decimal = "," if separator != "," and _has_decimal_commas(cells[1:]) else "."
     return Layout(path, encoding, separator, decimal, header, where)
 
@@ -159,8 +159,11 @@ def _has_decimal_commas(rows: list[list[str]]) -> bool:
     )
 
 
-def checked_header(cells: Sequence[str], where: str) -> list[str]:
-    """The columns' names, each a different one."""
+def checked_header(cells: Sequence[str], where: str, index: bool = False) -> list[str]:
+    """The columns' names, each a different one.
+
+    With `index` the first may be "": pandas writes the numbers of the rows so.
+    """
     columns = [cell.strip() for cell in cells]
     if not columns:
         raise DataError(f"{where} expected a header: a first row that names the columns")
@@ -168,7 +171,7 @@ def checked_header(cells: Sequence[str], where: str) -> list[str]:
         raise DataError(f"{where} it has {len(columns):,} columns; expected at most {MOST_COLUMNS:,}")
     known: set[str] = set()
     for i, column in enumerate(columns):
-        if not column:
+        if not (column or (index and i == 0 and len(columns) > 1)):
             raise DataError(f"{where} its column {i + 1} has no name; expected a header that names all columns")
         if column in known:
             raise DataError(f"{where} two columns are called {column!r}; expected a header that names each differently")

@@ -74,7 +74,7 @@ def read(
     name: str,
     choose: Callable[[list[str]], int | None],
     wanted: Sequence[Column] | None = None,
-    encodings: Sequence[str] = (),
+    encodings: Sequence[str] = ("",),
 ) -> Frame:
     """Read a table.
 
@@ -88,7 +88,7 @@ def read(
     wanted : sequence of Column, optional
         What a training has made of its columns; by default all columns are taken.
     encodings : sequence of str
-        Of a text; the first that reads it counts. By default UTF-8 or what its first bytes tell.
+        Of a text; the first that reads it counts. "" is what its first bytes tell, UTF-16 or else UTF-8.
 
     Raises
     ------
@@ -97,12 +97,14 @@ def read(
     """
     where = f"--data is {name!r};"
     kind = formats.suffix(path)
-    if encodings and kind not in formats.TEXT:
+    if encodings[0] and kind not in formats.TEXT:
         raise DataError(f"{where} a {kind} file tells its encoding itself; expected --encoding with text only")
     if kind in formats.TEXT:
         return _text(path, where, choose, wanted, encodings)
     data = _parquet(path, where) if kind in formats.PARQUET else _excel(path, where)
-    header = formats.checked_header([str(column) for column in data.columns], where)
+    header = [str(column) for column in data.columns]
+    # What pandas calls a column without a name.
+    header = formats.checked_header(["" if name == "Unnamed: 0" else name for name in header], where, index=True)
     data.columns = header
     first = 2 if kind in formats.EXCEL else 1
     return _frame(data, where, lambda row: f"row {row + first}", header, choose, wanted)
@@ -120,7 +122,7 @@ def _frame(
     if not len(data):
         raise formats.no_rows(where)
     if wanted is None:
-        kept = [i for i in range(len(header)) if i != label]
+        kept = [i for i in range(len(header)) if i != label and header[i]]
     else:
         kept = formats.places(header, [column.name for column in wanted if column.width], where)
     if not kept:
@@ -141,7 +143,10 @@ def texts(series: Any) -> tuple[NDArray[np.int64], list[str]]:
     if isinstance(series.dtype, pd.CategoricalDtype):
         codes, uniques = series.cat.codes.to_numpy(), list(series.cat.categories)
     else:
-        codes, uniques = pd.factorize(series)
+        try:
+            codes, uniques = pd.factorize(series)
+        except TypeError:  # such as lists, which Parquet may hold
+            codes, uniques = pd.factorize(series.map(str, na_action="ignore"))
     stripped = [_as_text(value) for value in uniques]
     places: dict[str, int] = {}
     for text in stripped:
@@ -181,7 +186,7 @@ def _text(
 
     encoding = ""
     try:
-        trials = list(encodings) or [formats.marked_encoding(path)]
+        trials = [encoding or formats.marked_encoding(path) for encoding in encodings]
         for encoding in trials:
             with contextlib.suppress(*([] if encoding == trials[-1] else [UnicodeError])):
                 layout = formats.layout(path, where, encoding)
