@@ -16,6 +16,7 @@ from _plots import one_hot, passing
 
 import fastfnn as ff
 from fastfnn import report
+from fastfnn.report.scores import ClassScores, NumberScores
 
 NASTY = "<script>alert('1')</script> & \"quoted\" </pre>"
 VOID = {"meta", "img"}
@@ -161,6 +162,51 @@ def test_a_layer_with_many_numbers_is_cut_short() -> None:
     (cell,) = (row[1] for row in page.rows if len(row) == 4 and row[1].startswith("Normalize("))
     assert len(cell) < 200
     assert cell.endswith("…")
+
+
+def test_scores_of_classes_stand_beside_the_accuracy() -> None:
+    guess, truth = np.array([0, 0, 1, 2]), np.array([0, 1, 1, 2])
+    results = {"test": ff.Evaluation(0.25, 0.75)}
+    page = a_page(3, guess, truth, results=results, scores={"test": ClassScores.of(guess, truth, 3)})
+    assert page.rows[0] == ["data", "loss", "accuracy", "precision", "recall", "F1"]
+    # precision 1/2, 1, 1; recall 1, 1/2, 1; F1 2/3, 2/3, 1
+    assert page.rows[1] == ["test", "0.2500", "75.00 %", "83.33 %", "83.33 %", "77.78 %"]
+
+
+def test_a_class_that_is_never_guessed_has_no_precision_and_an_f1_of_0() -> None:
+    scores = ClassScores.of([0, 0, 0], [0, 0, 1], 3)
+    np.testing.assert_array_equal(scores.precision, [2 / 3, np.nan, np.nan])
+    np.testing.assert_array_equal(scores.recall, [1, 0, np.nan])
+    np.testing.assert_array_equal(scores.f1, [0.8, 0, np.nan])
+    assert scores.mean("f1") == 0.4  # of the classes that are there
+
+
+def a_regression() -> tuple[ff.Sequential, np.ndarray, np.ndarray]:
+    """A model that says the sum of two numbers, and what is 10 more for the first row."""
+    model, x = ff.Sequential(ff.Linear(2, 1)), np.arange(12, dtype=np.float32).reshape(6, 2)
+    model.layers[0].params["weight"][...], model.layers[0].params["bias"][...] = 1, 0
+    y = x.sum(axis=1).astype(float)
+    y[0] += 10
+    return model, x, y
+
+
+def test_a_regression_has_its_own_figures_and_no_classes() -> None:
+    model, x, y = a_regression()
+    scores = NumberScores.of(x.sum(axis=1), y, 5.0)
+    np.testing.assert_allclose(scores.r2, 1 - 100 / ((y - y.mean()) ** 2).sum())
+    assert (scores.mean_absolute_error, scores.root_mean_squared_error) == (10 / 6, math.sqrt(100 / 6))
+    assert scores.baseline == abs(y - 5).mean()
+    history = ff.History([1.0], [math.nan], [1.0], [math.nan], [0.1], [0.01])
+    results, both = {"test": ff.Evaluation(0.5, math.nan)}, {"test": scores}
+    pictures = drawn(model, x, y)
+    assert [picture.section for picture in pictures] == ["training", "predictions"]
+    text = report.page(model, history, x, y, title="", results=results, scores=both, pictures=pictures)
+    page = Page(text)
+    assert page.rows[0] == ["data", "loss (standardised)", "R²", "mean absolute error", "root mean squared error"]
+    assert page.rows[1][1:] == ["0.5000", f"{scores.r2:.4f}", "1.667", "4.082"]
+    assert ["epoch", "training loss", "validation loss", "learning rate", "seconds"] in page.rows
+    assert "Predictions" in page.texts
+    assert not {"Classes", "Mistakes"} & set(page.texts)
 
 
 # Pictures

@@ -170,6 +170,8 @@ def _archive(path: Path, name: str, taker: Taker | None) -> Source:
             raise DataError(f"x_test has dtype {x_test.dtype}; expected {x_train.dtype}, as x_train")
     counts = [int(part.y.max()) + 1 for part in parts.values()]
     counts += [y.shape[1] for key, y in found.items() if key.startswith("y_") and y.ndim == 2]
+    if taker is None and max(counts) > MANY:
+        note(f"the labels of {path.name} go up to {max(counts) - 1:,}, and each number up to it is a class")
     return Source(path.name, parts, held_kinds, max(counts))
 
 

@@ -107,7 +107,7 @@ def _results(results: Mapping[str, Evaluation], scores: Mapping[str, ClassScores
     for name, result in results.items():
         row, score = [name, _loss(result.loss)], scores.get(name)
         if isinstance(score, NumberScores):
-            header[2:] = ["R²", "mean absolute error", "root mean squared error"]
+            header[1:] = ["loss (standardised)", "R²", "mean absolute error", "root mean squared error"]
             row += [_loss(score.r2), figure(score.mean_absolute_error), figure(score.root_mean_squared_error)]
         else:
             header[2:] = ["accuracy"]

@@ -225,6 +225,8 @@ def _parsed(layout: Layout, label: str | None, kinds: Mapping[str, str] | None) 
         "compression": "gzip" if layout.path.name.lower().endswith(".gz") else None,
         "low_memory": False,
     }
+    if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1):  # newer ones read the nearest number by themselves
+        options["float_precision"] = "round_trip"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -284,12 +286,13 @@ def _parquet(path: Path, where: str) -> Any:
 def _excel(path: Path, where: str) -> Any:
     import pandas as pd
 
+    engines = {".xls": ("xlrd", "xlrd"), ".ods": ("odf", "odfpy")}
+    engine, package = engines.get(formats.suffix(path), ("openpyxl", "openpyxl"))
     try:
-        return pd.read_excel(path, keep_default_na=False, na_values=list(GAPS))
+        return pd.read_excel(path, engine=engine, keep_default_na=False, na_values=list(GAPS))  # type: ignore[arg-type]
     except ImportError:
-        engine = {".xls": "xlrd", ".ods": "odfpy"}.get(formats.suffix(path), "openpyxl")
         raise DataError(
-            f"{where} reading {path.suffix} files needs the package {engine} (pip install {engine})"
+            f"{where} reading {path.suffix} files needs the package {package} (pip install {package})"
         ) from None
     except Exception as error:  # the engines have errors of their own
         raise DataError(f"{where} it cannot be read as a workbook: {error}") from None
