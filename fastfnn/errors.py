@@ -33,15 +33,23 @@ class NonFiniteLossError(FastFNNError, ArithmeticError):
     ----------
     epoch, step : int
         Where it happened, both counted from 1.
+    history : History or None
+        Of the epochs before, from `fit`.
     """
 
-    def __init__(self, message: str, *, epoch: int, step: int) -> None:
+    def __init__(self, message: str, *, epoch: int, step: int, history: Any = None) -> None:
         super().__init__(message)
         self.epoch = epoch
         self.step = step
+        self.history = history
 
     def __reduce__(self) -> Any:  # pickle would call it without its keywords
-        return functools.partial(type(self), str(self), epoch=self.epoch, step=self.step), ()
+        keywords = {"epoch": self.epoch, "step": self.step, "history": self.history}
+        return functools.partial(type(self), str(self), **keywords), ()
+
+
+class DivergenceError(NonFiniteLossError, ValueError):
+    """An estimator's training diverged; scikit-learn's users expect a ValueError."""
 
 
 class NonFiniteDataError(NonFiniteLossError, InvalidValueError):

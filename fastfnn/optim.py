@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,19 @@ import fastfnn_kernels as kernels
 from fastfnn import _checks as check
 from fastfnn.errors import InvalidValueError
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # of `typing` from Python 3.11 on
+
 Array = NDArray[Any]
+
+
+class Limits(TypedDict, total=False):
+    """Keywords that every optimizer takes, see `Optimizer`."""
+
+    clip_norm: float | None
+    clip_value: float | None
+    l1: float
+    decay_biases: bool
 
 
 class Optimizer:
@@ -207,7 +219,7 @@ class SGD(Optimizer):
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
-        **limits: Any,
+        **limits: Unpack[Limits],
     ) -> None:
         super().__init__(lr, weight_decay, **limits)
         self.momentum = check.real("momentum", momentum, least=0, below=1)
@@ -244,6 +256,9 @@ class Adam(Optimizer):
         Added to the root of the second average.
     weight_decay : float
         λ of the L2 term, added to the gradient (not decoupled).
+    epsilon_hat : bool
+        `eps` is added to the root of the second average before the correction of its zero start: the ε̂ of section 2
+        of Kingma & Ba, as TensorFlow and scikit-learn have it. PyTorch adds it after that.
     """
 
     slots = ("mean", "square")
@@ -257,9 +272,11 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        **limits: Any,
+        epsilon_hat: bool = False,
+        **limits: Unpack[Limits],
     ) -> None:
         super().__init__(lr, weight_decay, **limits)
+        self.epsilon_hat = bool(epsilon_hat)
         try:
             first, second = betas
         except (TypeError, ValueError):
@@ -269,6 +286,7 @@ class Adam(Optimizer):
 
     def _update(self, params: Array, grads: Array, state: dict[str, Array], decay: Any, scalar: Any, team: Any) -> None:
         beta1, beta2 = self.betas
+        correction = 1 - beta2**self.steps
         kernels.optim.adam(
             params,
             state["mean"],
@@ -277,16 +295,17 @@ class Adam(Optimizer):
             scalar(self.lr),
             scalar(beta1),
             scalar(beta2),
-            scalar(self.eps),
+            scalar(self.eps / math.sqrt(correction) if self.epsilon_hat else self.eps),
             decay,
             self.decoupled,
             scalar(1 - beta1**self.steps),
-            scalar(1 - beta2**self.steps),
+            scalar(correction),
             team=team,
         )
 
     def _config(self) -> dict[str, Any]:
-        return {"betas": self.betas, "eps": self.eps}
+        hat = {"epsilon_hat": True} if self.epsilon_hat else {}
+        return {"betas": self.betas, "eps": self.eps, **hat}
 
 
 class AdamW(Adam):
@@ -294,7 +313,7 @@ class AdamW(Adam):
 
     Parameters
     ----------
-    lr, betas, eps
+    lr, betas, eps, epsilon_hat
         As `Adam`'s.
     weight_decay : float
         λ.
@@ -308,9 +327,10 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.01,
-        **limits: Any,
+        epsilon_hat: bool = False,
+        **limits: Unpack[Limits],
     ) -> None:
-        super().__init__(lr, betas, eps, weight_decay, **limits)
+        super().__init__(lr, betas, eps, weight_decay, epsilon_hat, **limits)
 
 
 class RMSprop(Optimizer):
@@ -330,7 +350,12 @@ class RMSprop(Optimizer):
     slots = ("square",)
 
     def __init__(
-        self, lr: float = 0.01, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0, **limits: Any
+        self,
+        lr: float = 0.01,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        **limits: Unpack[Limits],
     ) -> None:
         super().__init__(lr, weight_decay, **limits)
         self.alpha = check.real("alpha", alpha, least=0, below=1)
@@ -358,7 +383,9 @@ class Adagrad(Optimizer):
 
     slots = ("total",)
 
-    def __init__(self, lr: float = 0.01, eps: float = 1e-10, weight_decay: float = 0.0, **limits: Any) -> None:
+    def __init__(
+        self, lr: float = 0.01, eps: float = 1e-10, weight_decay: float = 0.0, **limits: Unpack[Limits]
+    ) -> None:
         super().__init__(lr, weight_decay, **limits)
         self.eps = check.real("eps", eps, above=0)
 

@@ -132,6 +132,7 @@ def test_compiled_equals_eager_for_every_loss(name, dtype):
         lambda: ff.SGD(0.05, weight_decay=0.01),
         lambda: ff.SGD(0.05, momentum=0.9, nesterov=True),
         lambda: ff.Adam(0.01, weight_decay=0.1),
+        lambda: ff.Adam(0.01, eps=0.1, epsilon_hat=True),
         lambda: ff.AdamW(0.01, weight_decay=0.1),
         lambda: ff.RMSprop(0.01, weight_decay=0.1),
         lambda: ff.Adagrad(0.05, weight_decay=0.1),
@@ -144,6 +145,42 @@ def test_compiled_equals_eager_for_every_optimizer(make, batch_size, dtype):
     loss, x = ff.CrossEntropyLoss(), X.astype(dtype)
     expected = layer_by_layer(network(dtype=dtype), x, Y, loss, make(), batch_size)
     assert_same(use(network(dtype=dtype), x, Y, loss, make(), batch_size), expected, dtype)
+
+
+class Decaying(ff.EpochCallback):
+    """A weight decay for each step, and the L2 term in the loss."""
+
+    def arrange(self, epoch):
+        steps = -(-len(epoch.x) // epoch.batch_size)
+        return epoch._replace(decays=0.5 / np.arange(1, steps + 1), penalty=3.0)
+
+
+@needs_jit
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("batch_size", [1, 10, None])
+@pytest.mark.parametrize("make", [lambda: ff.SGD(0.05, weight_decay=1.0), lambda: ff.Adam(0.01, weight_decay=1.0)])
+def test_a_decay_for_each_step_and_its_loss_are_the_same_compiled_and_eager(make, batch_size, dtype):
+    def curve(model, n_threads=1):
+        options = {"batch_size": batch_size, "epochs": 2, "seed": 0, "progress": False, "callbacks": [Decaying()]}
+        loss, optimizer = ff.CrossEntropyLoss(), make()
+        history = ff.fit(model, X.astype(dtype), Y, loss=loss, optimizer=optimizer, n_threads=n_threads, **options)
+        return [np.array(history.loss), model.parameters.copy()]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(program, "is_compiled", lambda *args: False)
+        expected = curve(network(dtype=dtype))
+    runs = [curve(network(dtype=dtype), n) for n in (1, 2, 3)]
+    assert_same(runs[0], expected, dtype)
+    assert all(a.tobytes() == b.tobytes() for run in runs[1:] for a, b in zip(run, runs[0], strict=True))
+
+
+def test_the_l2_term_is_of_the_weights_before_each_step():
+    model, loss = network(), ff.CrossEntropyLoss()
+    weights = [layer.params["weight"].copy() for layer in model.layers if layer.params]
+    expected = loss(model.forward(X), Y) + 3.0 * 0.5 / 2 * sum(np.sum(weight**2) for weight in weights)
+    options = {"batch_size": None, "epochs": 1, "progress": False, "callbacks": [Decaying()]}
+    history = ff.fit(model, X, Y, loss=loss, optimizer=ff.SGD(0.1, weight_decay=1.0), **options)
+    assert history.loss[0] == pytest.approx(expected, rel=1e-12)
 
 
 @needs_jit

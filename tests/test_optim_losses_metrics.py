@@ -48,6 +48,17 @@ def test_adam_steps_follow_the_reference_and_undo_the_zero_start():
     np.testing.assert_allclose(params, expected, rtol=1e-10)
 
 
+def test_epsilon_hat_is_added_before_the_correction():
+    params, expected, mean, square = np.ones(20), np.ones(20), np.zeros(20), np.zeros(20)
+    optimizer = ff.Adam(0.1, betas=(0.8, 0.9), eps=0.3, epsilon_hat=True)
+    for step, grad in enumerate(RNG.normal(size=(4, 20)), 1):
+        optimizer.step(params, grad)
+        mean, square = 0.8 * mean + 0.2 * grad, 0.9 * square + 0.1 * grad**2
+        rate = 0.1 * np.sqrt(1 - 0.9**step) / (1 - 0.8**step)  # at the end of section 2 of Kingma & Ba
+        expected -= rate * mean / (np.sqrt(square) + 0.3)
+    np.testing.assert_allclose(params, expected, rtol=1e-12)
+
+
 def test_adamw_decays_the_weights_beside_adams_step():
     grads = RNG.normal(size=(3, 20))
     zero_decay, decayed = np.ones(20), np.ones(20)

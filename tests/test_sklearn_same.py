@@ -84,9 +84,9 @@ def test_sgd_makes_the_same_steps(kind, settings):
 
 
 @pytest.mark.parametrize("kind", TARGETS)
-def test_adam_makes_the_same_steps_but_for_where_its_epsilon_stands(kind):
-    ours, theirs = pair(kind, learning_rate_init=0.01, alpha=0.5, epsilon=1e-12, beta_1=0.8, beta_2=0.99)
-    assert_same(ours, theirs, 1e-6)
+def test_adam_makes_the_same_steps(kind):
+    ours, theirs = pair(kind, solver="adam", learning_rate_init=0.01, alpha=0.5, epsilon=1e-2, beta_1=0.8, beta_2=0.99)
+    assert_same(ours, theirs, 1e-8)
 
 
 @pytest.mark.parametrize("kind", TARGETS)
@@ -97,11 +97,54 @@ def test_losses_are_given_in_scikit_learns_unit(kind):
     assert ours.best_loss_ == pytest.approx(theirs.best_loss_)
 
 
-def test_the_loss_has_the_l2_term():
-    ours, theirs = pair("three classes", **{**SGD, "alpha": 3.0, "learning_rate_init": 1e-6})  # weights hardly move
-    np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_[1:], rtol=1e-3)
-    without, _ = pair("three classes", **{**SGD, "alpha": 0.0, "learning_rate_init": 1e-6})
-    assert ours.loss_ > 1.1 * without.loss_
+RATES = [("constant", 0.0), ("invscaling", 0.5), ("adaptive", 0.9)]
+CURVES = {
+    **{f"sgd, {rate}": {"solver": "sgd", "learning_rate": rate, "momentum": momentum} for rate, momentum in RATES},
+    "without Nesterov": {"solver": "sgd", "learning_rate": "invscaling", "nesterovs_momentum": False},
+    "adam": {"solver": "adam"},
+    "early stopping": {"solver": "adam", "early_stopping": True, "validation_fraction": 0.3},
+    "not shuffled": {"solver": "adam", "shuffle": False},
+}
+
+
+@pytest.mark.parametrize("settings", CURVES)
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["", "weights"])
+@pytest.mark.parametrize("kind", TARGETS)
+def test_curves_are_the_same_from_the_same_seed(kind, weights, settings):
+    """In shuffled batches of which the last is shorter, with its own share of the L2 term."""
+    kinds = (FNNRegressor, MLPRegressor) if "number" in kind else (FNNClassifier, MLPClassifier)
+    if weights is not None and not has_fit_parameter(MLPClassifier(), "sample_weight"):
+        pytest.skip("this version's MLPClassifier takes no weights")
+    shared = {"hidden_layer_sizes": (7, 4), "batch_size": 16, "alpha": 0.3, "power_t": 0.3, "tol": 0.01}
+    shared.update(learning_rate_init=0.05, n_iter_no_change=2, max_iter=40, random_state=3, **CURVES[settings])
+    ours, theirs = (each(**shared).fit(X, TARGETS[kind], sample_weight=weights) for each in kinds)
+    np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-9)
+    assert (ours.n_iter_, ours.t_) == (theirs.n_iter_, theirs.t_)
+    if ours.early_stopping:
+        np.testing.assert_allclose(ours.validation_scores_, theirs.validation_scores_, rtol=1e-9)
+        assert ours.best_validation_score_ == pytest.approx(theirs.best_validation_score_)
+    np.testing.assert_allclose(ours.predict(X), theirs.predict(X), rtol=1e-9)
+
+
+@pytest.mark.parametrize("rate", ["constant", "invscaling", "adaptive"])
+def test_curves_go_on_alike(rate):
+    """By warm starts, and call by call of `partial_fit`."""
+    shared = {"random_state": 3, "batch_size": 16, "solver": "sgd", "learning_rate": rate, "learning_rate_init": 0.1}
+    for kinds, kind in (((FNNClassifier, MLPClassifier), "three classes"), ((FNNRegressor, MLPRegressor), "a number")):
+        warm, parts = ([each(**shared, max_iter=5, warm_start=True) for each in kinds] for _ in range(2))
+        classes = {} if "number" in kind else {"classes": range(3)}
+        for _ in range(4):
+            for model in warm:
+                model.fit(X, TARGETS[kind])
+            for model in parts:
+                model.partial_fit(X, TARGETS[kind], **classes)
+        for ours, theirs in (warm, parts):
+            np.testing.assert_allclose(ours.loss_curve_, theirs.loss_curve_, rtol=1e-9)
+            assert (ours.n_iter_, ours.t_, ours.best_loss_) == (
+                theirs.n_iter_,
+                theirs.t_,
+                pytest.approx(theirs.best_loss_),
+            )
 
 
 @pytest.mark.parametrize("kind", ["two classes", "three classes", "a number"])
@@ -147,7 +190,7 @@ def test_attributes_have_the_same_names_and_types(early_stopping):
     names = [name for name in vars(theirs) if name.endswith("_") and not name.startswith("_")]
     for name in names:
         mine, other = getattr(ours, name), getattr(theirs, name)
-        assert type(mine) is type(other) or isinstance(mine, float), name
+        assert isinstance(mine, (type(other), float)), name
         if isinstance(other, list) and name in ("coefs_", "intercepts_"):
             assert [array.shape for array in mine] == [array.shape for array in other]
 

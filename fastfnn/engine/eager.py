@@ -44,14 +44,15 @@ def mode(model: Sequential, training: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _rate(optimizer: Optimizer, rates: Array | None, step: int) -> Iterator[None]:
-    """The optimizer's learning rate is that of a step, where there are any, within a `with` block."""
-    before = optimizer.lr
+def _settings(optimizer: Optimizer, data: Pass, step: int) -> Iterator[None]:
+    """The optimizer's learning rate and weight decay are those of a step, where there are any, in a `with` block."""
+    before = optimizer.lr, optimizer.weight_decay
     try:
-        optimizer.lr = before if rates is None else float(rates[step])
+        optimizer.lr = before[0] if data.rates is None else float(data.rates[step])
+        optimizer.weight_decay = before[1] if data.decays is None else float(data.decays[step])
         yield
     finally:
-        optimizer.lr = before
+        optimizer.lr, optimizer.weight_decay = before
 
 
 def run(task: Task, data: Pass) -> Iterator[Sums]:
@@ -59,11 +60,11 @@ def run(task: Task, data: Pass) -> Iterator[Sums]:
     model, loss, optimizer = task.model, task.loss, task.optimizer
     assert loss is not None
     assert optimizer is not None
-    x, y, weights, order, rates = data.x, data.y, data.weights, data.order, data.rates
+    x, y, weights, order = data.x, data.y, data.weights, data.order
     assert y is not None
     batch_size = data.batch_size or len(x)
     model.gather_parameters()
-    total, correct = 0.0, 0.0
+    total, correct, penalty = 0.0, 0.0, 0.0
     # Said only where it matters: a user's own optimizer may know of parameters and gradients alone.
     apart: dict[str, Any] = {} if optimizer.decay_biases else {"n_weights": model.n_weights}
     for start in range(0, len(x), batch_size):
@@ -79,12 +80,14 @@ def run(task: Task, data: Pass) -> Iterator[Sums]:
                 if weights is not None:
                     grad = grad * weights[rows].reshape(-1, *[1] * (grad.ndim - 1)).astype(grad.dtype)
                 model.backward(grad)
-                with _rate(optimizer, rates, start // batch_size):
+                with _settings(optimizer, data, start // batch_size):
+                    if data.penalty:
+                        penalty = data.penalty * optimizer.weight_decay / 2 * _square_sum(model)
                     optimizer.step(model.parameters, model.gradients, **apart)
         if not math.isfinite(value):
             yield total, correct, start, start // batch_size + 1
             return
-        total += _sum(loss, value, stop - start)
+        total += _sum(loss, value, stop - start) + penalty * (stop - start)
         correct += _hits(loss, prediction, target)
         yield total, correct, stop, 0
 
@@ -138,6 +141,12 @@ def _forward(model: Sequential, x: Array) -> Array:
     if not isinstance(first, Normalize):
         x = np.ascontiguousarray(x, model.dtype)
     return np.ascontiguousarray(model.forward(x), model.dtype)
+
+
+def _square_sum(model: Sequential) -> float:
+    """Σ w² of the weights."""
+    weights = model.parameters[: model.n_weights].astype(np.float64)
+    return float(weights @ weights)
 
 
 def _value(loss: Loss, prediction: Array, target: Array, weights: Array | None) -> float:

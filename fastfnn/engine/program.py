@@ -29,6 +29,7 @@ from fastfnn.engine.steps import (
     Table,
     operation_of,
     write_loss,
+    write_penalty,
     write_settings,
     write_update,
 )
@@ -80,6 +81,8 @@ class Form(NamedTuple):
         There are steps enough for what they have in common to be put off.
     inputs : Data
     targets, weights : Data or None
+    penalised : bool
+        The loss has the L2 term.
     """
 
     rows: int
@@ -90,6 +93,7 @@ class Form(NamedTuple):
     inputs: Data
     targets: Data | None
     weights: Data | None
+    penalised: bool = False
 
 
 class Program:
@@ -153,6 +157,8 @@ class Program:
         if task.optimizer is not None:
             for step, step_input in zip(reversed(steps[first:]), reversed(inputs[first:]), strict=True):
                 grad = step.backward(table, step_input, grad)
+            if form.penalised:
+                write_penalty(table, task.model)
             write_update(table, task.model, task.optimizer)
         losses = width if task.loss.reduction == "mean" and not task.loss.classifies else 1
         return losses, width if task.loss.task == "binary" else 1
@@ -180,6 +186,7 @@ class Program:
             chunk=self.chunk,
             rate=table.settings["lr"].ctypes.data,
             step_size=table.settings["step_size"].ctypes.data,
+            decay=table.settings["weight_decay"].ctypes.data,
         )
 
     def job_for(self, task: Task, data: Pass) -> Any:
@@ -189,7 +196,7 @@ class Program:
         job.data_rows, job.batch_size, job.trains, job.made = rows, batch_size, optimizer is not None, 0
         job.x = ctypes.addressof(data.x.matrix) if isinstance(data.x, CSR) else _address(data.x)
         job.y, job.weights, job.out = _address(data.y), _address(data.weights), _address(data.out)
-        job.order, job.rates = _address(data.order), _address(data.rates)
+        job.order, job.rates, job.decays = _address(data.order), _address(data.rates), _address(data.decays)
         job.losses = job.hits = job.done = job.failed = job.part_losses = job.part_hits = 0
         return job
 
@@ -208,6 +215,7 @@ class Program:
         if optimizer is not None:
             job.made = optimizer.steps
             write_settings(self.table, optimizer)
+            self.table.settings["penalty"][0] = data.penalty * self._losses_a_row
         address, made = ctypes.addressof(job), job.made
         slice_pieces = max(1, int(SLICE_SECONDS * 1e9 / self._nanoseconds))
         adapts = team.size > 1 and team.may_be_fewer
@@ -335,14 +343,15 @@ def _form(task: Task, data: Pass, n_threads: int) -> Form:
     x, y, rows = data.x, data.y, data.batch_size or len(data.x)
     if task.optimizer is None:  # in training a program is for one batch size; else a few serve all numbers of rows
         rows = min(1 << (len(x) - 1).bit_length(), lowering.CHUNK_ROWS)
-    lazy = _updates_in_place(task) and rows <= MOST_ROWS_LAZY and len(x) >= rows * LEAST_STEPS_LAZY
+    lazy = _updates_in_place(task) and not data.penalty
+    lazy = lazy and rows <= MOST_ROWS_LAZY and len(x) >= rows * LEAST_STEPS_LAZY
     # A packed product finds the zeros of dense rows itself.
     dense = task.packed is not None and not isinstance(x, CSR)
     sparsity = None if dense else lowering.sparsity(task.model, x, min(rows, len(x)), lazy)
     inputs = Data("x", x.shape[1:], x.dtype, sparsity)
     targets = None if y is None else Data("y", y.shape[1:], y.dtype)
     weights = None if data.weights is None else Data("weights", (1,), data.weights.dtype)
-    return Form(rows, n_threads, data.order is None, sparsity, lazy, inputs, targets, weights)
+    return Form(rows, n_threads, data.order is None, sparsity, lazy, inputs, targets, weights, bool(data.penalty))
 
 
 _known_configs: weakref.WeakKeyDictionary[Sequential, tuple[Any, list[Any]]] = weakref.WeakKeyDictionary()

@@ -50,8 +50,11 @@ class Pass(NamedTuple):
         Of the rows, in training.
     batch_size : int, optional
         All rows by default.
-    rates : (steps,) float64, optional
-        A learning rate for every step, instead of the optimizer's.
+    rates, decays : (steps,) float64, optional
+        A learning rate and a weight decay for every step, instead of the optimizer's.
+    penalty : float
+        The loss that is told has so many times ``weight decay / 2 * Σ w²`` more, of the weights before each step. It
+        needs an optimizer with a weight decay.
     """
 
     x: Array | CSR
@@ -61,3 +64,5 @@ class Pass(NamedTuple):
     order: Array | None = None
     batch_size: int | None = None
     rates: Array | None = None
+    decays: Array | None = None
+    penalty: float = 0.0

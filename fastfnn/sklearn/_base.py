@@ -2,59 +2,45 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from fastfnn import training
 from fastfnn.engine.context import few_outputs
 from fastfnn.engine.lowering import skips_zeros
-from fastfnn.errors import InvalidValueError, NonFiniteLossError
+from fastfnn.errors import InvalidValueError
 from fastfnn.history import History
 from fastfnn.model import Sequential
-from fastfnn.optim import Optimizer
 from fastfnn.schedules import Schedule
-from fastfnn.sklearn._course import Course
-from fastfnn.sklearn._network import (
-    SEEDS,
-    Architecture,
-    architecture,
-    build,
-    copied,
-    outputs_of,
-    shaped,
-    weighted_layers,
-)
+from fastfnn.sklearn._arrays import Arrays, write
+from fastfnn.sklearn._network import Architecture, architecture, build, copied, outputs_of, shaped, weighted_layers
 from fastfnn.sklearn._objective import Objective
-from fastfnn.sklearn._parameters import batch_rows, check_parameters, new_optimizer, weight_decay
+from fastfnn.sklearn._parameters import STOCHASTIC, check_parameters, new_course, new_optimizer
+from fastfnn.sklearn._rows import Rows, given_validation, hold_out
+from fastfnn.sklearn._run import Run, minimise, train
 from fastfnn.training.arguments import WORK_WORTH_CALL, may_be_one
+from fastfnn.training.callbacks import Callback
 from fastfnn.training.inference import predict_raw
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Array = NDArray[Any]
 #: Numbers of an X up to which checking it the long way costs more than predicting it.
 SMALL = 1 << 14
 
 
-class Rows(NamedTuple):
-    """Checked rows: numbers, codes of the targets (see `FNN._read_targets`) and weights."""
-
-    X: Any
-    codes: Array
-    weights: Array | None
-
-    def take(self, places: Array) -> Rows:
-        """Some of them."""
-        return Rows(self.X[places], self.codes[places], None if self.weights is None else self.weights[places])
+def _axes(X: Any) -> int:
+    """How many axes X has, as far as that can be seen without making an array of it."""
+    return np.ndim(X) if isinstance(X, (list, tuple)) else getattr(X, "ndim", 2)
 
 
 class FNN(BaseEstimator):
@@ -64,6 +50,15 @@ class FNN(BaseEstimator):
     history_: History
     n_features_in_: int
     n_outputs_: int
+    n_layers_: int
+    n_iter_: int
+    t_: int
+    out_activation_: str
+    loss_: float
+    best_loss_: float | None
+    loss_curve_: list[float]
+    validation_scores_: list[float] | None
+    best_validation_score_: float | None
     #: Whether targets are classes or labels.
     _classifies = False
 
@@ -79,6 +74,7 @@ class FNN(BaseEstimator):
     learning_rate_init: float
     power_t: float
     max_iter: int
+    max_fun: int
     shuffle: bool
     random_state: int | np.random.RandomState | None
     tol: float
@@ -97,6 +93,8 @@ class FNN(BaseEstimator):
     n_threads: int | None
     network: Sequential | None
     input_shape: tuple[int, ...] | None
+    callbacks: Iterable[Callback] | None
+    monitor: str
 
     def _keep(self, arguments: dict[str, Any]) -> None:
         """Keep the arguments of `__init__` as they came: its `locals()`."""
@@ -112,7 +110,7 @@ class FNN(BaseEstimator):
         """What to minimise; where there is a network already, it makes so many `outputs`."""
         raise TypeError(f"{type(self).__name__} has no objective")
 
-    def _weights(self, y: Any, sample_weight: Array | None) -> Array | None:
+    def _weights(self, y: Any, codes: Array, sample_weight: Array | None) -> Array | None:
         """The weights of the rows."""
         return sample_weight
 
@@ -126,16 +124,32 @@ class FNN(BaseEstimator):
 
     # Training
 
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Any:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        validation_data: tuple[Any, ...] | None = None,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+    ) -> Self:
         """Train a network, or with `warm_start` go on with the last one.
+
+        An interrupt (Ctrl-C) ends the training with a warning; the estimator is then fitted as far as that went.
 
         Parameters
         ----------
-        X : (n, features) array or sparse matrix
-            Of any numeric dtype. An array or a CSR matrix is not copied; ``uint8`` stays ``uint8``.
+        X : (n, features) array or sparse matrix, or (n, …) array
+            Of any numeric dtype. An array or a CSR matrix is not copied; ``uint8`` stays ``uint8``. More than two axes
+            are for a `network` that takes such samples, or with an `input_shape`.
         y : (n,) or (n, outputs) array
         sample_weight : (n,) array, optional
             A row's loss counts so many times.
+        validation_data : (X, y) or (X, y, sample_weight), optional
+            Evaluated after each epoch, for `history_`; with `early_stopping` they decide instead of rows held out.
+        X_val, y_val : arrays, optional
+            The same by other names, which a `Pipeline` with ``transform_input=["X_val"]`` transforms as X.
 
         Returns
         -------
@@ -145,47 +159,54 @@ class FNN(BaseEstimator):
         ------
         ValueError
             A parameter or the data do not fit.
-        NonFiniteLossError
-            The loss became NaN or infinite.
+        DivergenceError
+            The loss became NaN or infinite. With `early_stopping`, if there was a score before, there is a warning
+            instead, and the best weights are kept.
         """
         check_parameters(self)
-        return self._train(X, y, sample_weight, goes_on=self.warm_start and hasattr(self, "model_"), once=False)
+        validation = given_validation(validation_data, X_val, y_val)
+        goes_on = self.warm_start and hasattr(self, "model_")
+        return self._train(X, y, sample_weight, validation, goes_on=goes_on, once=False)
 
-    def _partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> Any:
+    def _partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> Self:
         """An epoch; the parameters have been checked."""
         if self.early_stopping:
-            raise InvalidValueError("early_stopping is True; expected False, for partial_fit does not know the end")
+            raise InvalidValueError(
+                "partial_fit does not support early_stopping=True: it does not know where the training ends"
+            )
         if isinstance(self.learning_rate, Schedule):
             raise InvalidValueError(
                 f"learning_rate is {self.learning_rate!r}; expected a name such as 'constant', for partial_fit does "
                 "not know how many epochs the schedule is for"
             )
-        return self._train(X, y, sample_weight, goes_on=hasattr(self, "model_"), once=True)
+        return self._train(X, y, sample_weight, None, goes_on=hasattr(self, "model_"), once=True)
 
-    def _train(self, X: Any, y: Any, sample_weight: Any, *, goes_on: bool, once: bool) -> Any:
+    def _train(self, X: Any, y: Any, sample_weight: Any, validation: Any, *, goes_on: bool, once: bool) -> Self:
         """Train a new network or (`goes_on`) the last one, to the end or (`once`) for an epoch."""
         random, form = check_random_state(self.random_state), architecture(self)
         if goes_on and form != self._form:
             raise InvalidValueError(f"the parameters ask for {form}; expected {self._form}, the network to go on with")
         if not goes_on:  # whatever fails from here on leaves an unfitted estimator, not one that is half new
             self.__dict__.pop("model_", None)
-        rows, held = self._read(X, y, sample_weight, goes_on, once), None
+        rows, shape = self._read(X, y, sample_weight, goes_on, once)
+        held = None if validation is None else self._read_validation(validation, shape)
         model, objective = self._network(rows, form, goes_on, random)
-        if self.early_stopping:
-            rows, held = self._hold_out(rows, random)
-        rng = self._rng if goes_on and once else np.random.default_rng(random.randint(SEEDS))
+        stochastic = self.solver in STOCHASTIC
+        if self.early_stopping and stochastic and held is None:
+            rows, held = hold_out(rows, self.validation_fraction, self._strata(rows.codes), random)
         if goes_on and once:
             course, optimizer = self._course, self._optimizer
         else:
-            course, optimizer = self._new_course(objective), new_optimizer(self, objective.gradient)
+            course, optimizer = new_course(self, objective), new_optimizer(self, objective.gradient)
+            if goes_on:
+                course.follow(self._course)
         course.seen = self.t_ if goes_on else 0
-        epochs = 1 if once else self.max_iter
-        history = self._run(model, objective, rows, held, course, optimizer, epochs, rng)
-
-        self.model_, self.history_, self._input_shape = model, history, self.input_shape
-        self._form, self._rng, self._course, self._optimizer = form, rng, course, optimizer
+        run = Run(self, model, objective, rows, held, course, 1 if once else self.max_iter, random)
+        history = train(run, optimizer) if stochastic else minimise(run)
+        self.model_, self.history_, self._input_shape = model, history, shape
+        self._form, self._course, self._optimizer, self._link = form, course, optimizer, objective.link
         self._tell(objective, goes_on)
-        if not once and not course.converged and history.epochs == self.max_iter:
+        if stochastic and not once and not course.converged and self.n_iter_ == self.max_iter:
             warnings.warn(
                 f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't "
                 "converged yet.",
@@ -194,7 +215,11 @@ class FNN(BaseEstimator):
             )
         return self
 
-    def _read(self, X: Any, y: Any, sample_weight: Any, goes_on: bool, once: bool) -> Rows:
+    def _read(
+        self, X: Any, y: Any, sample_weight: Any, goes_on: bool, once: bool
+    ) -> tuple[Rows, tuple[int, ...] | None]:
+        """Checked rows, and the shape that samples of the network have where rows of X have another."""
+        X, shape = self._flat(X)
         X, y = validate_data(
             self,
             X,
@@ -205,12 +230,40 @@ class FNN(BaseEstimator):
             y_numeric=not self._classifies,
             reset=not goes_on,
         )
+        rows = self._rows(X, y, sample_weight, shape, lambda y: self._read_targets(y, goes_on, once))
+        return rows, shape
+
+    def _read_validation(self, validation: Any, shape: tuple[int, ...] | None) -> Rows:
+        X, y, sample_weight = validation
+        try:
+            X, y = validate_data(
+                self,
+                self._flat(X)[0],
+                y,
+                accept_sparse="csr",
+                dtype="numeric",
+                multi_output=True,
+                y_numeric=not self._classifies,
+                reset=False,
+            )
+            return self._rows(X, y, sample_weight, shape, lambda y: self._read_targets(y, True, True))
+        except ValueError as error:
+            raise InvalidValueError(f"validation data: {error}") from error
+
+    def _rows(self, X: Any, y: Any, sample_weight: Any, shape: Any, read: Any) -> Rows:
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        codes = self._read_targets(y, goes_on, once)
-        return Rows(shaped(X, self.input_shape), codes, self._weights(y, sample_weight))
+        codes = read(y)
+        return Rows(shaped(X, shape), codes, self._weights(y, codes, sample_weight))
+
+    def _flat(self, X: Any) -> tuple[Any, tuple[int, ...] | None]:
+        """X of two axes, and the shape that samples of the network have where rows of X have another."""
+        if self.network is None or _axes(X) <= 2:
+            return X, self.input_shape
+        X = np.asarray(X)
+        return X.reshape(len(X), -1), X.shape[1:] if self.input_shape is None else self.input_shape
 
     def _network(
         self, rows: Rows, form: Architecture | None, goes_on: bool, random: np.random.RandomState
@@ -226,113 +279,53 @@ class FNN(BaseEstimator):
             return build(form, features, objective.outputs, dtype, random), objective
         assert self.network is not None
         model = copied(self.network, self._classifies)
-        return model, self._objective(rows.codes, outputs_of(model, rows.X.shape[1:], self.input_shape is not None))
-
-    def _hold_out(self, rows: Rows, random: np.random.RandomState) -> tuple[Rows, Rows]:
-        """Rows to train on and rows to score."""
-        places, strata = np.arange(rows.X.shape[0]), self._strata(rows.codes)
-        kept, held = map(
-            np.asarray,
-            train_test_split(places, test_size=self.validation_fraction, random_state=random, stratify=strata),
-        )
-        if len(held) < 2:
-            raise InvalidValueError(
-                f"validation_fraction is {self.validation_fraction:g}, {len(held)} of {len(places)} rows; expected at "
-                "least two rows"
-            )
-        return rows.take(kept), rows.take(held)
-
-    def _new_course(self, objective: Objective) -> Course:
-        rate = self.learning_rate if self.solver == "sgd" and isinstance(self.learning_rate, str) else "constant"
-        return Course(self.tol, self.n_iter_no_change, rate, self.power_t, objective.gradient)
-
-    def _run(
-        self,
-        model: Sequential,
-        objective: Objective,
-        rows: Rows,
-        held: Rows | None,
-        course: Course,
-        optimizer: Optimizer,
-        epochs: int,
-        rng: np.random.Generator,
-    ) -> History:
-        """The call of `training.fit`."""
-        batch = batch_rows(self.batch_size, rows.X.shape[0], model)
-        batch_weight = batch * (1.0 if rows.weights is None else float(rows.weights.mean()))
-        if not batch_weight:
-            raise InvalidValueError(
-                "sample_weight and class_weight leave no row a weight; expected at least one above 0"
-            )
-        optimizer.weight_decay = weight_decay(self, batch_weight, objective.gradient)
-        course.value, course.rows = objective.value, rows.X.shape[0]
-        course.decay = 0.0 if self.solver == "adamw" else self.alpha / batch_weight
-        validation = None
-        if held is not None:
-            weights = () if held.weights is None else (held.weights,)
-            validation = (held.X, objective.target(held.codes), *weights)
-            course.score = lambda model: self._score(
-                predict_raw(model, held.X, n_threads=self.n_threads), held.codes, held.weights
-            )
-        schedule = copy.deepcopy(self.learning_rate) if isinstance(self.learning_rate, Schedule) else None
-        try:
-            return training.fit(
-                model,
-                rows.X,
-                objective.target(rows.codes),
-                loss=objective.loss,
-                optimizer=optimizer,
-                epochs=epochs,
-                batch_size=batch,
-                shuffle=bool(self.shuffle),
-                sample_weight=rows.weights,
-                validation_data=validation,
-                schedule=schedule,
-                seed=rng,
-                n_threads=self.n_threads,
-                callbacks=[course],
-                progress=bool(self.verbose),
-            )
-        except NonFiniteLossError as error:
-            raise NonFiniteLossError(
-                f"the loss became infinite or NaN in epoch {error.epoch}, step {error.step}. A smaller "
-                f"learning_rate_init than {self.learning_rate_init:g} or features of about the same scale (a "
-                "StandardScaler before the estimator) usually help.",
-                epoch=error.epoch,
-                step=error.step,
-            ) from error
+        reshaped = len(rows.X.shape) > 2
+        return model, self._objective(rows.codes, outputs_of(model, rows.X.shape[1:], reshaped))
 
     def _tell(self, objective: Objective, goes_on: bool) -> None:
         """scikit-learn's attributes of a training that is over."""
-        course = self._course
-        self.n_iter_, self.t_ = len(course.losses), course.seen
+        course, losses = self._course, self._course.losses
+        self.n_iter_, self.t_ = len(losses), course.seen
         self.n_outputs_, self.out_activation_ = objective.outputs, objective.out_activation
         self.n_layers_ = len(weighted_layers(self.model_)) + 1
-        best = min(course.losses)
+        scored = self.early_stopping and self.solver in STOCHASTIC
+        scores = course.scores if scored else None
         if goes_on:
-            self.loss_curve_.extend(course.losses)
-            best = best if self.best_loss_ is None else min(best, self.best_loss_)
-        else:
-            self.loss_curve_ = course.losses
-        self.loss_ = course.losses[-1]
-        self.best_loss_ = None if self.early_stopping else best
-        self.validation_scores_ = course.scores if self.early_stopping else None
-        self.best_validation_score_ = course.best_score if self.early_stopping else None
+            losses = self.loss_curve_ + losses
+            scores = None if scores is None else (self.validation_scores_ or []) + scores
+        self.loss_curve_, self.validation_scores_ = losses, scores
+        self.loss_ = losses[-1] if losses else math.inf
+        self.best_loss_ = None if scored else course.best_loss
+        self.best_validation_score_ = course.best_score if scored else None
 
     @property
     def coefs_(self) -> list[Array]:
-        """The weights of the layers that have them, (inputs, outputs) each; of a convolution as it holds them."""
-        return [layer.params["weight"] for layer in weighted_layers(self.model_)]
+        """The weights of the layers that have them, (inputs, outputs) each; of a convolution as it holds them.
+
+        They are views. What is assigned, to an element or as a list of arrays, is written into the network.
+        """
+        return Arrays("coefs_", [layer.params["weight"] for layer in weighted_layers(self.model_)])
+
+    @coefs_.setter
+    def coefs_(self, values: Sequence[ArrayLike]) -> None:
+        write("coefs_", self.coefs_, slice(None), values)
 
     @property
     def intercepts_(self) -> list[Array]:
-        """The biases of the layers that have them."""
-        return [layer.params["bias"] for layer in weighted_layers(self.model_) if "bias" in layer.params]
+        """The biases of the layers that have them, likewise."""
+        layers = [layer for layer in weighted_layers(self.model_) if "bias" in layer.params]
+        return Arrays("intercepts_", [layer.params["bias"] for layer in layers])
+
+    @intercepts_.setter
+    def intercepts_(self, values: Sequence[ArrayLike]) -> None:
+        write("intercepts_", self.intercepts_, slice(None), values)
 
     # Prediction
 
     def _outputs(self, X: Any) -> Array:
         """The network's outputs (n, outputs)."""
+        if _axes(X) > 2 and "model_" in self.__dict__:
+            X, _ = self._flat(X)
         if self._is_plain(X):
             samples = shaped(X, self._input_shape)
             if samples.flags.c_contiguous and may_be_one(self.n_threads):

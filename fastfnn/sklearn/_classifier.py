@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
-from sklearn.utils import compute_sample_weight
+from sklearn.utils import compute_class_weight, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
 
 from fastfnn.engine.sparsity import is_sparse_matrix
@@ -19,7 +18,11 @@ from fastfnn.model import Sequential
 from fastfnn.schedules import Schedule
 from fastfnn.sklearn._base import FNN, Array
 from fastfnn.sklearn._objective import Objective, classification
-from fastfnn.sklearn._parameters import check_parameters
+from fastfnn.sklearn._parameters import LearningRate, Solver, check_parameters, for_stochastic_solvers
+from fastfnn.training.callbacks import Callback
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 ClassWeight = str | Mapping[Any, float] | Sequence[Any]
 
@@ -40,10 +43,11 @@ class FNNClassifier(ClassifierMixin, FNN):
         Probability in [0, 1) that an output of the hidden layers, or of each, is dropped in training.
     batch_norm : bool
         Whether hidden layers are normalised before their activation.
-    solver : {"adam", "adamw", "sgd", "rmsprop", "adagrad"}
+    solver : {"adam", "adamw", "sgd", "rmsprop", "adagrad", "lbfgs"}
+        "lbfgs" is SciPy's L-BFGS over all rows at once: often the fastest for a few thousand rows or less.
     alpha : float
         Strength of the L2 term ``alpha / 2 * sum of squared weights``, which is divided by the rows of a batch (or by
-        their weights). For "adamw" the decay beside the gradient.
+        their weights), also of a last batch with fewer. For "adamw" the decay beside the gradient.
     batch_size : int, "auto" or "full"
         Rows of a batch. "auto" is 200, "full" all rows. With batch normalisation it is lowered a little where a batch
         of one row would be left.
@@ -53,16 +57,16 @@ class FNNClassifier(ClassifierMixin, FNN):
     learning_rate_init : float
     power_t : float
     max_iter : int
-        Epochs at most.
+        Epochs at most, or iterations of "lbfgs".
     shuffle : bool
         Draw a new order each epoch.
     random_state : int, RandomState instance or None
         Decides the start of the weights, the order and the rows held out.
     tol : float
         Training ends when for more than `n_iter_no_change` epochs the loss, or with `early_stopping` the score, is not
-        by `tol` better than the best.
+        by `tol` better than the best; by "lbfgs" when no element of the gradient is larger.
     verbose : bool
-        Show a progress bar (in a log, a line an epoch) on stderr.
+        Print each epoch's loss, as scikit-learn does.
     warm_start : bool
         Let `fit` go on with the last network.
     momentum : float in [0, 1)
@@ -91,7 +95,14 @@ class FNNClassifier(ClassifierMixin, FNN):
         Instead of the parameters above up to `batch_norm`: `fit` trains a copy of it, which starts with its weights.
         It makes a logit for each class (or one, for two classes), or one for each label.
     input_shape : tuple of int, optional
-        Shape of a sample as `network` takes it, such as (1, 28, 28); rows of X are reshaped to it.
+        Shape of a sample as `network` takes it, such as (1, 28, 28); rows of X are reshaped to it. An X of more than
+        two axes needs it only where its samples have another shape.
+    max_fun : int
+        For "lbfgs": evaluations of the loss at most.
+    callbacks : list of callables, optional
+        As those of `fastfnn.fit`: called after each epoch, or after each iteration of "lbfgs".
+    monitor : {"score", "val_loss"}
+        What `early_stopping` goes by: the accuracy, or the loss of the rows held out.
 
     Attributes
     ----------
@@ -105,14 +116,14 @@ class FNNClassifier(ClassifierMixin, FNN):
     loss_curve_ : list of float
         Of each epoch.
     validation_scores_ : list of float or None
-        With `early_stopping`, the score after each epoch of the last `fit`.
+        With `early_stopping`, the score after each epoch.
     best_validation_score_ : float or None
     n_iter_ : int
         Epochs of the last call.
     t_ : int
         Rows trained on, each as often as that happened.
     coefs_, intercepts_ : list of array
-        Weights and biases of the network's layers; views, not copies.
+        Weights and biases of the network's layers; views, not copies. They may be written, in place or as lists.
     n_layers_, n_outputs_, out_activation_
         As in scikit-learn.
     n_features_in_ : int
@@ -139,10 +150,10 @@ class FNNClassifier(ClassifierMixin, FNN):
         *,
         dropout: float | Sequence[float] = 0.0,
         batch_norm: bool = False,
-        solver: str = "adam",
+        solver: Solver = "adam",
         alpha: float = 1e-4,
-        batch_size: int | str = "auto",
-        learning_rate: str | Schedule = "constant",
+        batch_size: int | Literal["auto", "full"] = "auto",
+        learning_rate: LearningRate | Schedule = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
@@ -166,24 +177,31 @@ class FNNClassifier(ClassifierMixin, FNN):
         n_threads: int | None = None,
         network: Sequential | None = None,
         input_shape: tuple[int, ...] | None = None,
+        max_fun: int = 15000,
+        callbacks: Iterable[Callback] | None = None,
+        monitor: Literal["score", "val_loss"] = "score",
     ) -> None:
         self._keep(locals())
 
+    @for_stochastic_solvers
     def partial_fit(
         self,
         X: ArrayLike,
         y: ArrayLike,
-        classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
-    ) -> FNNClassifier:
+        classes: ArrayLike | None = None,
+    ) -> Self:
         """Train for one epoch, from where the last call or `fit` ended; the optimizer goes on, too.
+
+        As in scikit-learn, an integer `random_state` draws the same order in every call.
 
         Parameters
         ----------
         X, y, sample_weight
             As in `fit`.
         classes : (classes,) array
-            All classes that will ever come. The first call needs them, if there was no `fit`.
+            All classes that will ever come; for y of several labels, their numbers from 0. The first call needs them,
+            if there was no `fit`.
 
         Returns
         -------
@@ -198,6 +216,7 @@ class FNNClassifier(ClassifierMixin, FNN):
         elif classes is None:
             raise InvalidValueError("classes must be passed on the first call to partial_fit.")
         else:
+            self._check_label_names(y, unique_labels(classes))
             self.classes_ = unique_labels(classes)
         return self._partial_fit(X, y, sample_weight)
 
@@ -311,18 +330,40 @@ class FNNClassifier(ClassifierMixin, FNN):
     def _objective(self, codes: Array, outputs: int | None) -> Objective:
         return classification(len(self.classes_), self._multilabel, self.label_smoothing, outputs)
 
-    def _weights(self, y: Any, sample_weight: Array | None) -> Array | None:
-        if self.class_weight is None:
+    def _check_label_names(self, y: Any, classes: NDArray[Any]) -> None:
+        """Refuse names for labels: each is a column of 0 and 1, and later calls would not know which."""
+        if type_of_target(y) == "multilabel-indicator" and not np.array_equal(classes, np.arange(len(classes))):
+            columns = np.shape(y)[1]
+            raise InvalidValueError(
+                f"classes is {classes} for y of {columns} columns of labels; expected np.arange({columns}), as labels "
+                "are told apart by their columns"
+            )
+
+    def _weights(self, y: Any, codes: Array, sample_weight: Array | None) -> Array | None:
+        given = self.class_weight
+        if given is None:
             return sample_weight
-        weights = compute_sample_weight(self.class_weight, y)
+        if isinstance(given, str):
+            weights = compute_sample_weight(given, y)
+        elif not self._multilabel:  # which need not all be there
+            weights = compute_class_weight(given, classes=self.classes_, y=y)[codes]
+        else:
+            each = given if isinstance(given, (list, tuple)) else [given] * codes.shape[1]
+            if len(each) != codes.shape[1]:
+                raise InvalidValueError(
+                    f"class_weight has {len(each)} entries; expected {codes.shape[1]}, one a column of labels"
+                )
+            parts = [
+                compute_sample_weight(weight, column)
+                if isinstance(weight, str)
+                else compute_class_weight(weight, classes=np.arange(2), y=column)[column]
+                for weight, column in zip(each, codes.T.astype(np.int64), strict=True)
+            ]
+            weights = np.prod(parts, axis=0)
         return weights if sample_weight is None else weights * sample_weight
 
     def _strata(self, codes: Array) -> Array | None:
-        if self._multilabel:
-            return None
-        counts, held = np.bincount(codes), math.ceil(self.validation_fraction * len(codes))
-        fits = counts[counts > 0].min() >= 2 and min(held, len(codes) - held) >= len(counts)
-        return codes if fits else None
+        return None if self._multilabel or len(self.classes_) > 2 else codes.astype(bool)  # as scikit-learn
 
     def _score(self, outputs: Array, codes: Array, weights: Array | None) -> float:
         right = self._codes_of(outputs) == codes

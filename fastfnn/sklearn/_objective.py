@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -28,6 +29,10 @@ class Objective(NamedTuple):
         scikit-learn's name for what makes predictions of the outputs.
     smoothing : float
         Of labels that stand in the target as 0 and 1.
+    link : callable or None
+        Makes predictions of the outputs, where these are not predictions already.
+    constants : callable or None
+        What scikit-learn's loss of each row has more than fastfnn's, by its target.
     """
 
     loss: Loss
@@ -36,6 +41,8 @@ class Objective(NamedTuple):
     gradient: float
     out_activation: str
     smoothing: float = 0.0
+    link: Callable[[Array], Array] | None = None
+    constants: Callable[[Array], Array] | None = None
 
     def target(self, codes: Array) -> Array:
         """What the loss takes: `codes` are classes (n,) from 0, labels (n, labels) of 0 and 1, or numbers."""
@@ -61,10 +68,17 @@ def classification(classes: int, multilabel: bool, label_smoothing: float, outpu
     return Objective(BCEWithLogitsLoss(), 1, 1, 1, "logistic", label_smoothing)
 
 
-def regression(targets: int, out_activation: str, outputs: int | None) -> Objective:
+#: Names of the losses of a regression, with fastfnn's, `value`, and `gradient` of a single target.
+REGRESSION_LOSSES: dict[str, tuple[type[Loss], float, float]] = {
+    "squared_error": (MSELoss, 0.5, 2.0),
+}
+
+
+def regression(loss: str, targets: int, out_activation: str, outputs: int | None) -> Objective:
     """For so many numbers a row."""
     _check_outputs(outputs, (targets,), f"{targets} target{'s' if targets > 1 else ''}")
-    return Objective(MSELoss(), targets, 0.5, 2 / targets, out_activation)
+    kind, value, gradient = REGRESSION_LOSSES[loss]
+    return Objective(kind(), targets, value, gradient / targets, out_activation)
 
 
 def _check_outputs(outputs: int | None, fitting: tuple[int, ...], what: str) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 import numpy as np
+from sklearn.utils.metaestimators import available_if
 
 from fastfnn import _checks as check
 from fastfnn.errors import InvalidTypeError, InvalidValueError
@@ -14,13 +15,22 @@ from fastfnn.layers import BatchNorm1d, BatchNorm2d
 from fastfnn.model import Sequential
 from fastfnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from fastfnn.schedules import Schedule
+from fastfnn.sklearn._course import Course
 from fastfnn.sklearn._network import architecture
+from fastfnn.sklearn._objective import REGRESSION_LOSSES, Objective
+from fastfnn.training.callbacks import EverySteps
 
-SOLVERS = ("sgd", "adam", "adamw", "rmsprop", "adagrad")
+Solver = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad", "lbfgs"]
+LearningRate = Literal["constant", "invscaling", "adaptive"]
+STOCHASTIC = ("sgd", "adam", "adamw", "rmsprop", "adagrad")
+SOLVERS = ("lbfgs", *STOCHASTIC)
+#: What `early_stopping` may go by.
+MONITORS = ("score", "val_loss")
 LEARNING_RATES = ("constant", "invscaling", "adaptive")
 #: Rows of a batch at most, where it is "auto": scikit-learn's number.
 AUTO_BATCH = 200
 
+Method = TypeVar("Method", bound=Callable[..., Any])
 #: Bounds of the parameters that are numbers.
 REALS: dict[str, dict[str, float]] = {
     "alpha": {"least": 0},
@@ -28,13 +38,25 @@ REALS: dict[str, dict[str, float]] = {
     "power_t": {"least": 0},
     "tol": {"least": 0},
     "momentum": {"least": 0, "below": 1},
-    "validation_fraction": {"above": 0, "below": 1},
+    "validation_fraction": {"least": 0, "below": 1},
     "beta_1": {"least": 0, "below": 1},
     "beta_2": {"least": 0, "below": 1},
     "epsilon": {"above": 0},
     "label_smoothing": {"least": 0, "below": 1},
 }
 FLAGS = ("batch_norm", "shuffle", "warm_start", "nesterovs_momentum", "early_stopping")
+
+
+def _is_stochastic(estimator: Any) -> bool:
+    if estimator.solver == "lbfgs":
+        raise AttributeError("partial_fit is only for solvers that train in batches; solver is 'lbfgs'")
+    return True
+
+
+def for_stochastic_solvers(method: Method) -> Method:
+    """A method that an estimator has only where its solver trains in batches."""
+    made: Any = available_if(_is_stochastic)(method)
+    return made
 
 
 def check_parameters(estimator: Any) -> None:
@@ -60,10 +82,13 @@ def _check(estimator: Any) -> None:
         if not isinstance(given[name], (bool, np.bool_)):
             raise InvalidTypeError(f"{name} is {given[name]!r}; expected True or False")
     check.positive_int("max_iter", given["max_iter"])
+    check.positive_int("max_fun", given["max_fun"])
+    check.one_of("monitor", given["monitor"], MONITORS)
     if given["n_iter_no_change"] != math.inf:
         check.positive_int("n_iter_no_change", given["n_iter_no_change"])
     if given["n_threads"] is not None:
         check.positive_int("n_threads", given["n_threads"])
+    _check_callbacks(given["callbacks"], given["solver"])
     if given["clip_norm"] is not None:
         check.real("clip_norm", given["clip_norm"], above=0)
     _check_choices(given)
@@ -74,8 +99,6 @@ def _check(estimator: Any) -> None:
 
 def _check_choices(given: dict[str, Any]) -> None:
     solver, rate, batch_size = given["solver"], given["learning_rate"], given["batch_size"]
-    if solver == "lbfgs":
-        raise InvalidValueError(f"solver is 'lbfgs', which fastfnn lacks; expected one of {_quoted(SOLVERS)}")
     if not isinstance(solver, str) or solver not in SOLVERS:
         raise InvalidValueError(f"solver is {solver!r}; expected one of {_quoted(SOLVERS)}")
     if not isinstance(rate, Schedule) and not (isinstance(rate, str) and rate in LEARNING_RATES):
@@ -83,12 +106,38 @@ def _check_choices(given: dict[str, Any]) -> None:
             f"learning_rate is {rate!r}; expected one of {_quoted(LEARNING_RATES)}, or a schedule such as "
             "ff.schedules.Cosine() (the number is learning_rate_init)"
         )
+    if solver == "lbfgs" and np.any(np.asarray(given["dropout"], dtype=object)):
+        raise InvalidValueError(
+            f"dropout is {given['dropout']!r} with solver 'lbfgs', which needs the same loss for the same weights; "
+            "expected 0, or another solver"
+        )
+    if "loss" in given:
+        _check_loss(given["loss"])
     if isinstance(batch_size, str):
         check.one_of("batch_size", batch_size, ("auto", "full"))
     else:
         check.positive_int("batch_size", batch_size)
     if not (isinstance(given["dtype"], str) and given["dtype"] == "auto"):
         check.as_dtype(given["dtype"])
+
+
+def _check_loss(loss: Any) -> None:
+    if isinstance(loss, str) and loss in REGRESSION_LOSSES:
+        return
+    sizes = "" if isinstance(loss, str) else " (the sizes of the layers are hidden_layer_sizes, the second argument)"
+    raise InvalidValueError(f"loss is {loss!r}; expected one of {_quoted([*REGRESSION_LOSSES])}{sizes}")
+
+
+def _check_callbacks(callbacks: Any, solver: Any) -> None:
+    if callbacks is None:
+        return
+    if not isinstance(callbacks, (list, tuple)):
+        raise InvalidTypeError(f"callbacks is {callbacks!r}; expected a list of callables")
+    for callback in callbacks:
+        if not isinstance(callback, EverySteps) and not callable(callback):
+            raise InvalidTypeError(f"callbacks holds {callback!r}; expected callables")
+        if isinstance(callback, EverySteps) and solver == "lbfgs":
+            raise InvalidValueError(f"callbacks holds {callback!r} with solver 'lbfgs', which has no steps of an epoch")
 
 
 def _check_class_weight(weight: Any) -> None:
@@ -149,6 +198,14 @@ def weight_decay(estimator: Any, batch_weight: float, gradient: float) -> float:
     return estimator.alpha if estimator.solver == "adamw" else gradient * estimator.alpha / batch_weight
 
 
+def new_course(estimator: Any, objective: Objective) -> Course:
+    """How a training is to go on and end."""
+    named = estimator.solver == "sgd" and isinstance(estimator.learning_rate, str)
+    rate = estimator.learning_rate if named else "constant"
+    patience, power = estimator.n_iter_no_change, estimator.power_t
+    return Course(estimator.tol, patience, rate, power, objective.value, objective.gradient)
+
+
 def new_optimizer(estimator: Any, gradient: float) -> Optimizer:
     """The optimizer, without its weight decay, for gradients that are `gradient` times scikit-learn's.
 
@@ -157,10 +214,10 @@ def new_optimizer(estimator: Any, gradient: float) -> Optimizer:
     clip = None if estimator.clip_norm is None else estimator.clip_norm * gradient
     limits: dict[str, Any] = {"clip_norm": clip, "decay_biases": False}
     rate, eps = estimator.learning_rate_init, estimator.epsilon * gradient
-    if estimator.solver == "sgd":
+    if estimator.solver in ("sgd", "lbfgs"):  # which has an optimizer of its own
         nesterov = bool(estimator.nesterovs_momentum and estimator.momentum > 0)
         return SGD(rate / gradient, momentum=estimator.momentum, nesterov=nesterov, **limits)
     if estimator.solver in ("adam", "adamw"):
         kind = Adam if estimator.solver == "adam" else AdamW
-        return kind(rate, (estimator.beta_1, estimator.beta_2), eps, **limits)
+        return kind(rate, (estimator.beta_1, estimator.beta_2), eps, epsilon_hat=True, **limits)
     return (RMSprop if estimator.solver == "rmsprop" else Adagrad)(rate, eps=eps, **limits)

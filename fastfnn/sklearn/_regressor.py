@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,16 +15,24 @@ from fastfnn.schedules import Schedule
 from fastfnn.sklearn._base import FNN, Array
 from fastfnn.sklearn._network import architecture
 from fastfnn.sklearn._objective import Objective, regression
-from fastfnn.sklearn._parameters import check_parameters
+from fastfnn.sklearn._parameters import LearningRate, Solver, check_parameters, for_stochastic_solvers
+from fastfnn.training.callbacks import Callback
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+RegressionLoss = Literal["squared_error"]
 
 
 class FNNRegressor(RegressorMixin, FNN):
     """A neural network that predicts numbers, for one target or several.
 
-    It minimises the squared error. What `MLPRegressor` of scikit-learn has under the same name means the same here.
+    What `MLPRegressor` of scikit-learn has under the same name means the same here.
 
     Parameters
     ----------
+    loss : {"squared_error"}
+        What it minimises.
     hidden_layer_sizes, activation
         As `FNNClassifier`'s.
     out_activation : str, optional
@@ -37,6 +45,8 @@ class FNNRegressor(RegressorMixin, FNN):
     early_stopping : bool
         As `FNNClassifier`'s; the score is R².
     validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, clip_norm, dtype, n_threads, network, input_shape
+        As `FNNClassifier`'s.
+    max_fun, callbacks, monitor
         As `FNNClassifier`'s.
 
     Attributes
@@ -51,21 +61,24 @@ class FNNRegressor(RegressorMixin, FNN):
     Examples
     --------
     >>> from fastfnn.sklearn import FNNRegressor
-    >>> model = make_pipeline(StandardScaler(), FNNRegressor((50,), random_state=0)).fit(X, y)
+    >>> model = make_pipeline(StandardScaler(), FNNRegressor(hidden_layer_sizes=(50,), random_state=0)).fit(X, y)
     """
+
+    loss: str
 
     def __init__(
         self,
+        loss: RegressionLoss = "squared_error",
         hidden_layer_sizes: int | Sequence[int] = (100,),
         activation: str | Sequence[str] = "relu",
         *,
         out_activation: str | None = None,
         dropout: float | Sequence[float] = 0.0,
         batch_norm: bool = False,
-        solver: str = "adam",
+        solver: Solver = "adam",
         alpha: float = 1e-4,
-        batch_size: int | str = "auto",
-        learning_rate: str | Schedule = "constant",
+        batch_size: int | Literal["auto", "full"] = "auto",
+        learning_rate: LearningRate | Schedule = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
@@ -87,11 +100,17 @@ class FNNRegressor(RegressorMixin, FNN):
         n_threads: int | None = None,
         network: Sequential | None = None,
         input_shape: tuple[int, ...] | None = None,
+        max_fun: int = 15000,
+        callbacks: Iterable[Callback] | None = None,
+        monitor: Literal["score", "val_loss"] = "score",
     ) -> None:
         self._keep(locals())
 
-    def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> FNNRegressor:
+    @for_stochastic_solvers
+    def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train for one epoch, from where the last call or `fit` ended; the optimizer goes on, too.
+
+        As in scikit-learn, an integer `random_state` draws the same order in every call.
 
         Parameters
         ----------
@@ -117,6 +136,7 @@ class FNNRegressor(RegressorMixin, FNN):
         (n,) array, or (n, targets) for several, of the network's dtype
         """
         outputs = self._outputs(X)
+        outputs = outputs if self._link is None else self._link(outputs)
         return outputs.ravel() if outputs.shape[1] == 1 else outputs
 
     def _read_targets(self, y: Array, goes_on: bool, once: bool) -> Array:
@@ -124,7 +144,7 @@ class FNNRegressor(RegressorMixin, FNN):
 
     def _objective(self, codes: Array, outputs: int | None) -> Objective:
         form = architecture(self)
-        return regression(codes.shape[1], "identity" if form is None else form.out_activation, outputs)
+        return regression(self.loss, codes.shape[1], "identity" if form is None else form.out_activation, outputs)
 
     def _score(self, outputs: Array, codes: Array, weights: Array | None) -> float:
         return float(r2_score(codes, outputs, sample_weight=weights))

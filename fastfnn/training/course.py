@@ -140,7 +140,10 @@ class Course:
             order = self.rng.permutation(rows).astype(np.int64)
         if self.schedule is not None:
             rates = self.optimizer.lr * self._factors(self.schedule, epoch)
-        sums = train(self.task, self.data._replace(order=order, rates=rates), team, self._pause)
+        data = self.data._replace(order=order, rates=rates)
+        for callback in self.callbacks:
+            data = callback.arrange(data) if isinstance(callback, EpochCallback) else data
+        sums = train(self.task, data, team, self._pause)
         self.task.model.gather_parameters()
         self.optimizer.prepare(self.task.model.parameters)
         model = self.task.model
@@ -156,7 +159,8 @@ class Course:
             self._restore(saved, state)
             happened = f"the loss became infinite or NaN in epoch {epoch}, step {failed}"
             now = f"the parameters are those after epoch {epoch - 1}"
-            raise finite.diverged(self.data, f"{happened}; {now}", self.optimizer.lr, epoch=epoch, step=failed)
+            where = {"epoch": epoch, "step": failed, "history": self.history}
+            raise finite.diverged(self.data, f"{happened}; {now}", self.optimizer.lr, **where)
         self.history.seconds.append(time.perf_counter() - began)
         self.history.loss.append(loss)
         self.history.accuracy.append(accuracy)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fastfnn.engine.sparsity import CSR
 from fastfnn.engine.task import Pass
 from fastfnn.errors import InvalidValueError, NonFiniteDataError, NonFiniteLossError
+from fastfnn.history import History
 
 Array = NDArray[Any]
 #: Elements that are looked at together: they stay in a cache.
@@ -72,10 +73,12 @@ def check(data: Pass, prefix: str = "") -> None:
         raise InvalidValueError(f"{found}; {EXPECTED}")
 
 
-def diverged(data: Pass, happened: str, lr: float, *, epoch: int, step: int) -> NonFiniteLossError:
+def diverged(
+    data: Pass, happened: str, lr: float, *, epoch: int, step: int, history: History | None = None
+) -> NonFiniteLossError:
     """The error of a training on `data` whose loss is no longer finite, with what would help."""
     found = described(data)
     if found:
-        return NonFiniteDataError(f"{happened}. {found}; {EXPECTED}", epoch=epoch, step=step)
+        return NonFiniteDataError(f"{happened}. {found}; {EXPECTED}", epoch=epoch, step=step, history=history)
     advice = f"A smaller learning rate than {lr:g} or normalised inputs usually help."
-    return NonFiniteLossError(f"{happened}. {advice}", epoch=epoch, step=step)
+    return NonFiniteLossError(f"{happened}. {advice}", epoch=epoch, step=step, history=history)

@@ -125,6 +125,9 @@ def fit(
         The loss became NaN or infinite, for x or y hold such a number. It is both of the errors above and below.
     NonFiniteLossError
         The loss became NaN or infinite; the parameters are those after the last good epoch.
+    KeyboardInterrupt
+        Somebody pressed Ctrl-C. Its attribute `history` has the epochs that were finished, and the model what it has
+        learnt: catch it to go on with both.
     ModelFileError
         The file to resume from does not fit; nothing has changed.
     """
@@ -157,6 +160,9 @@ def fit(
             arguments.team_for(model, x, batch_size, n_threads, training=True, lasts=True) as team,
         ):
             course.run(team, bar)
+    except KeyboardInterrupt as interrupt:
+        interrupt.history = course.history  # type: ignore[attr-defined]
+        raise
     finally:
         bar.close()
     course.finish()

@@ -85,7 +85,8 @@ class Job(ctypes.Structure):
     **To do**: rows of the data, of a batch, of a chunk; the pieces from `begin` to `end`, counted over all batches;
     whether a loss that is not finite ends it; updates `made` before the first step of the data. **Data**: order,
     inputs, targets, weights of the rows, and where the predictions go: operations look for them here, or for `nothing`.
-    Where there is a learning rate (float64) for every step, `rates`; and where it goes, and its negative.
+    Where there is a learning rate (float64) for every step, `rates`; and where it goes, and its negative. The same of a
+    weight decay: `decays`, and where it goes.
 
     **What came of it**: sums of losses, right rows and rows over the finished batches; the step (from 1) that failed
     for a loss that was not finite, or 0; a row of the data (from 1) that holds what it must not, or 0; losses and right
@@ -98,6 +99,7 @@ class Job(ctypes.Structure):
         *((name, _Integer) for name in ("places", "barriers", "row_losses", "row_hits")),
         *((name, _Integer) for name in ("data_rows", "batch_size", "chunk", "begin", "end", "trains", "made")),
         *((name, _Integer) for name in ("order", "x", "y", "weights", "out", "nothing", "rates", "rate", "step_size")),
+        *((name, _Integer) for name in ("decays", "decay")),
         *((name, _Real) for name in ("losses", "hits", "done")),
         *((name, _Integer) for name in ("failed", "bad_row")),
         *((name, _Real) for name in ("part_losses", "part_hits")),
@@ -176,6 +178,9 @@ def _run(address: int, tid: int, n_threads: int) -> None:
                 rate = array_at(job.rates, (step + 1,), np.float64)[step]
                 array_at(job.rate, (1,), np.float64)[0] = rate
                 array_at(job.step_size, (1,), np.float64)[0] = -rate
+            if tid == 0 and job.decays != 0:
+                decay = array_at(job.decays, (step + 1,), np.float64)[step]
+                array_at(job.decay, (1,), np.float64)[0] = decay
         if n_threads > 1 and rows < chunk and not has_loss and count > job.begin:
             barrier(barriers, n_threads)  # the shares of fewer rows are others, in the same buffers
         first, last = share(rows, tid, n_threads, ROW_GRAIN)

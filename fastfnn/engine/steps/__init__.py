@@ -15,7 +15,7 @@ from fastfnn.engine.steps.normalization import BatchNormStep, DropoutStep
 from fastfnn.engine.steps.pooling import PoolStep
 from fastfnn.engine.steps.sparse import ListedLinearStep, MarkedLinearStep
 from fastfnn.engine.steps.table import Data, Table
-from fastfnn.engine.steps.updates import OPTIMIZERS, operation_of, write_settings, write_update
+from fastfnn.engine.steps.updates import OPTIMIZERS, operation_of, write_penalty, write_settings, write_update
 
 __all__ = [
     "LOSSES",
@@ -36,6 +36,7 @@ __all__ = [
     "Table",
     "operation_of",
     "write_loss",
+    "write_penalty",
     "write_settings",
     "write_update",
 ]

@@ -15,7 +15,8 @@ from fastfnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 def _adam(optimizer: Any) -> tuple[str, dict[str, float]]:
     beta1, beta2 = optimizer.betas
-    return "adam", {"beta1": beta1, "beta2": beta2, "eps": optimizer.eps, "decoupled": optimizer.decoupled}
+    own = {"beta1": beta1, "beta2": beta2, "eps": optimizer.eps}
+    return "adam", {**own, "decoupled": optimizer.decoupled, "epsilon_hat": optimizer.epsilon_hat}
 
 
 def _sgd(optimizer: Any) -> tuple[str, dict[str, float]]:
@@ -47,6 +48,16 @@ def write_settings(table: Table, optimizer: Optimizer) -> None:
     clipping = {"clip_norm": clip_norm, "clip_value": clip_value, "l1": optimizer.l1}
     for name, value in {**shared, **own, **clipping}.items():
         table.settings[name][0] = value
+
+
+def write_penalty(table: Table, model: Sequential) -> None:
+    """Append what adds the L2 term to the loss, before the weights change."""
+    weights, settings = model.parameters[: model.n_weights], table.settings
+    squares = np.zeros(kernels.optim.norm_blocks(weights.size))
+    blocks = {"blocks": squares.size}
+    table.weight("weight_squares", out=squares, param=weights, size=weights.size, **blocks)
+    factors = {"weight_decay": settings["weight_decay"], "penalty": settings["penalty"]}
+    table.update("l2_loss", squares=squares, **blocks, **factors)
 
 
 def write_update(table: Table, model: Sequential, optimizer: Optimizer) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfnn import _checks as check
+from fastfnn.engine.task import Pass
 from fastfnn.errors import InvalidTypeError
 from fastfnn.history import History
 from fastfnn.model import Sequential
@@ -56,6 +57,10 @@ class EpochCallback:
 
     def begin(self) -> None:
         """A training begins from its first epoch: forget the last one."""
+
+    def arrange(self, epoch: Pass) -> Pass:
+        """An epoch begins, for which this was arranged: its order, weights and rates; return what it shall be."""
+        return epoch
 
     def __call__(self, end: EpochEnd) -> bool | None:
         """An epoch is over. True ends the training."""
