@@ -89,6 +89,10 @@ class Loss:
             raise InvalidValueError(
                 f"y has shape {array.shape}; expected (n, {', '.join(map(str, output_shape))}) for {self!r}"
             )
+        if array.dtype.kind == "U":
+            raise InvalidTypeError(
+                f"y has dtype {array.dtype}; expected numbers, as np.unique(y, return_inverse=True)[1] makes of words"
+            )
         return check.float_array("y", array, dtype=dtype)
 
     def __repr__(self) -> str:

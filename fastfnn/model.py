@@ -15,6 +15,7 @@ from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.layers import Layer, Linear, Matmul
 from fastfnn.layers import state_dict as state_dicts
 from fastfnn.layers.base import KnownShape, Shape
+from fastfnn.losses import TASKS
 
 if TYPE_CHECKING:
     from fastfnn.training.predictor import Predictor
@@ -281,6 +282,17 @@ class Sequential:
     def n_parameters(self) -> int:
         """How many numbers training adjusts."""
         return sum(array.size for layer in self.named_layers().values() for array in layer.params.values())
+
+    def purpose(self) -> dict[str, Any]:
+        """`task` and `target_shape` as JSON has them; empty where nobody knows."""
+        return {} if self.task is None else {"task": self.task, "target_shape": self.target_shape}
+
+    def take_purpose(self, said: Mapping[str, Any]) -> None:
+        """Take what `purpose` of another model said, among whatever else."""
+        if said.get("task") is not None:
+            shape = said.get("target_shape")
+            self.target_shape = None if shape is None else tuple(check.counter("target_shape", n) for n in shape)
+            self.task = check.one_of("task", said["task"], TASKS)
 
     def forward(self, x: ArrayLike) -> Array:
         """Layer by layer; each keeps what its backward needs."""

@@ -67,6 +67,18 @@ def test_one_output_takes_targets_without_a_second_axis(loss: ff.Loss) -> None:
         ff.fit(network(2), X, y, loss=loss, optimizer=ff.Adam(0.01), **OPTIONS)
 
 
+@pytest.mark.parametrize("weight", ["balanced", {1: 3.0}, [0.5, 2.0]])
+def test_one_output_has_the_classes_0_and_1_to_weigh(weight: Any) -> None:
+    y = (X[:, 0] > 1).astype(int)
+    shares = np.bincount(y) / N
+    each = {"balanced": 0.5 / shares, "[0.5, 2.0]": [0.5, 2.0]}.get(str(weight), [1.0, 3.0])
+    a, b = network(1), network(1)
+    options = {"loss": ff.BCEWithLogitsLoss(), "optimizer": ff.SGD(0.1), **OPTIONS}
+    ff.fit(a, X, y, class_weight=weight, **options)
+    ff.fit(b, X, y, sample_weight=np.array(each)[y], **options)
+    np.testing.assert_allclose(a.parameters, b.parameters, rtol=1e-12)
+
+
 @pytest.mark.parametrize("loss", [ff.BCEWithLogitsLoss(), ff.MSELoss(), ff.BCELoss()])
 def test_a_loss_by_hand_never_makes_a_square_of_two_columns(loss: ff.Loss) -> None:
     p, t = RNG.uniform(0.1, 0.9, (5, 1)), RNG.integers(0, 2, 5)
@@ -112,6 +124,9 @@ def test_other_labels_than_0_and_1_are_no_binary_targets(y: Any) -> None:
     ],
 )
 def test_what_is_no_label_is_named(y: Any, message: str) -> None:
+    if y.dtype.kind == "U":
+        with pytest.raises(InvalidTypeError, match=r"y has dtype <U1; expected numbers, as np.unique"):
+            ff.fit(network(1), X, y, loss=ff.BCEWithLogitsLoss(), optimizer=ff.SGD(), **OPTIONS)
     with pytest.raises((InvalidValueError, InvalidTypeError), match=message):
         ff.fit(network(2), X, y, loss=ff.CrossEntropyLoss(), optimizer=ff.SGD(), **OPTIONS)
 

@@ -228,6 +228,23 @@ def test_notes_that_do_not_fit_the_constants_are_not_believed(tmp_path):
         np.testing.assert_array_equal(read.forward(x), normalize.forward(x))
 
 
+@pytest.mark.parametrize("loss", [ff.MSELoss(), ff.BCEWithLogitsLoss()])
+def test_what_a_model_was_trained_for_comes_back(tmp_path, loss):
+    path, x = tmp_path / "m.onnx", RNG.normal(size=(20, 4)).astype(np.float32)
+    model = ff.Sequential(ff.Linear(4, 1), seed=0)
+    ff.fit(model, x, (x[:, 0] > 0) * 1.0, loss=loss, optimizer=ff.SGD(0.1), progress=False)
+    ff.export_onnx(model, path)
+    again = ff.import_onnx(path)
+    assert (again.task, again.target_shape) == (loss.task, ())
+    np.testing.assert_allclose(ff.predict(again, x), ff.predict(model, x), rtol=1e-6)
+    proto = onnx.load(path)
+    for other in ("{", "[1]", '{"task": "divination"}', '{"task": "binary", "target_shape": ["x"]}'):
+        proto.metadata_props[0].value = other
+        onnx.save(proto, path)
+        with pytest.raises(ModelFileError):
+            ff.import_onnx(path)
+
+
 def test_truncated_and_foreign_files_are_refused(tmp_path):
     path = tmp_path / "m.onnx"
     with pytest.raises(FileNotFoundError, match="there is no such file"):

@@ -56,6 +56,7 @@ MODELS: dict[str, tuple[list[Any], tuple[int, ...]]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:x holds floats of at most")
 @pytest.mark.parametrize("rows", [1, 2, 63, 64, 65, 300])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", MODELS)

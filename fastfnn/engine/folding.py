@@ -38,7 +38,7 @@ def folded(model: Sequential, sample_shape: tuple[int, ...], input_dtype: np.dty
             layers.append(copy.deepcopy(layer))
         shape = layer.output_shape(shape)
     twin = Sequential(*layers, seed=0, dtype=model.dtype)
-    twin.task, twin.target_shape = model.task, model.target_shape
+    twin.take_purpose(model.purpose())
     return twin
 
 

@@ -6,6 +6,9 @@ from typing import Any
 
 from fastfnn.layers.base import KnownShape, Layer
 
+#: An entry of the metadata: what the model was trained for.
+PURPOSE = "fastfnn.purpose"
+
 
 def onnx_package(caller: str) -> Any:
     """The package onnx; where it is missing, an `ImportError` says how to get it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from fastfnn import _checks as check
 from fastfnn._paths import StrPath, as_path
 from fastfnn.errors import InvalidTypeError, InvalidValueError
-from fastfnn.interchange.onnx_common import onnx_package, shape_after
+from fastfnn.interchange.onnx_common import PURPOSE, onnx_package, shape_after
 from fastfnn.layers import AvgPool2d, Flatten, MaxPool2d
 from fastfnn.layers.base import Array, KnownShape, Shape
 from fastfnn.model import Sequential
@@ -146,12 +147,15 @@ class Graph:
         y = helper.make_tensor_value_info("y", own_type, ["n", *self.shape])
         pools = [layer for layer in self.model.layers if isinstance(layer, (MaxPool2d, AvgPool2d))]
         opset, ir_version = CEIL_MODE_VERSIONS if any(pool.windows.ceil_mode for pool in pools) else VERSIONS
-        return helper.make_model(
+        proto = helper.make_model(
             helper.make_graph(self.nodes, "fastfnn", [x], [y], self.initializers),
             opset_imports=[helper.make_opsetid("", opset)],
             ir_version=ir_version,
             producer_name="fastfnn",
         )
+        purpose = self.model.purpose()
+        helper.set_model_props(proto, {PURPOSE: json.dumps(purpose)} if purpose else {})
+        return proto
 
     @property
     def place(self) -> str:

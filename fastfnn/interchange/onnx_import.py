@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from fastfnn import _checks as check
 from fastfnn._paths import StrPath, as_path
 from fastfnn.errors import FOREIGN, ModelFileError
-from fastfnn.interchange.onnx_common import onnx_package
+from fastfnn.interchange.onnx_common import PURPOSE, onnx_package
 from fastfnn.interchange.onnx_layers import Reader
 from fastfnn.interchange.onnx_nodes import chain_of
 from fastfnn.model import Sequential
@@ -55,7 +56,10 @@ def import_onnx(path: StrPath, dtype: Any = None) -> Sequential:
         chain = chain_of(onnx, proto)
         double = proto.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.DOUBLE
         own = np.dtype(np.float64 if double else np.float32)
-        return Reader(chain.constants, chain.shape, chain.batch, wanted or own).model(chain.nodes)
+        model = Reader(chain.constants, chain.shape, chain.batch, wanted or own).model(chain.nodes)
+        said = {entry.key: entry.value for entry in proto.metadata_props}
+        model.take_purpose(json.loads(said.get(PURPOSE, "{}")))
+        return model
     except FOREIGN as error:
         raise ModelFileError(f"{source}: {error}") from None
 

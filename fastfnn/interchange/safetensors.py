@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfnn import _checks as check
 from fastfnn import layers as layer_module
 from fastfnn._paths import StrPath, as_path
 from fastfnn.errors import FOREIGN, InvalidTypeError, InvalidValueError, ModelFileError
 from fastfnn.layers import Layer
-from fastfnn.losses import TASKS
 from fastfnn.model import Sequential
 from fastfnn_kernels._files import write_in_one_step
 
@@ -37,10 +35,7 @@ def architecture(model: Sequential) -> dict[str, Any]:
         if LAYERS.get(type(layer).__name__) is not type(layer):
             raise InvalidValueError(f"layers[{i}] is {layer!r}; only fastfnn's own layers can be saved")
         described.append({"layer": type(layer).__name__, **layer.config()})
-    whole: dict[str, Any] = {"format": FORMAT, "dtype": str(model.dtype), "layers": described}
-    if model.task is not None:
-        whole |= {"task": model.task, "target_shape": model.target_shape}
-    return whole
+    return {"format": FORMAT, "dtype": str(model.dtype), "layers": described, **model.purpose()}
 
 
 def save(model: Sequential, path: StrPath) -> None:
@@ -156,10 +151,7 @@ def _from_architecture(source: Path, text: str, tensors: Mapping[str, Array]) ->
                 raise ModelFileError(f"{source} describes layers of {asked:,} numbers up to {layer!r}; it has {held:,}")
             made.append(layer)
         model = Sequential(*made, seed=0, dtype=described["dtype"])
-        if described.get("task") is not None:
-            model.task = check.one_of("task", described["task"], TASKS)
-            shape = described.get("target_shape")
-            model.target_shape = None if shape is None else tuple(check.counter("target_shape", n) for n in shape)
+        model.take_purpose(described)
         return model
     except ModelFileError:
         raise

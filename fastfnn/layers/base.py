@@ -16,7 +16,7 @@ Shape = tuple[int, ...]
 #: What is known of a sample's shape: (features,), or (channels, None, None) for images; None for what is unknown.
 KnownShape = tuple[int | None, ...]
 #: What a class has in any case.
-SAID_WITHOUT_WORDS = {"__module__", "__qualname__", "__doc__", "__firstlineno__", "__static_attributes__"}
+SAID_WITHOUT_WORDS = {"__module__", "__qualname__", "__doc__", "__firstlineno__", "__static_attributes__", "_is_own"}
 
 
 def short_pairs(pairs: dict[str, tuple[int, int]], defaults: dict[str, tuple[int, int]]) -> dict[str, Any]:

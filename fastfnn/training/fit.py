@@ -91,7 +91,7 @@ def fit(
         sum: only their ratios count, and the learning rate need not change.
     class_weight : "balanced", mapping of label to weight, or (classes,) sequence, optional
         Multiplies the weights of the rows by that of their class; "balanced" gives every class the same sum. Classes
-        that a mapping lacks have 1.
+        that a mapping lacks have 1. One output of a binary loss has the classes 0 and 1.
     validation_data : (x, y) or (x, y, sample_weight), optional
         Evaluated after each epoch.
     schedule : Schedule, optional

@@ -32,7 +32,9 @@ def row_weights(
         return None
     weights = np.ones(len(y)) if sample_weight is None else _checked(name, sample_weight, (len(y),))
     if class_weight is not None:
-        if not loss.classifies:
+        if loss.task == "binary" and output_shape == (1,):  # classes 0 and 1
+            y, output_shape = np.column_stack([1 - y, y]), (2,)
+        elif not loss.classifies:
             raise InvalidValueError(
                 f"class_weight is {class_weight!r} for {loss!r}; expected a loss whose targets are classes"
             )
