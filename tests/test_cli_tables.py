@@ -158,6 +158,21 @@ def test_decimal_commas(tmp_path: Path) -> None:
     assert read(path, "label").names == ("1.25", "7.75")
 
 
+def test_thousands_are_grouped(tmp_path: Path) -> None:
+    column, x = made(tmp_path, ["1,234.5", "-12,345,678", "999"])
+    assert (column.kind, x[:, 0].tolist()) == ("number", [1234.5, -12345678, 999])
+    column, x = made(tmp_path, ["1,5", "2,25", "3"])  # with commas between the columns this is no number
+    assert column.kind == "unused"
+    path = tmp_path / "t.csv"
+    path.write_text("a;d;label\n1.234,5;01.02.2024;1.000,25\n2;02.02.2024;7,75\n1.234;03.02.2024;3\n")
+    found = read(path, "label")
+    number, date = columns = tables.fit(found)
+    assert (number.kind, date.format, found.names) == ("number", "%d.%m.%Y", ("1000.25", "7.75", "3"))
+    assert tables.apply(found, columns)[:, 0].tolist() == [1234.5, 2, 1234]
+    path.write_text('a,label\n1,"1,000"\n2,"2,500.5"\n')
+    assert read(path, "label").names == ("1000", "2500.5")
+
+
 def test_columns_of_no_use_are_left_out_and_named(tmp_path: Path) -> None:
     for cells, note in (
         (["x", "x", "x"], "all cells are 'x'"),

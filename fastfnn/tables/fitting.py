@@ -248,6 +248,7 @@ def _values(series: Any) -> Numbers:
 
 
 def _number(text: str) -> float:
+    text = formats.ungrouped(text)
     return float(text) if formats.is_number(text) else math.nan
 
 

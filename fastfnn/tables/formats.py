@@ -7,6 +7,7 @@ import contextlib
 import csv
 import gzip
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,23 @@ def is_table(path: Path) -> bool:
     """Whether a path is called as a table is."""
     compressed = path.name.lower().endswith(".gz")
     return suffix(path) in (TEXT if compressed else TEXT + PARQUET + EXCEL)
+
+
+_GROUPED = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", re.ASCII)
+_GROUPED_WITH_POINTS = re.compile(r"[+-]?\d{1,3}(\.\d{3})+(,\d*)?", re.ASCII)
+
+
+def ungrouped(text: str) -> str:
+    """A number such as 1,234,567.8 without the commas; whatever else as it is."""
+    return text.replace(",", "") if _GROUPED.fullmatch(text) else text
+
+
+def with_point(text: str) -> str:
+    """A number with a decimal comma, such as 1.234,5, as one with a point; whatever else as it is."""
+    if _GROUPED_WITH_POINTS.fullmatch(text):
+        text = text.replace(".", "")
+    pointed = text.replace(",", ".", 1)
+    return pointed if is_number(pointed) else text
 
 
 def is_number(text: str) -> bool:
@@ -154,8 +172,8 @@ def _separator(lines: list[str]) -> str:
 
 def _has_decimal_commas(rows: list[list[str]]) -> bool:
     cells = [cell.strip() for row in rows for cell in row]
-    return any("," in cell and is_number(cell.replace(",", ".")) for cell in cells) and not any(
-        "." in cell and is_number(cell) for cell in cells
+    return any("," in cell and is_number(with_point(cell)) for cell in cells) and not any(
+        "." in cell and is_number(cell) and not _GROUPED_WITH_POINTS.fullmatch(cell) for cell in cells
     )
 
 

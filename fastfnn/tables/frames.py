@@ -133,6 +133,8 @@ def _frame(
     codes, names = texts(data.iloc[:, label])
     if (codes < 0).any():
         raise formats.empty_label(where, frame.at(int((codes < 0).argmax())), header[label])
+    ungrouped = list(map(formats.ungrouped, names))
+    names = ungrouped if all(map(formats.is_number, ungrouped)) else names
     return replace(frame, label=header[label], codes=codes, names=tuple(names))
 
 
@@ -248,18 +250,12 @@ def _parsed(layout: Layout, label: str | None, kinds: Mapping[str, str] | None) 
     if layout.decimal == ",":  # pandas minds it in columns of nothing but numbers
         for column in header:
             if data[column].dtype.kind not in "iufb":
-                data[column] = data[column].map(_with_point, na_action="ignore")
+                data[column] = data[column].map(formats.with_point, na_action="ignore")
     if not isinstance(data.index, pd.RangeIndex):  # pandas takes cells too many for names of rows
         layout.check_widths()
     if len(header) > 1 and len(data) and data[header[-1]].isna().any() and _may_be_short(layout):
         layout.check_widths()
     return data
-
-
-def _with_point(text: str) -> str:
-    """A number with a comma as one with a point; whatever else as it is."""
-    pointed = text.replace(",", ".", 1)
-    return pointed if formats.is_number(pointed) else text
 
 
 def _may_be_short(layout: Layout) -> bool:
