@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 import subprocess
 import sys
@@ -59,6 +60,11 @@ def write_image(path: Path, pixels: np.ndarray, mode: str = "L") -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     image.fromarray(pixels if pixels.ndim == 2 else pixels.transpose(1, 2, 0)).convert(mode).save(path)
     return str(path)
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of a .csv file."""
+    return list(csv.reader(io.StringIO(text)))
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:
