@@ -7,13 +7,14 @@ the compiled run's slices.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastfnn import _checks as check
-from fastfnn.errors import InvalidValueError
+from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.history import History
 
 Array = NDArray[np.float64]
@@ -72,6 +73,29 @@ class Step(Schedule):
         return {"every": self.every, "factor": self.factor}
 
 
+class MultiStep(Schedule):
+    """Times `factor` after each of some epochs, as PyTorch's ``MultiStepLR``.
+
+    Parameters
+    ----------
+    milestones : sequence of int
+        After so many epochs each, in any order; one that comes twice counts twice.
+    factor : float above 0
+    """
+
+    def __init__(self, milestones: Sequence[int], factor: float = 0.1) -> None:
+        if isinstance(milestones, (str, bytes)) or not isinstance(milestones, Iterable):
+            raise InvalidTypeError(f"milestones is {milestones!r}; expected integers, such as [30, 60]")
+        self.milestones = sorted(check.positive_int(f"milestones[{i}]", n) for i, n in enumerate(milestones))
+        self.factor = check.real("factor", factor, above=0)
+
+    def factors(self, epoch: int, epochs: int, steps: int) -> Array:
+        return np.full(steps, self.factor ** sum(milestone < epoch for milestone in self.milestones))
+
+    def config(self) -> dict[str, Any]:
+        return {"milestones": self.milestones, "factor": self.factor}
+
+
 class Exponential(Schedule):
     """Times `factor` after every epoch.
 
@@ -115,6 +139,80 @@ class Cosine(Schedule):
 
     def config(self) -> dict[str, Any]:
         return {"warmup": self.warmup, "last": self.last}
+
+
+class CosineWarmRestarts(Schedule):
+    """Half a cosine down, again and again from the optimizer's rate (Loshchilov & Hutter 2017), step by step.
+
+    It is PyTorch's ``CosineAnnealingWarmRestarts`` with a call ``step(epoch + step / steps)`` before each step.
+
+    Parameters
+    ----------
+    period : int
+        Epochs of the first cosine.
+    growth : int
+        How many times as long as the one before each later one is.
+    last : float in [0, 1]
+        The factor that each ends at.
+    """
+
+    def __init__(self, period: int, growth: int = 1, last: float = 0.0) -> None:
+        self.period = check.positive_int("period", period)
+        self.growth = check.positive_int("growth", growth)
+        self.last = check.real("last", last, least=0, most=1)
+
+    def factors(self, epoch: int, epochs: int, steps: int) -> Array:
+        start, length = 0, self.period
+        while epoch - 1 >= start + length:  # restarts come between epochs
+            if self.growth == 1:
+                start = (epoch - 1) // length * length
+                break
+            start, length = start + length, length * self.growth
+        done = (_places(epoch, steps) - start) / length
+        return self.last + (1 - self.last) * (1 + np.cos(math.pi * done)) / 2
+
+    def config(self) -> dict[str, Any]:
+        return {"period": self.period, "growth": self.growth, "last": self.last}
+
+
+class Cyclic(Schedule):
+    """Up to the optimizer's rate and down again, in straight lines, again and again (Smith 2017), step by step.
+
+    It is PyTorch's ``CyclicLR`` whose ``max_lr`` is the optimizer's rate.
+
+    Parameters
+    ----------
+    up, down : int
+        Steps of the way up, and of the way down; by default as many.
+    first : float in [0, 1]
+        The factor at the bottom.
+    mode : {"triangular", "triangular2", "exp_range"}
+        What becomes of the height of the cycles: it stays, is halved each time, or is multiplied by `gamma` every step.
+    gamma : float in (0, 1]
+    """
+
+    MODES = ("triangular", "triangular2", "exp_range")
+
+    def __init__(
+        self, up: int, down: int | None = None, first: float = 0.1, mode: str = "triangular", gamma: float = 1.0
+    ) -> None:
+        self.up = check.positive_int("up", up)
+        self.down = self.up if down is None else check.positive_int("down", down)
+        self.first = check.real("first", first, least=0, most=1)
+        self.mode = check.one_of("mode", mode, self.MODES)
+        self.gamma = check.real("gamma", gamma, above=0, most=1)
+        if self.gamma != 1 and mode != "exp_range":
+            raise InvalidValueError(f"gamma is {gamma:g} with mode {mode!r}; expected it with mode 'exp_range'")
+
+    def factors(self, epoch: int, epochs: int, steps: int) -> Array:
+        step = (epoch - 1) * steps + np.arange(steps)
+        cycle, place = np.divmod(step, self.up + self.down)
+        part = np.where(place <= self.up, place / self.up, (self.up + self.down - place) / self.down)
+        height = {"triangular": 1.0, "triangular2": 0.5**cycle, "exp_range": self.gamma**step}[self.mode]
+        return self.first + (1 - self.first) * part * height
+
+    def config(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("up", "down", "first", "mode", "gamma")}
 
 
 class OneCycle(Schedule):

@@ -8,7 +8,16 @@ import pytest
 import fastfnn as ff
 from fastfnn.engine import program
 from fastfnn.errors import InvalidTypeError, InvalidValueError
-from fastfnn.schedules import Cosine, Exponential, OneCycle, ReduceOnPlateau, Step
+from fastfnn.schedules import (
+    Cosine,
+    CosineWarmRestarts,
+    Cyclic,
+    Exponential,
+    MultiStep,
+    OneCycle,
+    ReduceOnPlateau,
+    Step,
+)
 
 RNG = np.random.default_rng(4)
 X, Y = RNG.normal(size=(50, 6)), RNG.integers(0, 3, 50)
@@ -61,6 +70,58 @@ def test_one_cycle_is_pytorchs_step_by_step(epochs, steps, rise):
     assert expected[-1] == pytest.approx(4e-6)
 
 
+def pytorchs(make, epochs, steps, after_step=None, after_epoch=None):
+    """The rate of every step of a training of PyTorch's, whose optimizer begins with 1."""
+    torch = pytest.importorskip("torch")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedule, rates = make(torch.optim.lr_scheduler, optimizer), []
+    for epoch in range(epochs):
+        for step in range(steps):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            if after_step:
+                after_step(schedule, epoch + (step + 1) / steps)
+        if after_epoch:
+            after_epoch(schedule)
+    return rates
+
+
+@pytest.mark.parametrize("milestones", [[2, 5], [1], [3, 3, 7], [40]])
+def test_several_steps_are_pytorchs(milestones):
+    expected = pytorchs(
+        lambda module, optimizer: module.MultiStepLR(optimizer, milestones, gamma=0.3), 9, 4,
+        after_epoch=lambda schedule: schedule.step(),
+    )  # fmt: skip
+    np.testing.assert_allclose(curve(MultiStep(milestones[::-1], 0.3), 9, 4), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("period", "growth"), [(1, 1), (3, 1), (1, 2), (2, 3)])
+def test_warm_restarts_are_pytorchs_step_by_step(period, growth):
+    expected = pytorchs(
+        lambda module, optimizer: module.CosineAnnealingWarmRestarts(optimizer, period, growth, eta_min=0.01), 10, 8,
+        after_step=lambda schedule, place: schedule.step(place),
+    )  # fmt: skip
+    np.testing.assert_allclose(curve(CosineWarmRestarts(period, growth, 0.01), 10, 8), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("up", "down"), [(5, None), (1, 4), (7, 3), (50, None)])
+@pytest.mark.parametrize(("mode", "gamma"), [("triangular", 1.0), ("triangular2", 1.0), ("exp_range", 0.97)])
+def test_cycles_are_pytorchs_step_by_step(up, down, mode, gamma):
+    expected = pytorchs(
+        lambda module, optimizer: module.CyclicLR(
+            optimizer, 0.05, 1.0, up, down, mode=mode, gamma=gamma, cycle_momentum=False
+        ),
+        4, 11, after_step=lambda schedule, place: schedule.step(),
+    )  # fmt: skip
+    np.testing.assert_allclose(curve(Cyclic(up, down, 0.05, mode, gamma), 4, 11), expected, rtol=1e-9)
+
+
+def test_restarts_come_between_epochs_and_cycles_begin_at_the_bottom():
+    factors = curve(CosineWarmRestarts(1, 2, 0.1), 7, 5)
+    assert [int(step) for step in np.flatnonzero(factors == 1)] == [0, 5, 15]
+    assert curve(Cyclic(2, first=0.5), 2, 4).tolist() == [0.5, 0.75, 1, 0.75, 0.5, 0.75, 1, 0.75]
+
+
 def test_one_cycle_begins_peaks_and_ends_where_it_says():
     factors = curve(OneCycle(rise=0.25, first=0.1, last=0.01), 4, 100)
     assert factors[0] == pytest.approx(0.1)
@@ -85,7 +146,16 @@ def test_a_plateau_reduces_the_rate_after_its_patience():
     assert schedule.factors(1, 1, 3).tolist() == [1, 1, 1]
 
 
-SCHEDULES = [Step(1, 0.5), Exponential(0.7), Cosine(warmup=1.5), OneCycle(), ReduceOnPlateau(0.5, patience=0)]
+SCHEDULES = [
+    Step(1, 0.5),
+    MultiStep([1, 3], 0.5),
+    Exponential(0.7),
+    Cosine(warmup=1.5),
+    CosineWarmRestarts(1, 2),
+    Cyclic(3, mode="triangular2"),
+    OneCycle(),
+    ReduceOnPlateau(0.5, patience=0),
+]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
@@ -154,6 +224,10 @@ def test_schedules_show_themselves():
         (lambda: Cosine(-1), "warmup is -1; expected at least 0"),
         (lambda: Cosine(last=2), "last is 2; expected at most 1"),
         (lambda: OneCycle(rise=1), "rise is 1; expected less than 1"),
+        (lambda: MultiStep([3, 0]), r"milestones\[1\] is 0; expected an integer of at least 1"),
+        (lambda: CosineWarmRestarts(0), "period is 0"),
+        (lambda: Cyclic(3, mode="saw"), "mode is 'saw'; expected one of 'triangular'"),
+        (lambda: Cyclic(3, gamma=0.5), "gamma is 0.5 with mode 'triangular'; expected it with mode 'exp_range'"),
         (lambda: ReduceOnPlateau(1.5), "factor is 1.5; expected less than 1"),
         (lambda: train(network(), Cosine(warmup=4)), "warmup is 4 for 4 epochs; expected less than these"),
     ],
