@@ -64,6 +64,26 @@ def write(path, body, x=ROWS, y="float[n, k]", opset=17):
 READ = {
     "MatMul and Add": ("h = MatMul(x, w) y = Add(h, b)", ROWS, ["Linear"]),
     "Add of a row, on the left": ("h = MatMul(x, w) y = Add(row, h)", ROWS, ["Linear"]),
+    "Add behind a Cast": ("h = MatMul(x, w) i = Cast <to = 1> (h) y = Add(i, b)", ROWS, ["Linear"]),
+    "MatMul, Cast and Relu": ("h = MatMul(x, w) i = Cast <to = 1> (h) y = Relu(i)", ROWS, ["Linear", "ReLU"]),
+    "a mean of pixels": (
+        "h = ReduceMean <axes = [2, 3], keepdims = 0> (x) y = Relu(h)",
+        IMAGES,
+        ["GlobalAvgPool2d", "ReLU"],
+    ),
+    "a mean of pixels, flattened": ("h = ReduceMean <axes = [-1, -2]> (x) y = Flatten(h)", IMAGES, ["GlobalAvgPool2d"]),
+    "a mean over axes that are an input": ("h = ReduceMean(x, axes23) y = Flatten(h)", IMAGES, ["GlobalAvgPool2d"], 18),
+    "rows as an exporter counts them": (
+        "size = Shape(x) c = Constant <value_int = 0> () r = Gather(size, c) a = Constant <value_ints = [0]> () "
+        "u = Unsqueeze(r, a) m = Constant <value_ints = [-1]> () to = Concat <axis = 0> (u, m) y = Reshape(x, to)",
+        IMAGES,
+        ["Flatten"],
+    ),
+    "MaxPool with wide pads": (
+        "y = MaxPool <kernel_shape = [3, 2], pads = [2, 1, 2, 1], strides = [2, 1]> (x)",
+        IMAGES,
+        ["MaxPool2d"],
+    ),
     "MatMul alone": ("y = MatMul(x, w)", ROWS, ["Linear"]),
     "MatMul and Mul": ("h = MatMul(x, w) i = Mul(h, two) y = Relu(i)", ROWS, ["Linear", "Normalize", "ReLU"]),
     "Gemm": ("y = Gemm <alpha = 0.5, beta = 2.0, transB = 1> (x, wt, b)", ROWS, ["Linear"]),
@@ -174,7 +194,7 @@ REFUSED = [
         "expected an input of known size, as strides is",
     ),
     ("y = MaxPool <kernel_shape = [3]> (x)", "float[n, 3, 8]", r"kernel_shape is \[3\]; expected two numbers"),
-    ("y = MaxPool <kernel_shape = [2, 2], pads = [2, 2, 2, 2]> (x)", IMAGES, "padding is .* at most half"),
+    ("y = MaxPool <kernel_shape = [2, 2], pads = [2, 2, 2, 2]> (x)", IMAGES, "padding is .* less than kernel_size"),
     ("y = GlobalAveragePool(x)", IMAGES, r"node 'y' \(GlobalAveragePool\): expected a Flatten behind it"),
     ("y = Squeeze(x, axes23)", IMAGES, r"node 'y' \(Squeeze\): expected the last two axes of images of one pixel"),
     ("h = Unsqueeze(x, axis1) y = Relu(h)", "float[n, 8, 9]", r"node 'h' \(Unsqueeze\): .* a Conv behind it"),

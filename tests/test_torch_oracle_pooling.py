@@ -119,3 +119,33 @@ def test_global_average():
     theirs.backward(torch.tensor(grad[:, :, None, None]))
     np.testing.assert_allclose(F.global_avg_pool2d(x), theirs.detach().numpy()[:, :, 0, 0], 1e-12)
     np.testing.assert_allclose(F.global_avg_pool2d_backward(grad, x.shape), leaf.grad.numpy(), 1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(3, 1, 2), (3, 2, 2), (2, 1, 1), ((4, 3), (2, 3), (3, 0)), (5, 4, 4)]
+)
+def test_padding_wider_than_half_a_window_as_padding_by_hand(kernel, stride, padding, dtype):
+    """As ONNX has it; PyTorch refuses it."""
+    rows, labels = RNG.normal(size=(6, 1, 9, 7)).astype(dtype), RNG.integers(0, 3, 6)
+    layers = ff.Conv2d(1, 4, 3, padding=1), ff.ReLU(), ff.MaxPool2d(kernel, stride, padding), ff.Flatten()
+    model = ff.Sequential(*layers, dtype=dtype, seed=0)
+    width = model.output_shape((1, 9, 7))[0]
+    model = ff.Sequential(*layers, ff.Linear(width, 3), dtype=dtype, seed=0)
+    module = ff.to_torch(ff.Sequential(*model.layers[:2], dtype=dtype))
+    (down, right), linear = np.broadcast_to(padding, 2).tolist(), torch.nn.Linear(width, 3, dtype=getattr(torch, dtype))
+    with torch.no_grad():
+        linear.weight.copy_(torch.tensor(model.layers[-1].params["weight"].T))
+        linear.bias.copy_(torch.tensor(model.layers[-1].params["bias"]))
+    padded = torch.nn.functional.pad(module(torch.tensor(rows)), (right, right, down, down), value=-torch.inf)
+    logits = linear(torch.nn.functional.max_pool2d(padded, kernel, stride).flatten(1))
+    loss = torch.nn.functional.cross_entropy(logits, torch.tensor(labels))
+    loss.backward()
+    tolerance = {"float32": 2e-5, "float64": 1e-12}[dtype]
+    np.testing.assert_allclose(ff.predict_raw(model, rows), logits.detach().numpy(), tolerance, tolerance)
+    ff.fit(
+        model, rows, labels, optimizer=ff.SGD(1.0), loss=ff.CrossEntropyLoss(), epochs=1, batch_size=6, progress=False
+    )
+    gradient = next(module.parameters()).grad.numpy()
+    before = module[0].weight.detach().numpy()
+    np.testing.assert_allclose(model.layers[0].params["weight"], before - gradient, tolerance, tolerance)

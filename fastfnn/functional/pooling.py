@@ -23,7 +23,10 @@ Sizes = tuple[int, int, int, int, int, int, int, int, int, int, int, int]
 
 
 class Windows(check.Frozen):
-    """The checked arguments of a pooling, and the sizes that follow from them."""
+    """The checked arguments of a pooling, and the sizes that follow from them.
+
+    As in PyTorch the padding is half a window at most; with `wide` it is smaller than the window, as in ONNX.
+    """
 
     def __init__(
         self,
@@ -32,15 +35,19 @@ class Windows(check.Frozen):
         padding: Pair = 0,
         dilation: Pair = 1,
         ceil_mode: bool = False,
+        wide: bool = False,
     ) -> None:
         self.kernel_size = check.pair("kernel_size", kernel_size)
         self.stride = self.kernel_size if stride is None else check.pair("stride", stride)
         self.padding = check.pair("padding", padding, least=0)
         self.dilation = check.pair("dilation", dilation)
         self.ceil_mode = bool(ceil_mode)
-        if any(2 * p > k for p, k in zip(self.padding, self.kernel_size, strict=True)):
+        # A window that is not spread out meets the image as long as the padding is smaller.
+        wide = wide and self.dilation == (1, 1)
+        if any(p >= k if wide else 2 * p > k for p, k in zip(self.padding, self.kernel_size, strict=True)):
+            most = "less than" if wide else "at most half of"
             raise InvalidValueError(
-                f"padding is {self.padding}; expected at most half of kernel_size, which is {self.kernel_size}"
+                f"padding is {self.padding}; expected {most} kernel_size, which is {self.kernel_size}"
             )
 
     def _out_size(self, axis: int, x_shape: tuple[int, ...]) -> int:

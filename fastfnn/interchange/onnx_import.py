@@ -21,9 +21,10 @@ def import_onnx(path: StrPath, dtype: Any = None) -> Sequential:
     """Read an ONNX file whose graph is a chain of operators that fastfnn has layers for.
 
     These are Gemm, MatMul (with an Add behind it), Conv of images, BatchNormalization, MaxPool, AveragePool,
-    GlobalAveragePool (with a Flatten behind it), Flatten, Reshape to rows, Relu, LeakyRelu, Sigmoid, Tanh, Softmax,
-    LogSoftmax and Log; Mul, Add, Sub and Div by constants become a `Normalize`; Dropout, Identity and casts to floats
-    are left out. What `export_onnx` wrote comes back as it was, but for `Dropout` and a batch normalisation's `affine`.
+    GlobalAveragePool or ReduceMean of images (with a Flatten behind it), Flatten, Reshape to rows, Relu, LeakyRelu,
+    Sigmoid, Tanh, Softmax, LogSoftmax and Log; Mul, Add, Sub and Div by constants become a `Normalize`; Dropout,
+    Identity and casts to floats are left out. What `export_onnx` wrote comes back as it was, but for `Dropout` and a
+    batch normalisation's `affine`.
 
     Parameters
     ----------
@@ -70,6 +71,9 @@ def _parsed(onnx: Any, source: Path) -> Any:
     wrong = (DecodeError, onnx.checker.ValidationError, OSError, *FOREIGN)
     try:
         proto = onnx.load(source, format="protobuf")
+        for value in proto.graph.output:  # runtimes do without its shape, the checker does not
+            if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
+                value.type.tensor_type.shape.SetInParent()
         onnx.checker.check_model(proto)
     except wrong as error:
         raise ModelFileError(f"{source} is no readable ONNX file: {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections import deque
@@ -12,7 +13,7 @@ import numpy as np
 
 from fastfnn.errors import FOREIGN, InvalidValueError, ModelFileError
 from fastfnn.interchange.onnx_common import shape_after
-from fastfnn.interchange.onnx_nodes import Node, naming, shortest
+from fastfnn.interchange.onnx_nodes import UNKNOWN, Node, naming, shortest
 from fastfnn.layers import (
     AvgPool2d,
     BatchNorm1d,
@@ -167,10 +168,12 @@ class Reader:
         weight = self.floats(node, 1, ndim=2)
         if self.shape is not None and len(self.shape) != 1:
             raise InvalidValueError(f"it gets samples of {len(self.shape)} axes; expected rows")
-        if self.rest and self.rest[0].op == "Add":
-            bias = self.floats(self.rest[0], 1 - self.rest[0].place)
+        casts = itertools.takewhile(lambda following: following.op in ("Cast", "Identity"), self.rest)
+        place = len(list(casts))
+        if len(self.rest) > place and self.rest[place].op == "Add":
+            bias = self.floats(self.rest[place], 1 - self.rest[place].place)
             if fits_rows(bias, weight.shape[1]):
-                self.rest.popleft()
+                del self.rest[place]
                 return linear(weight, bias)
         return linear(weight, None)
 
@@ -239,6 +242,14 @@ class Reader:
             self.read(following)
         return GlobalAvgPool2d()
 
+    def reduce_mean(self, node: Node) -> GlobalAvgPool2d:
+        """Of the pixels of images; perhaps with what takes away the two axes of size 1."""
+        keeps, axes = node.take("keepdims", 1), self.axes(node, 4)
+        node.take("noop_with_empty_axes", 0)
+        if self.shape is None or len(self.shape) != 3 or axes != [2, 3]:
+            raise InvalidValueError(f"it is the mean over axes {axes}; expected [2, 3] of images")
+        return self.global_avg_pool(node) if keeps else GlobalAvgPool2d()
+
     def batch_norm(self, node: Node) -> tuple[BatchNorm1d | BatchNorm2d, Arrays]:
         node.expect("training_mode", 0, 0)
         names = ("weight", "bias", "running_mean", "running_var")
@@ -275,7 +286,8 @@ class Reader:
             rows_stay = wanted[0] in (*keeps, self.batch) and wanted[1] in (-1, features)
             if rows_stay or (wanted[0] == -1 and wanted[1] == features):
                 return Flatten()
-        raise InvalidValueError(f"it reshapes to {wanted}; expected [0, -1], a row for each sample")
+        shown = ", ".join("?" if size == UNKNOWN else str(size) for size in wanted)
+        raise InvalidValueError(f"it reshapes to [{shown}]; expected [0, -1], a row for each sample")
 
     def squeeze(self, node: Node) -> Flatten:
         if self.shape is None or self.shape[1:] != (1, 1) or self.axes(node, 4) != [2, 3]:
@@ -352,6 +364,7 @@ READERS: dict[str, Callable[[Reader, Node], Any]] = {
     "LogSoftmax": lambda reader, node: reader.last_axis(node, LogSoftmax()),
     "MatMul": Reader.matmul,
     "MaxPool": Reader.max_pool,
+    "ReduceMean": Reader.reduce_mean,
     "Relu": lambda reader, node: ReLU(),
     "Reshape": Reader.reshape,
     "Sigmoid": lambda reader, node: Sigmoid(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,10 @@ import numpy as np
 from fastfnn.errors import FOREIGN, InvalidValueError, ModelFileError
 from fastfnn.layers.base import Array, KnownShape
 
+#: In a shape that a graph computes: the rows, as Reshape takes them, and what is not known.
+ROWS, UNKNOWN = 0, np.iinfo(np.int64).min
+#: Axes that such a shape may have.
+MOST_AXES = 8
 #: Before it, batch normalisation, broadcasting and dropout were written otherwise.
 OLDEST_OPSET = 9
 
@@ -111,8 +115,12 @@ def chain_of(onnx: Any, proto: Any) -> Chain:
         taken = [name for name in proto_node.input if name and name not in constants]
         if node.op == "Constant":
             constants[proto_node.output[0]] = _constant(onnx, node)
-        elif node.op == "Identity" and not taken:
-            constants[proto_node.output[0]] = constants[proto_node.input[0]]
+        elif node.op == "Shape" and taken == [current]:
+            constants[proto_node.output[0]] = np.array([ROWS, *[UNKNOWN] * (MOST_AXES - 1)])
+        elif node.op in FOLDED and not taken:
+            with naming(node):
+                arrays = [constants[name] for name in proto_node.input if name]
+                constants[proto_node.output[0]] = FOLDED[node.op](node, *arrays)
         elif taken != [current]:
             names = " and ".join(map(repr, taken)) or "only constants"
             raise InvalidValueError(f"{node.shown} takes {names}; expected {current!r}, as in a chain without branches")
@@ -127,6 +135,27 @@ def chain_of(onnx: Any, proto: Any) -> Chain:
             f"the graph's output is {graph.output[0].name!r}; expected {current!r}, the chain's end"
         )
     return Chain(nodes, constants, *_input_shape(inputs[0]))
+
+
+def _unsqueezed(node: Node, array: Array, axes: Any = None) -> Array:
+    axes = node.take("axes", ()) if axes is None else axes
+    return np.expand_dims(array, tuple(int(axis) for axis in axes))
+
+
+def _squeezed(node: Node, array: Array, axes: Any = None) -> Array:
+    axes = node.take("axes", None) if axes is None else axes
+    return np.squeeze(array, None if axes is None else tuple(int(axis) for axis in axes))
+
+
+#: What is made of constants alone, such as the shape that an exporter writes for ``x.view(x.size(0), -1)``.
+FOLDED: dict[str, Callable[..., Array]] = {
+    "Cast": lambda node, array: array,
+    "Concat": lambda node, *arrays: np.concatenate(arrays, node.take("axis", 0)),
+    "Gather": lambda node, array, places: np.take(array, places, node.take("axis", 0)),
+    "Identity": lambda node, array: array,
+    "Squeeze": _squeezed,
+    "Unsqueeze": _unsqueezed,
+}
 
 
 def _node(onnx: Any, proto: Any, opset: int) -> Node:

@@ -174,9 +174,11 @@ def _check_places(leaves: list[tuple[str, Any]], layers: dict[str, Layer]) -> No
                 raise InvalidValueError(
                     f"{place} is {module!r} without a Flatten behind it; expected one, as ours gives rows (n, channels)"
                 )
-        images = shape is not None and len(shape) == 3
-        if isinstance(layer, (Softmax, LogSoftmax)) and images and module.dim == 1:
-            raise InvalidValueError(f"{place} is {module!r} of images; expected dim=-1, as ours is over the last axis")
+        # As torch.nn.Sequential itself cannot tell: rows have that axis last, images have not.
+        is_rows = shape is not None and len(shape) == 1
+        if isinstance(layer, (Softmax, LogSoftmax)) and not is_rows and module.dim == 1:
+            what = "of who knows what" if shape is None else "of images"
+            raise InvalidValueError(f"{place} is {module!r} {what}; expected dim=-1, as ours is over the last axis")
         shape = layer.made_shape(shape or layer.taken_shape())
 
 

@@ -63,7 +63,7 @@ class MaxPool2d(_WindowPool):
     Parameters
     ----------
     kernel_size, stride, padding, dilation : int or (height, width)
-        A stride of None is the kernel size; the padding is at most half of it.
+        A stride of None is the kernel size; the padding is less than it, and at most half of it with a dilation.
     ceil_mode : bool
         A last window that hangs over the edge counts too.
     """
@@ -80,7 +80,7 @@ class MaxPool2d(_WindowPool):
         ceil_mode: bool = False,
     ) -> None:
         super().__init__()
-        self.windows = Windows(kernel_size, stride, padding, dilation, ceil_mode)
+        self.windows = Windows(kernel_size, stride, padding, dilation, ceil_mode, wide=True)
 
     def forward(self, x: ArrayLike) -> Array:
         """(n, c, h, w) to (n, c, out_height, out_width)."""
