@@ -95,8 +95,25 @@ class Loss:
             )
         return check.float_array("y", array, dtype=dtype)
 
+    def weights(self) -> dict[str, Array]:
+        """Weights of classes or outputs, by their names; those that are not given are missing."""
+        names = ("weight", "pos_weight")
+        return {name: getattr(self, name) for name in names if getattr(self, name, None) is not None}
+
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({'' if self.reduction == 'mean' else f'reduction={self.reduction!r}'})"
+        shown = [] if self.reduction == "mean" else [f"reduction={self.reduction!r}"]
+        shown += [f"{name}={values.tolist()}" for name, values in self.weights().items()]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _weights(name: str, values: ArrayLike | None) -> Array | None:
+    """Weights as float64, a number or a row of them, each finite and at least 0; None for None."""
+    if values is None:
+        return None
+    array = check.float_array(name, values, dtype=np.float64)
+    if array.ndim > 1 or not array.size or not (np.isfinite(array) & (array >= 0)).all():
+        raise InvalidValueError(f"{name} is {values!r}; expected finite weights of at least 0, one for each")
+    return array
 
 
 class _ClassLoss(Loss):
@@ -183,8 +200,54 @@ class _BinaryLoss(_ElementLoss):
 
     task = "binary"
 
+    def __init__(self, reduction: str = "mean", *, weight: ArrayLike | None = None) -> None:
+        super().__init__(reduction)
+        self.weight = _weights("weight", weight)
+        self.pos_weight: Array | None = None
+
+    def row_of_weights(self, name: str, sample_shape: tuple[int, ...], dtype: Any) -> Array:
+        """The weights of a sample's outputs, in one flat array; ones where they are not given."""
+        values = self.weights().get(name, np.ones(1))
+        try:
+            return np.broadcast_to(values, sample_shape).astype(dtype).reshape(-1)
+        except ValueError:
+            raise InvalidValueError(
+                f"{name} of {self!r} has shape {values.shape}; expected one number, or one for each of {sample_shape}"
+            ) from None
+
+    def _weighed(self, prediction: ArrayLike, target: ArrayLike) -> tuple[Array, Array]:
+        """Targets and factors by which this loss is one without weights.
+
+        With w and p, ``c = 1 + (p - 1) t`` and ``t' = p t / c``: the loss is ``w c`` times the plain one of t'.
+        """
+        p = check.float_array("prediction", prediction)
+        t = check.float_array("target", target, dtype=p.dtype).reshape(p.shape)
+        weight, pos = (
+            self.row_of_weights(k, p.shape[1:], p.dtype).reshape(p.shape[1:]) for k in ("weight", "pos_weight")
+        )
+        kept = 1 + (pos - 1) * t
+        return np.divide(pos * t, kept, out=np.zeros_like(t), where=kept > 0), weight * kept
+
+    def _forward(self, prediction: ArrayLike, target: ArrayLike) -> Any:
+        if not self.weights():
+            return super()._forward(prediction, target)
+        shifted, factor = self._weighed(prediction, target)
+        losses = self._function()(prediction, shifted, "none") * factor
+        if self.reduction == "none":
+            return losses
+        total = float(losses.sum(dtype=np.float64))
+        return total / losses.size if self.reduction == "mean" and losses.size else total
+
+    def _backward(self, prediction: ArrayLike, target: ArrayLike) -> Array:
+        if not self.weights():
+            return super()._backward(prediction, target)
+        shifted, factor = self._weighed(prediction, target)
+        return self._function("_backward")(prediction, shifted, self.reduction) * factor
+
     def check_target(self, target: ArrayLike, output_shape: tuple[int, ...], dtype: Any) -> Array:
         array = super().check_target(target, output_shape, dtype)
+        for name in self.weights():
+            self.row_of_weights(name, output_shape, dtype)
         if output_shape == (1,) and array.size:  # of many outputs it would be a pass over much
             low, high = array.min(), array.max()
             if low < 0 or high > 1:  # NaN is found by who trains
@@ -193,14 +256,36 @@ class _BinaryLoss(_ElementLoss):
 
 
 class BCELoss(_BinaryLoss):
-    """Binary cross-entropy of probabilities; logarithms are bounded below by -100, as in PyTorch."""
+    """Binary cross-entropy of probabilities; logarithms are bounded below by -100, as in PyTorch.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}
+    weight : number or (outputs,) array, optional
+        What the losses of each output are multiplied by. The mean is over all of them, whatever their weights.
+    """
 
     threshold = 0.5
     _name = "binary_cross_entropy"
 
 
 class BCEWithLogitsLoss(_BinaryLoss):
-    """Binary cross-entropy of ``sigmoid(prediction)``, stable at any logits."""
+    """Binary cross-entropy of ``sigmoid(prediction)``, stable at any logits.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}
+    weight : number or (outputs,) array, optional
+        As in `BCELoss`.
+    pos_weight : number or (outputs,) array, optional
+        p in ``-(p t log σ(z) + (1 - t) log(1 - σ(z)))``: above 1, a missed yes costs more than a wrong one.
+    """
+
+    def __init__(
+        self, reduction: str = "mean", *, weight: ArrayLike | None = None, pos_weight: ArrayLike | None = None
+    ) -> None:
+        super().__init__(reduction, weight=weight)
+        self.pos_weight = _weights("pos_weight", pos_weight)
 
     _name = "binary_cross_entropy_with_logits"
 

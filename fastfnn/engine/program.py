@@ -373,7 +373,8 @@ def _key(task: Task) -> tuple[Any, ...]:
     key = (task.keep_gradients, task.packed is None, id(model.parameters), _configs(model), buffers)
     if loss is None:
         return key
-    key = (*key, type(loss), loss.reduction, getattr(loss, "label_smoothing", 0.0))
+    weights = [(name, values.tobytes()) for name, values in loss.weights().items()]
+    key = (*key, type(loss), loss.reduction, getattr(loss, "label_smoothing", 0.0), weights)
     if optimizer is None:
         return key
     settings = operation_of(optimizer), _is_plain(optimizer), optimizer.limits is None, optimizer.decay_biases

@@ -38,7 +38,14 @@ def write_loss(table: Table, loss: Loss, prediction: Array, data: Data, weights:
     grad = table.buffer(sample_shape) if needs_grad else None
     rows = {"losses": table.row_losses, "grad": grad, "width": width}
     scale = {"scale": loss.reduction == "mean"}
-    table.row(LOSSES[type(loss)][0 if labels else 1], prediction=prediction, target=target, **rows, **scale, **more)
+    meant, factor = target, None
+    if isinstance(loss, (BCELoss, BCEWithLogitsLoss)) and loss.weights():
+        meant, factor = table.buffer(sample_shape), table.buffer(sample_shape)
+        vectors = {name: loss.row_of_weights(name, sample_shape, table.dtype) for name in ("weight", "pos_weight")}
+        table.row("weigh_targets", shifted=meant, factor=factor, target=target, width=width, **vectors)
+    table.row(LOSSES[type(loss)][0 if labels else 1], prediction=prediction, target=meant, **rows, **scale, **more)
+    if factor is not None:
+        table.row("weigh_elements", elements=more["elements"], factor=factor, **rows)
     if weights is not None:
         table.row("weigh", weights=table.gather(weights), **rows)
     if loss.task == "binary":

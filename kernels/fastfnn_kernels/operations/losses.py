@@ -12,13 +12,14 @@ import numpy as np
 
 from fastfnn_kernels import losses, softmax
 from fastfnn_kernels._config import helper, inlined
-from fastfnn_kernels.operations._fields import Array, Number, rows, scale
+from fastfnn_kernels.operations._fields import Array, Number, array, rows, scale
 from fastfnn_kernels.operations._registry import operation
 
 RowNumbers = Annotated[Array, rows(dtype=np.float64)]
 Labels = Annotated[Array, rows(dtype=np.int64)]
 Rows = Annotated[Array, rows("width")]
 MaybeRows = Annotated[Array, rows("width", optional=True)]
+Vector = Annotated[Array, array("width")]
 Flat = Annotated[Array, rows("width", axes=1)]
 MaybeFlat = Annotated[Array, rows("width", axes=1, optional=True)]
 Scale = Annotated[float, scale()]
@@ -89,6 +90,31 @@ def _element_loss(name: str, losses_of: Any, gradient_of: Any) -> None:
 _element_loss("bce", losses.bce_losses, losses.bce_gradient)
 _element_loss("bce_with_logits", losses.bce_with_logits_losses, losses.bce_with_logits_gradient)
 _element_loss("mse", losses.mse_losses, losses.mse_gradient)
+
+
+@operation
+def weigh_targets(shifted: Rows, factor: Rows, target: Rows, weight: Vector, pos_weight: Vector) -> None:
+    """What makes a weighted binary cross-entropy a plain one: ``p t / c`` and ``w c``, with ``c = 1 + (p - 1) t``."""
+    zero, one = target.dtype.type(0), target.dtype.type(1)
+    for i in range(target.shape[0]):
+        for j in range(target.shape[1]):
+            kept = one + (pos_weight[j] - one) * target[i, j]
+            shifted[i, j] = pos_weight[j] * target[i, j] / kept if kept > zero else zero
+            factor[i, j] = weight[j] * kept
+
+
+@operation
+def weigh_elements(losses: RowNumbers, elements: Rows, grad: MaybeRows, factor: Rows) -> None:
+    """Each element's loss and gradient times its factor."""
+    for i in range(losses.size):
+        total = 0.0
+        for j in range(elements.shape[1]):
+            elements[i, j] *= factor[i, j]
+            total += elements[i, j]
+        losses[i] = total
+    for i in range(grad.shape[0]):
+        for j in range(grad.shape[1]):
+            grad[i, j] *= factor[i, j]
 
 
 @operation
