@@ -32,7 +32,11 @@ def test_export_finds_shape_and_dtype(
             "float32",
         )
     else:
-        model, shape, dtype = saved(tmp_path / "m.safetensors", ff.models.mlp(20)), (4, 5), "uint8"
+        model, shape, dtype = (
+            saved(tmp_path / "m.safetensors", ff.models.mlp(20, mean=0.1, std=0.3, scale=1 / 255)),
+            (4, 5),
+            "uint8",
+        )
         options = ["--input-shape", "4x5"]
     capsys.readouterr()
     target = tmp_path / "model.onnx"
