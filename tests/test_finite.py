@@ -175,6 +175,10 @@ def test_train_step_and_checkpoints_remember_it_too(tmp_path: Path) -> None:
     options = {**OPTIONS, "callbacks": [ff.Checkpoint(tmp_path / "run")]}
     ff.fit(model, X, X[:, 0] > 0, loss=ff.BCEWithLogitsLoss(), optimizer=ff.SGD(), **options)
     assert ff.load(tmp_path / "run").task == "binary"
+    again = network(out=1)  # nothing is left to train
+    options = {**OPTIONS, "resume": tmp_path / "run"}
+    ff.fit(again, X, X[:, 0] > 0, loss=ff.BCEWithLogitsLoss(), optimizer=ff.SGD(), **options)
+    assert again.purpose() == model.purpose() == {"task": "binary", "target_shape": ()}
 
 
 def test_where_nobody_knows_it_is_asked_for() -> None:

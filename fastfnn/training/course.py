@@ -95,8 +95,6 @@ class Course:
                 **parts,
             )
             self.history, self.stops = found.history, found.stopped
-            if self.history.epochs:  # there may be no other epoch, which would say what the model is for
-                self.task.model.task, self.task.model.target_shape = self.loss.task, self.target_shape
             return
         if self.schedule is not None:
             self.schedule.begin()

@@ -151,6 +151,7 @@ def resume(
 
     # Nothing below can fail.
     model.restore(saved.model.snapshot())
+    model.take_purpose(saved.model.purpose())
     layers = zip(_saved.dropouts(model), _saved.dropouts(saved.model), saved.dropout_steps, strict=True)
     for mine, theirs, step in layers:
         mine.seed, mine.step = theirs.seed, step
