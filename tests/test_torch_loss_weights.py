@@ -145,3 +145,83 @@ def test_weights_of_other_outputs_are_refused() -> None:
         repr(ff.BCEWithLogitsLoss("sum", pos_weight=[1, 2]))
         == "BCEWithLogitsLoss(reduction='sum', pos_weight=[1.0, 2.0])"
     )
+
+
+# Classes
+
+CLASSES = 4
+WEIGHT = [0.5, 2.0, 0.0, 1.3]
+LABELS = RNG.integers(0, CLASSES, N)
+SOME = np.where(RNG.random(N) < 0.3, -100, LABELS)
+SHARES = RNG.dirichlet(np.ones(CLASSES), N)
+CROSS_ENTROPY: dict[str, tuple[Any, dict[str, Any]]] = {
+    "weight": (LABELS, {"weight": WEIGHT}),
+    "ignored": (SOME, {}),
+    "both": (SOME, {"weight": WEIGHT}),
+    "another index": (LABELS, {"weight": WEIGHT, "ignore_index": 1}),
+    "smoothed": (SOME, {"weight": WEIGHT, "label_smoothing": 0.2}),
+    "smoothed without weights": (SOME, {"label_smoothing": 0.2}),
+    "probabilities": (SHARES, {"weight": WEIGHT}),
+    "probabilities, smoothed": (SHARES, {"weight": WEIGHT, "label_smoothing": 0.1}),
+}
+
+
+@DTYPES
+@REDUCTIONS
+@pytest.mark.parametrize("name", CROSS_ENTROPY)
+def test_class_losses_with_weights(name: str, reduction: str, dtype: str) -> None:
+    t, settings = CROSS_ENTROPY[name]
+    z = RNG.normal(scale=3, size=(N, CLASSES))
+    compare("CrossEntropyLoss", z, t, dtype, reduction, settings)
+    if t.ndim == 1 and "label_smoothing" not in settings:
+        compare("NLLLoss", np.log(RNG.dirichlet(np.ones(CLASSES), N)), t, dtype, reduction, settings)
+
+
+@DTYPES
+@pytest.mark.parametrize("name", CROSS_ENTROPY)
+def test_trainings_with_weights_of_classes(name: str, dtype: str, monkeypatch: Any) -> None:
+    y, settings = CROSS_ENTROPY[name]
+    check_training("CrossEntropyLoss", y, CLASSES, dtype, settings, monkeypatch)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_compiled_is_layer_by_layer_in_any_order(shuffle: bool, reduction: str, monkeypatch: Any) -> None:
+    runs = []
+    for compiled in (True, False):
+        if not compiled:
+            monkeypatch.setattr(program, "is_compiled", lambda task: False)
+        model = ff.Sequential(ff.Linear(FEATURES, CLASSES), ff.LogSoftmax(), seed=0, dtype="float64")
+        loss, weights = ff.NLLLoss(reduction, weight=WEIGHT), RNG.uniform(0.5, 2, N) * 0 + np.arange(1, N + 1)
+        history = ff.fit(
+            model, X, SOME, loss=loss, optimizer=ff.SGD(0.01), epochs=3, batch_size=16, shuffle=shuffle, seed=0,
+            sample_weight=weights, validation_data=(X, SOME, weights), progress=False,
+        )  # fmt: skip
+        runs.append([*history.loss, *history.val_loss, *history.accuracy, *history.val_accuracy, *model.parameters])
+    np.testing.assert_allclose(*runs, rtol=1e-10)
+
+
+def test_ignored_rows_count_in_no_accuracy() -> None:
+    model = ff.Sequential(ff.Linear(FEATURES, CLASSES), seed=0)
+    kept = SOME != -100
+    right = ff.accuracy(ff.predict(model, X[kept]), SOME[kept])
+    assert ff.evaluate(model, X, SOME, loss=ff.CrossEntropyLoss()).accuracy == pytest.approx(right)
+    assert ff.train_step(model, X, SOME, loss=ff.CrossEntropyLoss(), optimizer=ff.SGD(0)).accuracy == pytest.approx(
+        right
+    )
+
+
+@pytest.mark.parametrize(
+    ("loss", "y", "options", "message"),
+    [
+        (ff.CrossEntropyLoss(weight=[1, 2]), LABELS, {}, r"weight of .* has shape \(2,\); expected \(4,\)"),
+        (ff.CrossEntropyLoss(), LABELS * 0 - 100, {}, "y holds nothing but -100, the ignore_index"),
+        (ff.CrossEntropyLoss(), SOME - 1, {}, "y holds the label -101"),
+        (ff.CrossEntropyLoss(weight=WEIGHT), LABELS, {"class_weight": "balanced"}, "expected a loss without weights"),
+        (ff.CrossEntropyLoss(), SOME, {"class_weight": "balanced"}, "no label that it ignores"),
+    ],
+)
+def test_what_does_not_fit_the_classes_is_named(loss: ff.Loss, y: Any, options: Any, message: str) -> None:
+    model = ff.Sequential(ff.Linear(FEATURES, CLASSES), seed=0)
+    with pytest.raises(InvalidValueError, match=message):
+        ff.fit(model, X, y, loss=loss, optimizer=ff.SGD(), progress=False, **options)

@@ -87,7 +87,7 @@ def run(task: Task, data: Pass) -> Iterator[Sums]:
         if not math.isfinite(value):
             yield total, correct, start, start // batch_size + 1
             return
-        total += _sum(loss, value, stop - start) + penalty * (stop - start)
+        total += (value * (stop - start) if loss.reduction == "mean" else value) + penalty * (stop - start)
         correct += _hits(loss, prediction, target)
         yield total, correct, stop, 0
 
@@ -100,8 +100,10 @@ def evaluate(task: Task, data: Pass) -> Sums:
     total, correct = 0.0, 0.0
     for rows, prediction in _chunks(task.model, data.x):
         value = _value(loss, prediction, y[rows], None if weights is None else weights[rows])
-        total += _sum(loss, value, len(prediction))
+        total += value * loss.mean_over(y[rows]) if loss.reduction == "mean" else value
         correct += _hits(loss, prediction, y[rows])
+    if loss.reduction == "mean":
+        total *= len(y) / loss.mean_over(y)
     return total, correct, len(data.x), 0
 
 
@@ -155,8 +157,4 @@ def _value(loss: Loss, prediction: Array, target: Array, weights: Array | None) 
     if weights is None:
         return value
     losses = loss.row_losses(prediction, target) * weights
-    return float(losses.mean() if loss.reduction == "mean" else losses.sum())
-
-
-def _sum(loss: Loss, value: float, rows: int) -> float:
-    return value * rows if loss.reduction == "mean" else value
+    return float(losses.sum()) / ((loss.mean_over(target) or 1.0) if loss.reduction == "mean" else 1.0)

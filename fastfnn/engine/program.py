@@ -36,6 +36,7 @@ from fastfnn.engine.steps import (
 from fastfnn.engine.task import Array, Pass, Sums, Task
 from fastfnn.errors import InvalidValueError
 from fastfnn.layers import Layer
+from fastfnn.losses import CrossEntropyLoss, NLLLoss
 from fastfnn.model import Sequential
 from fastfnn.optim import SGD, Optimizer
 
@@ -81,6 +82,8 @@ class Form(NamedTuple):
         There are steps enough for what they have in common to be put off.
     inputs : Data
     targets, weights : Data or None
+    ignores : bool
+        Some labels are one beyond the last class, which means none.
     penalised : bool
         The loss has the L2 term.
     """
@@ -93,6 +96,7 @@ class Form(NamedTuple):
     inputs: Data
     targets: Data | None
     weights: Data | None
+    ignores: bool
     penalised: bool = False
 
 
@@ -153,7 +157,7 @@ class Program:
         if task.loss is None or form.targets is None:
             table.row("store", out="out", x=out, width=width)
             return 1, 1
-        grad: Any = write_loss(table, task.loss, out, form.targets, form.weights)
+        grad: Any = write_loss(table, task.loss, out, form.targets, form.weights, form.ignores)
         if task.optimizer is not None:
             for step, step_input in zip(reversed(steps[first:]), reversed(inputs[first:]), strict=True):
                 grad = step.backward(table, step_input, grad)
@@ -300,7 +304,8 @@ def run(task: Task, data: Pass, team: Any, pause: int = 0) -> Iterator[Sums]:
     model.gather_parameters()
     if task.optimizer is not None:
         task.optimizer.prepare(model.parameters)
-    form = _form(task, data, team.size)
+    data, ignores = _weighed(task, data)
+    form = _form(task, data, team.size, ignores)
     key = (form, *_key(task))
     waiting = _waiting.get(model)
     if waiting is None:
@@ -339,7 +344,28 @@ def _make_room(waiting: list[Program]) -> None:
             waiting.pop(0)
 
 
-def _form(task: Task, data: Pass, n_threads: int) -> Form:
+def _weighed(task: Task, data: Pass) -> tuple[Pass, bool]:
+    """The data with what its loss makes of labels: rows count so that each batch's mean is ``Σ w l / Σ w``.
+
+    Labels that are to be ignored become one beyond the last class; whether there are any is told, too.
+    """
+    loss, y = task.loss, data.y
+    if not isinstance(loss, (CrossEntropyLoss, NLLLoss)) or y is None or y.ndim != 1 or not loss.weighs(y):
+        return data, False
+    ignored = y == loss.ignore_index
+    beyond = np.where(ignored, task.model.output_shape(data.x.shape[1:])[0], y)
+    if loss.reduction == "sum":
+        return data._replace(y=beyond), bool(ignored.any())
+    starts, order = np.arange(0, len(y), data.batch_size or len(y)), slice(None) if data.order is None else data.order
+    sums, rows = np.add.reduceat(loss.label_weights(y)[order], starts), np.diff(starts, append=len(y))
+    factors = np.empty(len(y))
+    factors[order] = np.repeat(np.divide(rows, sums, out=np.zeros(len(sums)), where=sums > 0), rows)
+    return data._replace(y=beyond, weights=factors if data.weights is None else factors * data.weights), bool(
+        ignored.any()
+    )
+
+
+def _form(task: Task, data: Pass, n_threads: int, ignores: bool = False) -> Form:
     x, y, rows = data.x, data.y, data.batch_size or len(data.x)
     if task.optimizer is None:  # in training a program is for one batch size; else a few serve all numbers of rows
         rows = min(1 << (len(x) - 1).bit_length(), lowering.CHUNK_ROWS)
@@ -351,7 +377,8 @@ def _form(task: Task, data: Pass, n_threads: int) -> Form:
     inputs = Data("x", x.shape[1:], x.dtype, sparsity)
     targets = None if y is None else Data("y", y.shape[1:], y.dtype)
     weights = None if data.weights is None else Data("weights", (1,), data.weights.dtype)
-    return Form(rows, n_threads, data.order is None, sparsity, lazy, inputs, targets, weights, bool(data.penalty))
+    form = Form(rows, n_threads, data.order is None, sparsity, lazy, inputs, targets, weights, ignores)
+    return form._replace(penalised=bool(data.penalty))
 
 
 _known_configs: weakref.WeakKeyDictionary[Sequential, tuple[Any, list[Any]]] = weakref.WeakKeyDictionary()

@@ -190,11 +190,13 @@ class Course:
     def _follow(self, epoch: int, sums: Iterator[Sums], bar: Progress) -> tuple[float, float, int]:
         """Go along with an epoch: its loss and accuracy, and the step that failed, or 0."""
         counts, means = self.loss.has_accuracy, self.loss.reduction == "mean"
+        assert self.data.y is not None
+        kept = self.loss.kept_share(self.data.y)
         loss, accuracy, steps, failed = 0.0, 0.0 if counts else math.nan, 0, 0
         for total, correct, done, failed in sums:
             if failed or not done:
                 continue
-            loss, accuracy = total / done if means else total, correct / done if counts else math.nan
+            loss, accuracy = total / done if means else total, correct / (done * kept) if counts else math.nan
             bar.step(epoch, done, {"loss": loss, "accuracy": accuracy})
             before, steps = steps, math.ceil(done / self.batch_size)
             if steps > before:

@@ -251,4 +251,4 @@ def train_step(
         happened = f"the loss is infinite or NaN; the parameters are {already}"
         raise finite.diverged(Pass(x, targets), happened, optimizer.lr, epoch=1, step=1)
     model.task, model.target_shape = loss.task, np.shape(y)[1:]
-    return figures(sums, loss)
+    return figures(sums, loss, targets)

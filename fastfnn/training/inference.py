@@ -30,19 +30,21 @@ class Evaluation(NamedTuple):
     accuracy: float
 
 
-def figures(sums: Sums, loss: Loss) -> Evaluation:
+def figures(sums: Sums, loss: Loss, y: Array) -> Evaluation:
+    """Loss and accuracy of all rows, whose targets are `y`."""
     total, correct, rows, _ = sums
     value = total / rows if loss.reduction == "mean" else total
-    return Evaluation(value, correct / rows if loss.has_accuracy else math.nan)
+    return Evaluation(value, correct / (rows * loss.kept_share(y)) if loss.has_accuracy else math.nan)
 
 
 def evaluate_checked(model: Sequential, loss: Loss, data: Pass, team: Any) -> Evaluation:
     task, sums = Task(model, loss), (0.0, 0, 0, 0)
+    assert data.y is not None
     if not program.is_compiled(task):
-        return figures(eager.evaluate(task, data), loss)
+        return figures(eager.evaluate(task, data), loss, data.y)
     for sums in program.run(task, data, team):  # noqa: B007 (the last is used)
         pass
-    return figures(sums, loss)
+    return figures(sums, loss, data.y)
 
 
 def evaluate(

@@ -34,6 +34,11 @@ def row_weights(
     if class_weight is not None:
         if loss.task == "binary" and output_shape == (1,):  # classes 0 and 1
             y, output_shape = np.column_stack([1 - y, y]), (2,)
+        elif loss.weights() or loss.kept_share(y) < 1:
+            raise InvalidValueError(
+                f"class_weight is {class_weight!r} for {loss!r} and its targets; expected a loss without weights, and "
+                "no label that it ignores"
+            )
         elif not loss.classifies:
             raise InvalidValueError(
                 f"class_weight is {class_weight!r} for {loss!r}; expected a loss whose targets are classes"

@@ -20,14 +20,17 @@ LOSSES: dict[type[Loss], tuple[str, str]] = {
 }
 
 
-def write_loss(table: Table, loss: Loss, prediction: Array, data: Data, weights: Data | None = None) -> Array | None:
+def write_loss(
+    table: Table, loss: Loss, prediction: Array, data: Data, weights: Data | None = None, ignores: bool = False
+) -> Array | None:
     """Append the loss of the chunk's rows, their hits, and in training the gradient, whose row array is returned.
 
-    Losses and gradients of the rows are multiplied by their weights, where there are any.
+    Losses and gradients of the rows are multiplied by their weights, where there are any. With `ignores`, a label
+    beyond the last class means none.
     """
     labels, sample_shape = data.shape == (), prediction.shape[1:]
     width = math.prod(sample_shape)
-    target = table.gather_labels(data, width) if labels else table.gather(data)
+    target = table.gather_labels(data, width + ignores) if labels else table.gather(data)
     table.row_losses, table.hits = np.zeros(table.rows), np.zeros(table.rows)
     more: dict[str, Any] = {}
     if isinstance(loss, CrossEntropyLoss):
@@ -38,12 +41,18 @@ def write_loss(table: Table, loss: Loss, prediction: Array, data: Data, weights:
     grad = table.buffer(sample_shape) if needs_grad else None
     rows = {"losses": table.row_losses, "grad": grad, "width": width}
     scale = {"scale": loss.reduction == "mean"}
-    meant, factor = target, None
+    meant, factor, is_rows = target, None, not labels
     if isinstance(loss, (BCELoss, BCEWithLogitsLoss)) and loss.weights():
         meant, factor = table.buffer(sample_shape), table.buffer(sample_shape)
         vectors = {name: loss.row_of_weights(name, sample_shape, table.dtype) for name in ("weight", "pos_weight")}
         table.row("weigh_targets", shifted=meant, factor=factor, target=target, width=width, **vectors)
-    table.row(LOSSES[type(loss)][0 if labels else 1], prediction=prediction, target=meant, **rows, **scale, **more)
+    if isinstance(loss, (CrossEntropyLoss, NLLLoss)) and (loss.weights() or ignores):
+        meant, is_rows = table.buffer(sample_shape), True
+        weighing = {"weight": loss.class_weights(width).astype(table.dtype), "width": width}
+        weighing["label_smoothing"] = float(loss.label_smoothing)
+        table.row("class_rows" if labels else "weigh_classes", meant=meant, target=target, **weighing)
+        more = dict.fromkeys(more, 0.0)
+    table.row(LOSSES[type(loss)][is_rows], prediction=prediction, target=meant, **rows, **scale, **more)
     if factor is not None:
         table.row("weigh_elements", elements=more["elements"], factor=factor, **rows)
     if weights is not None:

@@ -93,6 +93,30 @@ _element_loss("mse", losses.mse_losses, losses.mse_gradient)
 
 
 @operation
+def class_rows(meant: Rows, target: Labels, weight: Vector, label_smoothing: Number) -> None:
+    """Labels as rows of weights: smoothed, and each class times its weight; a label beyond the classes means none."""
+    classes = meant.shape[1]
+    one = meant.dtype.type(1)
+    spread = label_smoothing / meant.dtype.type(classes)
+    for i in range(meant.shape[0]):
+        label = target[i]
+        for j in range(classes):
+            meant[i, j] = weight[j] * spread if label < classes else meant.dtype.type(0)
+        if label < classes:
+            meant[i, label] += weight[label] * (one - label_smoothing)
+
+
+@operation
+def weigh_classes(meant: Rows, target: Rows, weight: Vector, label_smoothing: Number) -> None:
+    """Rows of probabilities likewise."""
+    one = meant.dtype.type(1)
+    spread = label_smoothing / meant.dtype.type(meant.shape[1])
+    for i in range(meant.shape[0]):
+        for j in range(meant.shape[1]):
+            meant[i, j] = weight[j] * (target[i, j] * (one - label_smoothing) + spread)
+
+
+@operation
 def weigh_targets(shifted: Rows, factor: Rows, target: Rows, weight: Vector, pos_weight: Vector) -> None:
     """What makes a weighted binary cross-entropy a plain one: ``p t / c`` and ``w c``, with ``c = 1 + (p - 1) t``."""
     zero, one = target.dtype.type(0), target.dtype.type(1)
