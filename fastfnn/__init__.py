@@ -40,7 +40,17 @@ from fastfnn.layers import (
     Softmax,
     Tanh,
 )
-from fastfnn.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, Loss, MSELoss, NLLLoss
+from fastfnn.losses import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    HuberLoss,
+    L1Loss,
+    Loss,
+    MSELoss,
+    NLLLoss,
+    PoissonNLLLoss,
+)
 from fastfnn.metrics import accuracy, confusion_matrix
 from fastfnn.model import Sequential
 from fastfnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
@@ -98,6 +108,8 @@ __all__ = [
     "Flatten",
     "GlobalAvgPool2d",
     "History",
+    "HuberLoss",
+    "L1Loss",
     "LRSweep",
     "Layer",
     "LeakyReLU",
@@ -111,6 +123,7 @@ __all__ = [
     "NLLLoss",
     "Normalize",
     "Optimizer",
+    "PoissonNLLLoss",
     "Predictor",
     "RMSprop",
     "ReLU",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -410,3 +411,42 @@ class MSELoss(_ElementLoss):
 
     task = "regression"
     _name = "mse_loss"
+
+
+class L1Loss(_ElementLoss):
+    """Absolute difference, whose best prediction is the median; the mean is over all elements."""
+
+    _name = "l1_loss"
+
+
+class HuberLoss(_ElementLoss):
+    """Half the squared difference up to `delta`, and straight beyond it: outliers weigh less (Huber 1964).
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum", "none"}
+    delta : float
+        Where the one becomes the other.
+    """
+
+    _name = "huber_loss"
+
+    def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
+        super().__init__(reduction)
+        self.delta = check.real("delta", delta, above=0)
+
+    def _function(self, suffix: str = "") -> Callable[..., Any]:
+        return functools.partial(super()._function(suffix), delta=self.delta)
+
+    def __repr__(self) -> str:
+        reduction = "" if self.reduction == "mean" else f"reduction={self.reduction!r}, "
+        return f"HuberLoss({reduction}delta={self.delta!r})"
+
+
+class PoissonNLLLoss(_ElementLoss):
+    """Negative log-likelihood of counts, whose mean is ``exp(prediction)``; without what depends on the counts alone.
+
+    PyTorch's with its defaults, ``log_input=True, full=False``.
+    """
+
+    _name = "poisson_nll_loss"

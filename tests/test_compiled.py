@@ -107,6 +107,9 @@ LOSSES = {
     "bce": (ff.BCELoss(), UNIT, (ff.Sigmoid,)),
     "bce with logits": (ff.BCEWithLogitsLoss("sum"), UNIT, ()),
     "mse": (ff.MSELoss(), UNIT, ()),
+    "l1": (ff.L1Loss("sum"), UNIT, ()),
+    "huber": (ff.HuberLoss(delta=0.3), UNIT, ()),
+    "poisson": (ff.PoissonNLLLoss(), UNIT, ()),
 }
 
 

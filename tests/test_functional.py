@@ -48,6 +48,12 @@ CALLS = {
     "binary_cross_entropy_with_logits_backward": (GRAD, ROWS),
     "mse_loss": (GRAD, ROWS),
     "mse_loss_backward": (GRAD, ROWS),
+    "l1_loss": (GRAD, ROWS),
+    "l1_loss_backward": (GRAD, ROWS),
+    "huber_loss": (GRAD, ROWS),
+    "huber_loss_backward": (GRAD, ROWS),
+    "poisson_nll_loss": (GRAD, ROWS),
+    "poisson_nll_loss_backward": (GRAD, ROWS),
     "batch_norm": (X, X[0], np.abs(X[1]), WEIGHT[:, 0], WEIGHT[:, 1], False, 0.1, 1e-3),
     "batch_norm_backward": (POOLED, POOLED[::-1] + POOLED**2, BIAS[:3], None, None, True, 1e-3),
     "dropout": (GRAD, 0.3, 5, 2),
@@ -88,7 +94,7 @@ def test_equals_its_reference_and_keeps_the_dtype(name, dtype):
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_reduce_as_their_references(name, reduction):
-    for target in [LABELS, ROWS] if "nll" in name or name.startswith("cross") else [ROWS]:
+    for target in [LABELS, ROWS] if name.startswith(("nll", "cross")) else [ROWS]:
         arguments = (CALLS[name][0], target, reduction)
         result, expected = getattr(F, name)(*arguments), getattr(reference, name)(*arguments)
         assert np.shape(result) == np.shape(expected)

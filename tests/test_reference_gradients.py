@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ FROM_OUTPUT = {
     "softmax": ref.softmax_backward,
     "log_softmax": ref.log_softmax_backward,
 }
-ELEMENT_LOSSES = {
+ELEMENT_LOSSES: dict[str, Any] = {
     "bce": (ref.bce_losses, ref.bce_gradient, ref.binary_cross_entropy, ref.binary_cross_entropy_backward),
     "bce_with_logits": (
         ref.bce_with_logits_losses,
@@ -81,11 +82,24 @@ ELEMENT_LOSSES = {
         ref.binary_cross_entropy_with_logits_backward,
     ),
     "mse": (ref.mse_losses, ref.mse_gradient, ref.mse_loss, ref.mse_loss_backward),
+    "l1": (ref.l1_losses, ref.l1_gradient, ref.l1_loss, ref.l1_loss_backward),
+    "huber": (
+        partial(ref.huber_losses, delta=0.3),
+        partial(ref.huber_gradient, delta=0.3),
+        partial(ref.huber_loss, delta=0.3),
+        partial(ref.huber_loss_backward, delta=0.3),
+    ),
+    "poisson_nll": (
+        ref.poisson_nll_losses,
+        ref.poisson_nll_gradient,
+        ref.poisson_nll_loss,
+        ref.poisson_nll_loss_backward,
+    ),
 }
 #: Every gradient in the references; each is named in a test of this file.
 CHECKED = {
     *(f"{name}_backward" for name in (*FROM_INPUT, *FROM_OUTPUT, "matmul", "linear", "nll_loss", "cross_entropy")),
-    *(function.__name__ for functions in ELEMENT_LOSSES.values() for function in functions[1::2]),
+    *(getattr(each, "func", each).__name__ for functions in ELEMENT_LOSSES.values() for each in functions[1::2]),
     *("nll_gradient", "linear_backward_input", "linear_backward_weight"),
     *(f"batch_norm_backward{piece}" for piece in ("", "_sums", "_combine", "_coefficients", "_apply")),
     "dropout_backward",

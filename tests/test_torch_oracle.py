@@ -71,14 +71,30 @@ def test_cross_entropy(reduction, smoothing, target):
     )
 
 
+ELEMENT_LOSSES = ["binary_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss", "l1_loss", "poisson_nll_loss"]
+
+
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("name", ["binary_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss"])
+@pytest.mark.parametrize("name", ELEMENT_LOSSES)
 def test_element_losses(name, reduction):
     prediction, target = RNG.uniform(0.01, 0.99, (6, 3)), RNG.uniform(size=(6, 3))
     compare(
         lambda x: getattr(F, name)(x, target, reduction),
         lambda g, x, out: getattr(F, f"{name}_backward")(x, target, reduction),
         lambda t: getattr(torch.nn.functional, name)(t, torch.tensor(target), reduction=reduction),
+        prediction,
+        upstream=False,
+    )
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("delta", [0.5, 1.0, 30.0])
+def test_huber_loss(delta, reduction):
+    prediction, target = 3 * RNG.normal(size=(6, 3)), RNG.normal(size=(6, 3))
+    compare(
+        lambda x: F.huber_loss(x, target, reduction, delta),
+        lambda g, x, out: F.huber_loss_backward(x, target, reduction, delta),
+        lambda t: torch.nn.functional.huber_loss(t, torch.tensor(target), reduction=reduction, delta=delta),
         prediction,
         upstream=False,
     )

@@ -44,6 +44,7 @@ LOSSES = {
     "bce": (ff.BCELoss(), UNIT, (ff.Sigmoid,)),
     "bce with logits": (ff.BCEWithLogitsLoss(), UNIT, ()),
     "mse": (ff.MSELoss(), UNIT, ()),
+    "huber": (ff.HuberLoss(delta=0.3), UNIT, ()),
     "mse, sum": (ff.MSELoss("sum"), UNIT, ()),
 }
 

@@ -328,6 +328,15 @@ def for_rows(task: Task, data: Pass, n_threads: int = 1) -> Program:
     return Program(task, form, None)
 
 
+def for_training(task: Task, data: Pass, n_threads: int) -> Program:
+    """A program for a caller who goes through the same data again and again, with the same arrays of the model."""
+    assert task.optimizer is not None
+    task.model.gather_parameters()
+    task.optimizer.prepare(task.model.parameters)
+    form = _form(task, data, n_threads)
+    return Program(task, form, (form, *_key(task)))
+
+
 def _taken(waiting: list[Program], key: Any) -> Program | None:
     """The program for `key`, now the caller's alone."""
     for program in waiting[::-1]:
@@ -401,7 +410,8 @@ def _key(task: Task) -> tuple[Any, ...]:
     if loss is None:
         return key
     weights = [(name, values.tobytes()) for name, values in loss.weights().items()]
-    key = (*key, type(loss), loss.reduction, getattr(loss, "label_smoothing", 0.0), weights)
+    settings = getattr(loss, "label_smoothing", 0.0), getattr(loss, "delta", 0.0), weights
+    key = (*key, type(loss), loss.reduction, settings)
     if optimizer is None:
         return key
     settings = operation_of(optimizer), _is_plain(optimizer), optimizer.limits is None, optimizer.decay_biases

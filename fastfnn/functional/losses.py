@@ -130,20 +130,30 @@ def _pair(prediction: ArrayLike, target: ArrayLike, reduction: str) -> tuple[Arr
 
 
 def _losses(
-    kernel: Callable[..., None], prediction: ArrayLike, target: ArrayLike, reduction: str, n_threads: int | None
+    kernel: Callable[..., None],
+    prediction: ArrayLike,
+    target: ArrayLike,
+    reduction: str,
+    n_threads: int | None,
+    *settings: float,
 ) -> Any:
     p, t = _pair(prediction, target, reduction)
-    losses = np.empty_like(p)
-    run_on_team(kernel, losses.reshape(-1), p.reshape(-1), t.reshape(-1), n_threads=n_threads, elements_each=4)
+    losses, given = np.empty_like(p), map(p.dtype.type, settings)
+    run_on_team(kernel, losses.reshape(-1), p.reshape(-1), t.reshape(-1), *given, n_threads=n_threads, elements_each=4)
     return _reduced(losses, reduction)
 
 
 def _gradient(
-    kernel: Callable[..., None], prediction: ArrayLike, target: ArrayLike, reduction: str, n_threads: int | None
+    kernel: Callable[..., None],
+    prediction: ArrayLike,
+    target: ArrayLike,
+    reduction: str,
+    n_threads: int | None,
+    *settings: float,
 ) -> Array:
     p, t = _pair(prediction, target, reduction)
-    grad, scale = np.empty_like(p), p.dtype.type(_scale(reduction, p.size))
-    run_on_team(kernel, grad.reshape(-1), p.reshape(-1), t.reshape(-1), scale, n_threads=n_threads)
+    grad, given = np.empty_like(p), map(p.dtype.type, (_scale(reduction, p.size), *settings))
+    run_on_team(kernel, grad.reshape(-1), p.reshape(-1), t.reshape(-1), *given, n_threads=n_threads)
     return grad
 
 
@@ -185,3 +195,55 @@ def mse_loss_backward(
 ) -> Array:
     """The gradient of `mse_loss`: ``2 (prediction - target)``, over the count for "mean"."""
     return _gradient(kernels.losses.mse_gradient, prediction, target, reduction, n_threads)
+
+
+def l1_loss(prediction: ArrayLike, target: ArrayLike, reduction: str = "mean", *, n_threads: int | None = None) -> Any:
+    """``|prediction - target|``; the mean is over all elements."""
+    return _losses(kernels.losses.l1_losses, prediction, target, reduction, n_threads)
+
+
+def l1_loss_backward(
+    prediction: ArrayLike, target: ArrayLike, reduction: str = "mean", *, n_threads: int | None = None
+) -> Array:
+    """The gradient of `l1_loss`: the sign of ``prediction - target``, over the count for "mean"."""
+    return _gradient(kernels.losses.l1_gradient, prediction, target, reduction, n_threads)
+
+
+def huber_loss(
+    prediction: ArrayLike,
+    target: ArrayLike,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    *,
+    n_threads: int | None = None,
+) -> Any:
+    """``d² / 2`` of the distance d up to `delta`, ``delta (d - delta / 2)`` beyond it (Huber 1964)."""
+    delta = check.real("delta", delta, above=0)
+    return _losses(kernels.losses.huber_losses, prediction, target, reduction, n_threads, delta)
+
+
+def huber_loss_backward(
+    prediction: ArrayLike,
+    target: ArrayLike,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    *,
+    n_threads: int | None = None,
+) -> Array:
+    """The gradient of `huber_loss`: ``prediction - target`` bounded by ±`delta`, over the count for "mean"."""
+    delta = check.real("delta", delta, above=0)
+    return _gradient(kernels.losses.huber_gradient, prediction, target, reduction, n_threads, delta)
+
+
+def poisson_nll_loss(
+    prediction: ArrayLike, target: ArrayLike, reduction: str = "mean", *, n_threads: int | None = None
+) -> Any:
+    """``exp(z) - t z`` of logarithms z of Poisson means: PyTorch's with ``log_input=True, full=False``."""
+    return _losses(kernels.losses.poisson_nll_losses, prediction, target, reduction, n_threads)
+
+
+def poisson_nll_loss_backward(
+    prediction: ArrayLike, target: ArrayLike, reduction: str = "mean", *, n_threads: int | None = None
+) -> Array:
+    """The gradient of `poisson_nll_loss`: ``exp(z) - t``, over the count for "mean"."""
+    return _gradient(kernels.losses.poisson_nll_gradient, prediction, target, reduction, n_threads)

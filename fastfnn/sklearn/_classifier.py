@@ -363,7 +363,7 @@ class FNNClassifier(ClassifierMixin, FNN):
         return weights if sample_weight is None else weights * sample_weight
 
     def _strata(self, codes: Array) -> Array | None:
-        return None if self._multilabel or len(self.classes_) > 2 else codes.astype(bool)  # as scikit-learn
+        return None if self._multilabel or len(self.classes_) > 2 else codes.astype(bool)[:, None]  # as scikit-learn
 
     def _score(self, outputs: Array, codes: Array, weights: Array | None) -> float:
         right = self._codes_of(outputs) == codes

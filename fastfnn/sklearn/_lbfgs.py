@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfnn.engine.task import Pass, Task
+from fastfnn.engine import eager, program
+from fastfnn.engine.task import Pass, Sums, Task
 from fastfnn.errors import NonFiniteLossError
 from fastfnn.history import History
 from fastfnn.model import Sequential
@@ -17,7 +18,6 @@ from fastfnn.optim import SGD
 from fastfnn.sklearn._objective import Objective
 from fastfnn.training import arguments
 from fastfnn.training.callbacks import EpochCallback, EpochEnd
-from fastfnn.training.course import train
 from fastfnn.training.inference import evaluate
 
 Array = NDArray[Any]
@@ -102,6 +102,7 @@ class Minimum:
             self._constant = float(np.average(objective.constants(codes), weights=weights))
         #: Loss and accuracy where the loss was last evaluated, which is where an iteration ends.
         self._seen = np.inf, np.nan
+        self._train: Callable[[], Iterator[Sums]]
         self._last: Array | None = None
 
     def run(self, limits: Limits) -> None:
@@ -122,7 +123,12 @@ class Minimum:
         start, self._began = self.twin.parameters.copy(), time.perf_counter()
         rows = len(self._data.x)
         with arguments.team_for(self.twin, self._data.x, rows, self.n_threads, training=True, lasts=True) as team:
-            self._team = team
+            task, data = self._task, self._data
+            if program.is_compiled(task):
+                own = program.for_training(task, data, team.size)
+                self._train = lambda: own.run(task, data, team, 0)
+            else:
+                self._train = lambda: eager.run(task, data)
             try:
                 found = minimize(
                     self._value_and_gradient,
@@ -148,7 +154,7 @@ class Minimum:
         twin, rows = self.twin, len(self._data.x)
         twin.parameters[...] = theta
         total, correct, done, failed = 0.0, 0, 0, 0
-        for total, correct, done, failed in train(self._task, self._data, self._team):  # noqa: B007
+        for total, correct, done, failed in self._train():  # noqa: B007
             pass
         self.evaluations += 1
         if failed or not done:

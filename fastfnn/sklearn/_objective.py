@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fastfnn.errors import InvalidValueError
-from fastfnn.losses import BCEWithLogitsLoss, CrossEntropyLoss, Loss, MSELoss
+from fastfnn.losses import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, L1Loss, Loss, MSELoss, PoissonNLLLoss
 
 Array = NDArray[Any]
 
@@ -68,17 +69,28 @@ def classification(classes: int, multilabel: bool, label_smoothing: float, outpu
     return Objective(BCEWithLogitsLoss(), 1, 1, 1, "logistic", label_smoothing)
 
 
-#: Names of the losses of a regression, with fastfnn's, `value`, and `gradient` of a single target.
+REGRESSIONS = ("squared_error", "poisson", "absolute_error", "huber")
+#: Names of losses of a regression, with fastfnn's, `value`, and `gradient` of a single target.
 REGRESSION_LOSSES: dict[str, tuple[type[Loss], float, float]] = {
     "squared_error": (MSELoss, 0.5, 2.0),
+    "absolute_error": (L1Loss, 1.0, 1.0),
+    "huber": (HuberLoss, 1.0, 1.0),
 }
 
 
 def regression(loss: str, targets: int, out_activation: str, outputs: int | None) -> Objective:
     """For so many numbers a row."""
     _check_outputs(outputs, (targets,), f"{targets} target{'s' if targets > 1 else ''}")
+    if loss == "poisson":  # scikit-learn's is the deviance, and of several targets their sum
+        return Objective(PoissonNLLLoss(), targets, targets, 1 / targets, "exp", link=np.exp, constants=_saturated)
     kind, value, gradient = REGRESSION_LOSSES[loss]
     return Objective(kind(), targets, value, gradient / targets, out_activation)
+
+
+def _saturated(targets: Array) -> Array:
+    """y log y - y of counts, summed over the targets of a row."""
+    counts = targets.astype(np.float64)
+    return (counts * np.log(np.where(counts > 0, counts, 1)) - counts).sum(axis=1)
 
 
 def _check_outputs(outputs: int | None, fitting: tuple[int, ...], what: str) -> None:

@@ -17,7 +17,7 @@ from fastfnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from fastfnn.schedules import Schedule
 from fastfnn.sklearn._course import Course
 from fastfnn.sklearn._network import architecture
-from fastfnn.sklearn._objective import REGRESSION_LOSSES, Objective
+from fastfnn.sklearn._objective import REGRESSIONS, Objective
 from fastfnn.training.callbacks import EverySteps
 
 Solver = Literal["adam", "adamw", "sgd", "rmsprop", "adagrad", "lbfgs"]
@@ -113,6 +113,11 @@ def _check_choices(given: dict[str, Any]) -> None:
         )
     if "loss" in given:
         _check_loss(given["loss"])
+        if given["loss"] == "poisson" and given["out_activation"] is not None:
+            raise InvalidValueError(
+                f"out_activation is {given['out_activation']!r} with loss 'poisson', whose predictions are the exp of "
+                "the outputs; expected None"
+            )
     if isinstance(batch_size, str):
         check.one_of("batch_size", batch_size, ("auto", "full"))
     else:
@@ -122,10 +127,10 @@ def _check_choices(given: dict[str, Any]) -> None:
 
 
 def _check_loss(loss: Any) -> None:
-    if isinstance(loss, str) and loss in REGRESSION_LOSSES:
+    if isinstance(loss, str) and loss in REGRESSIONS:
         return
     sizes = "" if isinstance(loss, str) else " (the sizes of the layers are hidden_layer_sizes, the second argument)"
-    raise InvalidValueError(f"loss is {loss!r}; expected one of {_quoted([*REGRESSION_LOSSES])}{sizes}")
+    raise InvalidValueError(f"loss is {loss!r}; expected one of {_quoted(REGRESSIONS)}{sizes}")
 
 
 def _check_callbacks(callbacks: Any, solver: Any) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
+from fastfnn.errors import InvalidValueError
 from fastfnn.model import Sequential
 from fastfnn.schedules import Schedule
 from fastfnn.sklearn._base import FNN, Array
@@ -21,7 +22,7 @@ from fastfnn.training.callbacks import Callback
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-RegressionLoss = Literal["squared_error"]
+RegressionLoss = Literal["squared_error", "poisson", "absolute_error", "huber"]
 
 
 class FNNRegressor(RegressorMixin, FNN):
@@ -31,8 +32,9 @@ class FNNRegressor(RegressorMixin, FNN):
 
     Parameters
     ----------
-    loss : {"squared_error"}
-        What it minimises.
+    loss : {"squared_error", "poisson", "absolute_error", "huber"}
+        "poisson" is for counts: the deviance, by a network that makes the logarithm of what is predicted.
+        "absolute_error" and "huber", which is straight beyond a distance of 1, mind outliers less.
     hidden_layer_sizes, activation
         As `FNNClassifier`'s.
     out_activation : str, optional
@@ -140,7 +142,11 @@ class FNNRegressor(RegressorMixin, FNN):
         return outputs.ravel() if outputs.shape[1] == 1 else outputs
 
     def _read_targets(self, y: Array, goes_on: bool, once: bool) -> Array:
-        return y.reshape(len(y), -1)
+        y = y.reshape(len(y), -1)
+        if self.loss == "poisson" and (y < 0).any():
+            row = int((y < 0).any(axis=1).argmax())
+            raise InvalidValueError(f"y has {y[row].min():g} in row {row}; expected at least 0 for loss 'poisson'")
+        return y
 
     def _objective(self, codes: Array, outputs: int | None) -> Objective:
         form = architecture(self)

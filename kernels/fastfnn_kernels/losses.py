@@ -161,3 +161,80 @@ def mse_gradient(
     for i in range(prediction.size):
         difference = prediction[i] - target[i]
         grad[i] = scale * (difference + difference)
+
+
+@kernel(reference.l1_losses)
+def l1_losses(losses: NDArray[Any], prediction: NDArray[Any], target: NDArray[Any], tid: int, n_threads: int) -> None:
+    """``|prediction - target|``."""
+    start, stop = share(prediction.size, tid, n_threads, GRAIN)
+    prediction, target, losses = prediction[start:stop], target[start:stop], losses[start:stop]
+    for i in range(prediction.size):
+        losses[i] = abs(prediction[i] - target[i])
+
+
+@kernel(reference.l1_gradient)
+def l1_gradient(
+    grad: NDArray[Any], prediction: NDArray[Any], target: NDArray[Any], scale: float, tid: int, n_threads: int
+) -> None:
+    """``scale`` times the sign of ``prediction - target``, which is 0 where they are equal."""
+    zero = prediction.dtype.type(0)
+    start, stop = share(prediction.size, tid, n_threads, GRAIN)
+    prediction, target, grad = prediction[start:stop], target[start:stop], grad[start:stop]
+    for i in range(prediction.size):
+        difference = prediction[i] - target[i]
+        grad[i] = scale if difference > zero else (-scale if difference < zero else difference)  # zero, or NaN
+
+
+@kernel(reference.huber_losses)
+def huber_losses(
+    losses: NDArray[Any], prediction: NDArray[Any], target: NDArray[Any], delta: float, tid: int, n_threads: int
+) -> None:
+    """``d² / 2`` of the distance d up to `delta`, ``delta (d - delta / 2)`` beyond it."""
+    half = prediction.dtype.type(0.5)
+    start, stop = share(prediction.size, tid, n_threads, GRAIN)
+    prediction, target, losses = prediction[start:stop], target[start:stop], losses[start:stop]
+    for i in range(prediction.size):
+        distance = abs(prediction[i] - target[i])
+        within = delta if distance > delta else distance
+        losses[i] = within * (distance - half * within)
+
+
+@kernel(reference.huber_gradient)
+def huber_gradient(
+    grad: NDArray[Any],
+    prediction: NDArray[Any],
+    target: NDArray[Any],
+    scale: float,
+    delta: float,
+    tid: int,
+    n_threads: int,
+) -> None:
+    """``scale`` times ``prediction - target``, that bounded by ±`delta`."""
+    start, stop = share(prediction.size, tid, n_threads, GRAIN)
+    prediction, target, grad = prediction[start:stop], target[start:stop], grad[start:stop]
+    for i in range(prediction.size):
+        difference = prediction[i] - target[i]
+        difference = delta if difference > delta else difference
+        grad[i] = scale * (-delta if difference < -delta else difference)
+
+
+@kernel(reference.poisson_nll_losses)
+def poisson_nll_losses(
+    losses: NDArray[Any], prediction: NDArray[Any], target: NDArray[Any], tid: int, n_threads: int
+) -> None:
+    """``exp(z) - t z`` of a Poisson mean whose logarithm is z."""
+    start, stop = share(prediction.size, tid, n_threads, GRAIN)
+    prediction, target, losses = prediction[start:stop], target[start:stop], losses[start:stop]
+    for i in range(prediction.size):
+        losses[i] = vecmath.exp(prediction[i]) - target[i] * prediction[i]
+
+
+@kernel(reference.poisson_nll_gradient)
+def poisson_nll_gradient(
+    grad: NDArray[Any], prediction: NDArray[Any], target: NDArray[Any], scale: float, tid: int, n_threads: int
+) -> None:
+    """``scale (exp(z) - t)``."""
+    start, stop = share(prediction.size, tid, n_threads, GRAIN)
+    grad, prediction, target = grad[start:stop], prediction[start:stop], target[start:stop]
+    for i in range(grad.size):
+        grad[i] = scale * (vecmath.exp(prediction[i]) - target[i])

@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 
 from fastfnn.engine.steps.table import Array, Data, Table
-from fastfnn.losses import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, Loss, MSELoss, NLLLoss
+from fastfnn.losses import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    HuberLoss,
+    L1Loss,
+    Loss,
+    MSELoss,
+    NLLLoss,
+    PoissonNLLLoss,
+)
 
 #: Operation of each loss, for labels and for rows.
 LOSSES: dict[type[Loss], tuple[str, str]] = {
@@ -17,6 +27,9 @@ LOSSES: dict[type[Loss], tuple[str, str]] = {
     BCELoss: ("", "bce"),
     BCEWithLogitsLoss: ("", "bce_with_logits"),
     MSELoss: ("", "mse"),
+    L1Loss: ("", "l1"),
+    HuberLoss: ("", "huber"),
+    PoissonNLLLoss: ("", "poisson_nll"),
 }
 
 
@@ -37,6 +50,8 @@ def write_loss(
         more["label_smoothing"] = float(loss.label_smoothing)
     elif not loss.classifies:
         more["elements"] = table.buffer(sample_shape)
+    if isinstance(loss, HuberLoss):
+        more["delta"] = float(loss.delta)
     needs_grad = table.training or isinstance(loss, CrossEntropyLoss)
     grad = table.buffer(sample_shape) if needs_grad else None
     rows = {"losses": table.row_losses, "grad": grad, "width": width}

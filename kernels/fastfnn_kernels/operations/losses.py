@@ -90,6 +90,26 @@ def _element_loss(name: str, losses_of: Any, gradient_of: Any) -> None:
 _element_loss("bce", losses.bce_losses, losses.bce_gradient)
 _element_loss("bce_with_logits", losses.bce_with_logits_losses, losses.bce_with_logits_gradient)
 _element_loss("mse", losses.mse_losses, losses.mse_gradient)
+_element_loss("l1", losses.l1_losses, losses.l1_gradient)
+_element_loss("poisson_nll", losses.poisson_nll_losses, losses.poisson_nll_gradient)
+
+_huber_losses, _huber_gradient = losses.huber_losses.inlined, losses.huber_gradient.inlined
+
+
+@operation
+def huber(
+    losses: RowNumbers,
+    elements: Flat,
+    grad: MaybeFlat,
+    prediction: Flat,
+    target: Flat,
+    scale: ElementScale,
+    delta: Number,
+) -> None:
+    _huber_losses(elements, prediction, target, delta, 0, 1)
+    if grad.size:
+        _huber_gradient(grad, prediction, target, scale, delta, 0, 1)
+    _add_up(losses, elements)
 
 
 @operation

@@ -42,6 +42,14 @@ from fastfnn_kernels.reference.losses import (
     binary_cross_entropy_backward,
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_backward,
+    huber_gradient,
+    huber_loss,
+    huber_loss_backward,
+    huber_losses,
+    l1_gradient,
+    l1_loss,
+    l1_loss_backward,
+    l1_losses,
     mse_gradient,
     mse_loss,
     mse_loss_backward,
@@ -50,6 +58,10 @@ from fastfnn_kernels.reference.losses import (
     nll_loss,
     nll_loss_backward,
     nll_losses,
+    poisson_nll_gradient,
+    poisson_nll_loss,
+    poisson_nll_loss_backward,
+    poisson_nll_losses,
 )
 from fastfnn_kernels.reference.marked import mark_nonzeros, marked_backward_weight, marked_linear
 from fastfnn_kernels.reference.normalization import (

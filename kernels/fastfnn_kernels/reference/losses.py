@@ -101,3 +101,56 @@ def mse_loss(prediction: ArrayLike, target: ArrayLike, reduction: str = "mean") 
 
 def mse_loss_backward(prediction: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Array:
     return _reduce_gradient(mse_gradient(prediction, target, 1.0), reduction, np.size(prediction))
+
+
+def l1_losses(prediction: ArrayLike, target: ArrayLike) -> Array:
+    return np.abs(_f64(prediction) - _f64(target))
+
+
+def l1_gradient(prediction: ArrayLike, target: ArrayLike, scale: float) -> Array:
+    return scale * np.sign(_f64(prediction) - _f64(target))
+
+
+def l1_loss(prediction: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Array | np.float64:
+    return reduce_losses(l1_losses(prediction, target), reduction)
+
+
+def l1_loss_backward(prediction: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Array:
+    return _reduce_gradient(l1_gradient(prediction, target, 1.0), reduction, np.size(prediction))
+
+
+def huber_losses(prediction: ArrayLike, target: ArrayLike, delta: float) -> Array:
+    distance = np.abs(_f64(prediction) - _f64(target))
+    return np.where(distance <= delta, distance**2 / 2, delta * (distance - delta / 2))
+
+
+def huber_gradient(prediction: ArrayLike, target: ArrayLike, scale: float, delta: float) -> Array:
+    return scale * np.clip(_f64(prediction) - _f64(target), -delta, delta)
+
+
+def huber_loss(
+    prediction: ArrayLike, target: ArrayLike, reduction: str = "mean", delta: float = 1.0
+) -> Array | np.float64:
+    """Huber (1964): squared up to a distance of `delta`, straight beyond it."""
+    return reduce_losses(huber_losses(prediction, target, delta), reduction)
+
+
+def huber_loss_backward(prediction: ArrayLike, target: ArrayLike, reduction: str = "mean", delta: float = 1.0) -> Array:
+    return _reduce_gradient(huber_gradient(prediction, target, 1.0, delta), reduction, np.size(prediction))
+
+
+def poisson_nll_losses(prediction: ArrayLike, target: ArrayLike) -> Array:
+    return np.exp(_f64(prediction)) - _f64(target) * _f64(prediction)
+
+
+def poisson_nll_gradient(prediction: ArrayLike, target: ArrayLike, scale: float) -> Array:
+    return scale * (np.exp(_f64(prediction)) - _f64(target))
+
+
+def poisson_nll_loss(prediction: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Array | np.float64:
+    """Of logarithms of Poisson means, without the term that depends on the target alone."""
+    return reduce_losses(poisson_nll_losses(prediction, target), reduction)
+
+
+def poisson_nll_loss_backward(prediction: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Array:
+    return _reduce_gradient(poisson_nll_gradient(prediction, target, 1.0), reduction, np.size(prediction))
