@@ -147,7 +147,10 @@ class _ClassLoss(Loss):
 
     def weighs(self, target: Array) -> bool:
         """Whether not all rows, or classes, with these targets count alike."""
-        return self.weight is not None or (target.ndim == 1 and bool((target == self.ignore_index).any()))
+        return self.weight is not None or self._n_ignored(target) > 0
+
+    def _n_ignored(self, target: Array) -> int:
+        return int(np.count_nonzero(target == self.ignore_index)) if target.ndim == 1 else 0
 
     def label_weights(self, target: Array) -> Array:
         """(n,) float64: what each label counts."""
@@ -158,13 +161,13 @@ class _ClassLoss(Loss):
         return float(self.label_weights(target).sum()) if target.ndim == 1 else float(len(target))
 
     def kept_share(self, target: Array) -> float:
-        return float(np.mean(target != self.ignore_index)) if target.ndim == 1 else 1.0
+        return 1.0 - self._n_ignored(target) / len(target)
 
     def _labels(self, name: str, target: Array, rows: int, classes: int) -> Array:
         """Checked labels, of which some may be `ignore_index`."""
-        ignored = target.reshape(-1) == self.ignore_index if target.dtype.kind == "i" else np.zeros(1, bool)
-        if not ignored.any() or target.size != rows:
+        if target.dtype.kind != "i" or target.size != rows or not self._n_ignored(target.reshape(-1)):
             return check.labels(name, target, rows, classes)
+        ignored = target.reshape(-1) == self.ignore_index
         found = check.labels(name, np.where(ignored, 0, target.reshape(-1)), rows, classes)
         return np.where(ignored, self.ignore_index, found)
 
