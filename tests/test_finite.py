@@ -195,9 +195,9 @@ def test_where_nobody_knows_it_is_asked_for() -> None:
     assert ff.predict(network(), X).shape == (N,)
 
 
-def test_probabilities_of_numbers_are_refused() -> None:
+def test_probabilities_of_numbers_are_warned_of() -> None:
     model = fitted(ff.MSELoss(), X[:, :2], out=2)
-    with pytest.raises(InvalidValueError, match="trained for regression, so its outputs are no probabilities"):
+    with pytest.warns(UserWarning, match="predict_proba: the model was trained for regression"):
         ff.predict_proba(model, X)
     np.testing.assert_allclose(ff.predict_proba(model, X, task="classification").sum(axis=1), 1, rtol=1e-6)
     several = fitted(ff.BCEWithLogitsLoss(), X[:, :2] > 0, out=2)

@@ -120,10 +120,10 @@ def predict_proba(
     task : {"classification", "binary"}, optional
         What the model is for; by default what it was trained for (`Sequential.task`).
 
-    Raises
-    ------
-    InvalidValueError
-        The model was trained for regression, and its outputs are no probabilities.
+    Warns
+    -----
+    UserWarning
+        The model was trained for regression: its outputs are taken for logits, but may be none.
     """
     out = predict_raw(model, x, n_threads=n_threads)
     return probabilities_of(model, out, multilabel, task)
@@ -134,9 +134,9 @@ def probabilities_of(model: Sequential, out: Array, multilabel: bool, task: str 
     kind = model.task if task is None else check.one_of("task", task, TASKS)
     last = model.layers[-1]
     if kind == "regression" and not isinstance(last, (Softmax, Sigmoid, LogSoftmax)):
-        raise InvalidValueError(
-            "the model was trained for regression, so its outputs are no probabilities: predict gives them. Where they "
-            'are logits, task="classification" or "binary" says so'
+        warn(
+            "predict_proba: the model was trained for regression, whose outputs are numbers (predict gives them): they "
+            'are taken for logits. Where they are, task="classification" or "binary" says so'
         )
     return as_probabilities(last, out, multilabel or kind == "binary")
 
