@@ -387,6 +387,14 @@ class Sequential:
         return f"Sequential(\n{lines}    dtype={str(self.dtype)!r},\n)"
 
 
+def as_sequential(model: Any) -> Sequential:
+    """`model`, where it is one; the error says where an estimator has its own."""
+    if isinstance(model, Sequential):
+        return model
+    inner = ", such as its model_" if hasattr(type(model), "get_params") else ""
+    raise InvalidTypeError(f"model is {type(model).__name__}; expected a Sequential{inner}")
+
+
 def _flat(name: str, values: ArrayLike, like: Array) -> Array:
     array = np.asarray(values)
     if array.shape != like.shape:

@@ -13,7 +13,7 @@ from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.interchange.onnx_common import PURPOSE, onnx_package, shape_after
 from fastfnn.layers import AvgPool2d, Flatten, MaxPool2d
 from fastfnn.layers.base import Array, KnownShape, Shape
-from fastfnn.model import Sequential
+from fastfnn.model import Sequential, as_sequential
 from fastfnn_kernels._files import write_in_one_step
 
 #: Opset and the file format that belongs to it. ONNX 1.12, of 2022, suits most runtimes; but not before ONNX 1.17 is a
@@ -56,8 +56,7 @@ def export_onnx(
         The file cannot be written; nothing has changed.
     """
     onnx = onnx_package("export_onnx")
-    if not isinstance(model, Sequential):
-        raise InvalidTypeError(f"model is {type(model).__name__}; expected a Sequential")
+    as_sequential(model)
     target, dtype = as_path(path, "path"), _input_dtype(input_dtype)
     for i, layer in enumerate(model.layers):
         if not layer.has_counterpart("to_onnx"):

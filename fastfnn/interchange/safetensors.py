@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from fastfnn import layers as layer_module
 from fastfnn._paths import StrPath, as_path
-from fastfnn.errors import FOREIGN, InvalidTypeError, InvalidValueError, ModelFileError
+from fastfnn.errors import FOREIGN, InvalidValueError, ModelFileError
 from fastfnn.layers import Layer
-from fastfnn.model import Sequential
+from fastfnn.model import Sequential, as_sequential
 from fastfnn_kernels._files import write_in_one_step
 
 Array = NDArray[Any]
@@ -55,8 +55,7 @@ def save(model: Sequential, path: StrPath) -> None:
     OSError
         The file cannot be written; nothing has changed.
     """
-    if not isinstance(model, Sequential):
-        raise InvalidTypeError(f"model is {type(model).__name__}; expected a Sequential")
+    as_sequential(model)
     write_in_one_step(as_path(path, "path"), to_bytes(model))
 
 

@@ -12,7 +12,7 @@ from fastfnn.errors import FastFNNError, InvalidTypeError, InvalidValueError
 from fastfnn.layers import Flatten, GlobalAvgPool2d, Layer, LogSoftmax, Normalize, Softmax
 from fastfnn.layers import state_dict as state_dicts
 from fastfnn.layers.base import KnownShape
-from fastfnn.model import Sequential
+from fastfnn.model import Sequential, as_sequential
 
 if TYPE_CHECKING:
     from torch import nn
@@ -81,8 +81,7 @@ def to_torch(model: Sequential) -> nn.Sequential:
         A layer has no counterpart: `Log`, and layers of your own without a method `to_torch`.
     """
     torch = _torch("to_torch")
-    if not isinstance(model, Sequential):
-        raise InvalidTypeError(f"model is {type(model).__name__}; expected a Sequential")
+    as_sequential(model)
     for i, layer in enumerate(model.layers):
         if not (layer.has_counterpart("to_torch") or type(layer) is Normalize):
             raise InvalidValueError(f"layers[{i}] is {layer!r}, which has no counterpart in PyTorch")

@@ -37,10 +37,11 @@ def confusion_matrix(
 
     Parameters
     ----------
-    model_or_matrix : Sequential, or (classes, classes) as `fastfnn.confusion_matrix` gives
-    x, y : samples and their classes (labels or one-hot rows), with a model only
+    model_or_matrix : Sequential, a fitted classifier of scikit-learn's kind, or (classes, classes) as
+        `fastfnn.confusion_matrix` gives
+    x, y : samples and their classes (labels or one-hot rows; for a classifier its own), with a model only
     labels : sequence of str, optional
-        Names of the classes.
+        Names of the classes. Those of a classifier are its own.
     normalize : bool
         Write percentages of each row instead of counts.
     ax : Axes, optional
@@ -49,6 +50,8 @@ def confusion_matrix(
     -------
     Figure
     """
+    if hasattr(model_or_matrix, "classes_"):
+        model_or_matrix, x, y, labels = _of_estimator(model_or_matrix, x, y, labels)
     matrix = _matrix(model_or_matrix, x, y)
     classes = len(matrix)
     names = _names(labels, classes)
@@ -240,6 +243,22 @@ def _names(labels: Any, classes: int) -> list[str]:
     if len(labels) != classes:
         raise InvalidValueError(f"labels has {len(labels)} names; expected {classes}, one for each class")
     return [harmless(str(label)).replace("$", r"\$") for label in labels]  # names are no formulas
+
+
+def _of_estimator(estimator: Any, x: Any, y: Any, labels: Any) -> tuple[Array, None, None, Any]:
+    """Counts of a fitted classifier, and the names of its classes."""
+    for name, value in (("x", x), ("y", y)):
+        if value is None:
+            raise InvalidTypeError(f"{name} is None; expected the samples and their classes beside a classifier")
+    classes, truth, guess = estimator.classes_, np.asarray(y), np.asarray(estimator.predict(x))
+    if truth.shape != guess.shape or guess.ndim != 1:
+        raise InvalidValueError(f"y has shape {truth.shape}; expected ({len(guess)},), a class for each row of x")
+    unknown = np.setdiff1d(truth, classes)
+    if len(unknown):
+        raise InvalidValueError(f"y holds {unknown[0]!r}; expected the classes that the classifier knows: {classes}")
+    cells = len(classes) * np.searchsorted(classes, truth) + np.searchsorted(classes, guess)
+    counts = np.bincount(cells, minlength=len(classes) ** 2).reshape(len(classes), len(classes))
+    return counts, None, None, classes if labels is None else labels
 
 
 def _matrix(model_or_matrix: Any, x: Any, y: Any) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from fastfnn import _checks as check
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.layers import Conv2d, Flatten, Layer, Linear, Normalize
-from fastfnn.model import Sequential
+from fastfnn.model import Sequential, as_sequential
 from fastfnn.plot._figure import columns_for, draw_tiles
 
 if TYPE_CHECKING:
@@ -86,8 +86,7 @@ def filters(model: Sequential, layer: int | Layer | None = None) -> Figure:
 
 def _chosen(model: Any, layer: Any, kind: type[Layer]) -> tuple[int, Any]:
     """The layer of `kind` that is meant, and its place."""
-    if not isinstance(model, Sequential):
-        raise InvalidTypeError(f"model is {type(model).__name__}; expected a Sequential")
+    as_sequential(model)
     layers, name = model.layers, kind.__name__
     if layer is None:
         places = [i for i, one in enumerate(layers) if isinstance(one, kind)]

@@ -16,7 +16,7 @@ from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.functional._run import team_size
 from fastfnn.layers import Flatten, Normalize
 from fastfnn.losses import Loss
-from fastfnn.model import Sequential
+from fastfnn.model import Sequential, as_sequential
 from fastfnn.training.weights import ClassWeight, Weights, row_weights
 
 Array = NDArray[Any]
@@ -32,8 +32,7 @@ WORK_WORTH_CALL, WORK_WORTH_STEP, WORK_WORTH_BYTE = 150_000.0, 30_000.0, 0.2
 
 def as_inputs(model: Any, x: Inputs, name: str = "x") -> tuple[Array | CSR, tuple[int, ...]]:
     """`x` as the kernels take it, and what shape the model makes of a sample."""
-    if not isinstance(model, Sequential):
-        raise InvalidTypeError(f"model is {type(model).__name__}; expected a Sequential")
+    as_sequential(model)
     if isinstance(x, CSR) or is_sparse_matrix(x):
         if not skips_zeros(model.layers):
             raise InvalidTypeError(

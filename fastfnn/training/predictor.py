@@ -18,7 +18,7 @@ from fastfnn.errors import FOREIGN, InvalidTypeError, InvalidValueError, ModelFi
 from fastfnn.functional._run import team_size
 from fastfnn.interchange import safetensors
 from fastfnn.layers import Layer, Normalize
-from fastfnn.model import Sequential
+from fastfnn.model import Sequential, as_sequential
 from fastfnn.training.arguments import WORK_WORTH_CALL, as_inputs
 from fastfnn.training.inference import predictions_of, probabilities_of, write_outputs
 from fastfnn_kernels._files import write_in_one_step
@@ -67,8 +67,7 @@ class Predictor:
         input_dtype: Any = None,
         n_threads: int | None = None,
     ) -> None:
-        if not isinstance(model, Sequential):
-            raise InvalidTypeError(f"model is {type(model).__name__}; expected a Sequential")
+        as_sequential(model)
         shape = _sample_shape(model, input_shape)
         dtype = model.dtype if input_dtype is None else np.dtype(input_dtype)
         if dtype.kind not in "fiub":
