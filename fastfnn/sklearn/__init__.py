@@ -17,5 +17,6 @@ except ImportError as error:
 
 from fastfnn.sklearn._classifier import FNNClassifier
 from fastfnn.sklearn._regressor import FNNRegressor
+from fastfnn.sklearn._skl2onnx import register_skl2onnx
 
-__all__ = ["FNNClassifier", "FNNRegressor"]
+__all__ = ["FNNClassifier", "FNNRegressor", "register_skl2onnx"]
