@@ -10,11 +10,12 @@ classes, and any `Sequential` as the network, such as a convolutional one.
 Elsewhere:
 
 - ``skl2onnx.to_onnx`` takes pipelines with them once `register_skl2onnx` has been called.
-- skops asks for trusted types: ``fastfnn.history.History``, ``fastfnn.initializers.zeros``, ``fastfnn.model.Sequential``,
-  ``fastfnn.sklearn._course.Course``, ``fastfnn.sklearn._network.Architecture``, ``numpy.dtype``, the estimator's class
-  (``fastfnn.sklearn._classifier.FNNClassifier`` or ``fastfnn.sklearn._regressor.FNNRegressor``), and those of the layers
-  and the optimizer, such as ``fastfnn.layers.linear.Linear``, ``fastfnn.layers.activations.ReLU`` and
-  ``fastfnn.optim.Adam``; ``skops.io.get_untrusted_types`` lists them for a file.
+- skops asks for trusted types: ``fastfnn.history.History``, ``fastfnn.initializers.zeros``,
+  ``fastfnn.model.Sequential``, ``fastfnn.sklearn._course.Course``, ``fastfnn.sklearn._network.Architecture``,
+  ``numpy.dtype``, the estimator's class (``fastfnn.sklearn._classifier.FNNClassifier`` or
+  ``fastfnn.sklearn._regressor.FNNRegressor``), and those of the layers and the optimizer, such as
+  ``fastfnn.layers.linear.Linear``, ``fastfnn.layers.activations.ReLU`` and ``fastfnn.optim.Adam``;
+  ``skops.io.get_untrusted_types`` lists them for a file.
 - ``mlflow.sklearn.log_model`` needs them as ``skops_trusted_types=``, or ``serialization_format="cloudpickle"``.
 - ``fastfnn.save`` and ``fastfnn.export_onnx`` take the network, `model_`; pickle and joblib take the estimator.
 """

@@ -304,6 +304,7 @@ class FNN(BaseEstimator):
 
         They are views. What is assigned, to an element or as a list of arrays, is written into the network.
         """
+        check_is_fitted(self, "model_")
         return Arrays("coefs_", [layer.params["weight"] for layer in weighted_layers(self.model_)])
 
     @coefs_.setter
@@ -313,6 +314,7 @@ class FNN(BaseEstimator):
     @property
     def intercepts_(self) -> list[Array]:
         """The biases of the layers that have them, likewise."""
+        check_is_fitted(self, "model_")
         layers = [layer for layer in weighted_layers(self.model_) if "bias" in layer.params]
         return Arrays("intercepts_", [layer.params["bias"] for layer in layers])
 

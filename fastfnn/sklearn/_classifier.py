@@ -214,7 +214,8 @@ class FNNClassifier(ClassifierMixin, FNN):
             if classes is not None and not np.array_equal(self.classes_, unique_labels(classes)):
                 raise InvalidValueError(f"classes is {classes!r}; expected {self.classes_}, the same as before")
         elif classes is None:
-            raise InvalidValueError("classes must be passed on the first call to partial_fit.")
+            third = "" if sample_weight is None else " The third argument is sample_weight, as in MLPClassifier."
+            raise InvalidValueError(f"classes must be passed on the first call to partial_fit.{third}")
         else:
             self._check_label_names(y, unique_labels(classes))
             self.classes_ = unique_labels(classes)
