@@ -122,11 +122,8 @@ def sparsity(model: Sequential, x: Array | CSR, rows: int, lazy: bool = False) -
         return None
     if isinstance(x, CSR):
         return x.sparsity
-    layer: Any = next(layer for layer in model.layers if isinstance(layer, Linear))
-    shifted = any(type(layer) is Normalize and layer.factor_and_shift()[1].any() for layer in model.layers)
-    row_bytes = layer.out_features * model.dtype.itemsize
     bears_shift = lazy or rows >= ROWS_WORTH_SHIFT
-    if row_bytes < LEAST_ROW_BYTES or (shifted and not bears_shift):
+    if not _has_long_rows(_first_linear(model), model.dtype) or (_is_shifted(model) and not bears_shift):
         return None
     found = look(x, MOST_NONZEROS)
     if found is None or not found.zero:
@@ -138,11 +135,24 @@ def sparsity(model: Sequential, x: Array | CSR, rows: int, lazy: bool = False) -
 
 def sparsity_of_a_row(model: Sequential) -> Sparsity | None:
     """How to skip the zeros of single rows, which nobody has looked at: what that costs is less than it may save."""
-    layer: Any = next((layer for layer in model.layers if isinstance(layer, Linear)), None)
-    shifted = any(type(layer) is Normalize and layer.factor_and_shift()[1].any() for layer in model.layers)
-    if layer is None or shifted or not skips_zeros(model.layers):
+    if not skips_zeros(model.layers) or _is_shifted(model):
         return None
-    return Sparsity() if layer.out_features * model.dtype.itemsize >= LEAST_ROW_BYTES else None
+    return Sparsity() if _has_long_rows(_first_linear(model), model.dtype) else None
+
+
+def _first_linear(model: Sequential) -> Linear:
+    """Of a model that `skips_zeros`."""
+    return next(layer for layer in model.layers if isinstance(layer, Linear))
+
+
+def _has_long_rows(layer: Linear, dtype: Any) -> bool:
+    """Whether a row of the weight is worth being skipped."""
+    return layer.out_features * dtype.itemsize >= LEAST_ROW_BYTES
+
+
+def _is_shifted(model: Sequential) -> bool:
+    """Whether a `Normalize` makes other numbers of zeros."""
+    return any(type(layer) is Normalize and layer.factor_and_shift()[1].any() for layer in model.layers)
 
 
 def lower(
@@ -173,7 +183,7 @@ def lower(
             step = PackedLinearStep(here, shape, out_shape)
             step.kept = packed
             if not any(before.has_parameters for before in steps):
-                step.most, step.reach = _most_others(step.layer.out_features, model.dtype), MOST_SHIFT
+                step.most, step.reach = _most_others(step.layer, model.dtype), MOST_SHIFT
         else:
             step = kind(here, shape, out_shape)
         if isinstance(step, ConvStep):
@@ -186,11 +196,11 @@ def lower(
     return steps
 
 
-def _most_others(outputs: int, dtype: Any) -> float:
+def _most_others(layer: Linear, dtype: Any) -> float:
     """Up to what share of others a row's most frequent value is skipped by a packed product."""
-    if outputs * dtype.itemsize < LEAST_ROW_BYTES:
+    if not _has_long_rows(layer, dtype):
         return 0.0
-    _, _, width = kernels.products.packed.strip_shape(1, outputs, dtype)
+    _, _, width = kernels.products.packed.strip_shape(1, layer.out_features, dtype)
     return min(MOST_SKIPPED_ALONE, width * dtype.itemsize / kernels.simd.VECTOR_BYTES / VECTORS_WORTH_SKIPPING)
 
 

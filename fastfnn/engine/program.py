@@ -97,7 +97,7 @@ class Form(NamedTuple):
     targets: Data | None
     weights: Data | None
     ignores: bool
-    penalised: bool = False
+    penalised: bool
 
 
 class Program:
@@ -114,7 +114,6 @@ class Program:
 
     def __init__(self, task: Task, form: Form, key: Any) -> None:
         self.key, model, optimizer = key, task.model, task.optimizer
-        in_place = _updates_in_place(task)
         training, shape, sparsity = optimizer is not None, form.inputs.shape, form.sparsity
         steps = lowering.lower(model, shape, training=training, sparsity=sparsity, packed=task.packed)
         first = next((i for i, step in enumerate(steps) if step.has_parameters), len(steps))
@@ -129,7 +128,7 @@ class Program:
             form.n_threads,
             training=training,
             in_order=form.in_order,
-            sgd_in_place=in_place and form.rows <= self.chunk,
+            sgd_in_place=_updates_in_place(task) and form.rows <= self.chunk,
             lazy=form.lazy,
         )
         self._losses_a_row, self._hits_a_row = self._write(task, form, steps, first)
@@ -362,32 +361,30 @@ def _weighed(task: Task, data: Pass) -> tuple[Pass, bool]:
     if not isinstance(loss, (CrossEntropyLoss, NLLLoss)) or y is None or y.ndim != 1 or not loss.weighs(y):
         return data, False
     ignored = y == loss.ignore_index
-    beyond = np.where(ignored, task.model.output_shape(data.x.shape[1:])[0], y)
+    ignores, beyond = bool(ignored.any()), np.where(ignored, task.model.output_shape(data.x.shape[1:])[0], y)
     if loss.reduction == "sum":
-        return data._replace(y=beyond), bool(ignored.any())
+        return data._replace(y=beyond), ignores
     starts, order = np.arange(0, len(y), data.batch_size or len(y)), slice(None) if data.order is None else data.order
     sums, rows = np.add.reduceat(loss.label_weights(y)[order], starts), np.diff(starts, append=len(y))
     factors = np.empty(len(y))
     factors[order] = np.repeat(np.divide(rows, sums, out=np.zeros(len(sums)), where=sums > 0), rows)
-    return data._replace(y=beyond, weights=factors if data.weights is None else factors * data.weights), bool(
-        ignored.any()
-    )
+    return data._replace(y=beyond, weights=factors if data.weights is None else factors * data.weights), ignores
 
 
 def _form(task: Task, data: Pass, n_threads: int, ignores: bool = False) -> Form:
     x, y, rows = data.x, data.y, data.batch_size or len(data.x)
     if task.optimizer is None:  # in training a program is for one batch size; else a few serve all numbers of rows
         rows = min(1 << (len(x) - 1).bit_length(), lowering.CHUNK_ROWS)
-    lazy = _updates_in_place(task) and not data.penalty
-    lazy = lazy and rows <= MOST_ROWS_LAZY and len(x) >= rows * LEAST_STEPS_LAZY
+    is_small = rows <= MOST_ROWS_LAZY and len(x) >= rows * LEAST_STEPS_LAZY
+    lazy = is_small and _updates_in_place(task) and not data.penalty
     # A packed product finds the zeros of dense rows itself.
     dense = task.packed is not None and not isinstance(x, CSR)
     sparsity = None if dense else lowering.sparsity(task.model, x, min(rows, len(x)), lazy)
     inputs = Data("x", x.shape[1:], x.dtype, sparsity)
     targets = None if y is None else Data("y", y.shape[1:], y.dtype)
     weights = None if data.weights is None else Data("weights", (1,), data.weights.dtype)
-    form = Form(rows, n_threads, data.order is None, sparsity, lazy, inputs, targets, weights, ignores)
-    return form._replace(penalised=bool(data.penalty))
+    in_order, penalised = data.order is None, bool(data.penalty)
+    return Form(rows, n_threads, in_order, sparsity, lazy, inputs, targets, weights, ignores, penalised)
 
 
 _known_configs: weakref.WeakKeyDictionary[Sequential, tuple[Any, list[Any]]] = weakref.WeakKeyDictionary()
