@@ -302,6 +302,7 @@ class NLLLoss(_ClassLoss):
 class _ElementLoss(Loss):
     """Targets have the prediction's shape; one loss an element. Subclasses name their kernels and functions."""
 
+    task = "regression"
     _name = ""
 
     def _function(self, suffix: str = "") -> Callable[..., Any]:
@@ -412,7 +413,6 @@ class BCEWithLogitsLoss(_BinaryLoss):
 class MSELoss(_ElementLoss):
     """Squared difference; the mean is over all elements."""
 
-    task = "regression"
     _name = "mse_loss"
 
 

@@ -135,6 +135,9 @@ TRAINED: dict[str, tuple[ff.Loss, Any, tuple[ff.Layer, ...], int]] = {
     "yes or no to several": (ff.BCEWithLogitsLoss(), X[:, :3] > 0, (), 3),
     "a number": (ff.MSELoss(), X[:, 0], (), 1),
     "a column": (ff.MSELoss(), X[:, :1], (), 1),
+    "a number, absolute": (ff.L1Loss(), X[:, 0], (), 1),
+    "a number, Huber": (ff.HuberLoss(), X[:, 0], (), 1),
+    "a logarithm": (ff.PoissonNLLLoss(), X[:, 0] ** 2, (), 1),
     "numbers": (ff.MSELoss(), X[:, :3], (), 3),
 }
 
@@ -152,6 +155,9 @@ def test_predict_gives_what_the_training_was_for(name: str, tmp_path: Path) -> N
         "yes or no to several": yes,
         "a number": raw[:, 0],
         "a column": raw,
+        "a number, absolute": raw[:, 0],
+        "a number, Huber": raw[:, 0],
+        "a logarithm": raw[:, 0],
         "numbers": raw,
     }[name]
     assert found.dtype == (raw.dtype if loss.task == "regression" else np.int64)
