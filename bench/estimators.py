@@ -51,11 +51,13 @@ class Settings(NamedTuple):
     rounds: int  # of fits
     overhead_rounds: int
     predict_rounds: int
+    lbfgs_rounds: int
     seeds: int
 
 
-FULL = Settings(epochs=10, rounds=3, overhead_rounds=9, predict_rounds=30, seeds=SEEDS)
-QUICK = Settings(epochs=1, rounds=1, overhead_rounds=3, predict_rounds=3, seeds=1)
+FULL = Settings(epochs=10, rounds=3, overhead_rounds=9, predict_rounds=30, lbfgs_rounds=9, seeds=SEEDS)
+QUICK = Settings(epochs=1, rounds=1, overhead_rounds=3, predict_rounds=3, lbfgs_rounds=1, seeds=1)
+LBFGS_ITERATIONS = 200
 
 
 def mnist(root: Path | None) -> tuple[Array, Array, Array, Array]:
@@ -157,6 +159,30 @@ class Estimators:
             )
         return figures
 
+    def lbfgs(self) -> list[Figure]:
+        """L-BFGS on small data, from the same start in float64: how long, and how low the loss gets."""
+        figures = []
+        for name, reader in SETS.items():
+            x, y = reader(return_X_y=True)  # type: ignore[operator]
+            rows, kinds = StandardScaler().fit_transform(x), (FNNClassifier, MLPClassifier)
+            if name == "diabetes":
+                kinds = (FNNRegressor, MLPRegressor)
+            models: Any = [kind(solver="lbfgs", random_state=0, max_iter=LBFGS_ITERATIONS) for kind in kinds]
+            samplers = {key: repeat(partial(model.fit, rows, y)) for key, model in zip("ab", models, strict=True)}
+            for model in models:
+                model.fit(rows, y)
+            timings = interleave(samplers, self.settings.lbfgs_rounds, 5e-2)
+            pairs = zip(timings["a"].samples, timings["b"].samples, strict=True)
+            ratio = statistics.median(theirs / ours for ours, theirs in pairs)
+            self.answers[f"L-BFGS, {name}"] = {key: timing.to_dict() for key, timing in timings.items()}
+            ours, theirs = (1e3 * timings[key].median for key in samplers)
+            losses, steps = [model.loss_ for model in models], [model.n_iter_ for model in models]
+            remark = f"{ours:.1f} ms for {theirs:.1f} ms; {steps[0]} and {steps[1]} iterations"
+            figures.append(Figure(f"L-BFGS against scikit-learn's, {name}", ratio, "×", 1, True, remark))
+            remark = f"losses {losses[0]:.6g} and {losses[1]:.6g}"
+            figures.append(Figure(f"loss over theirs, {name}", losses[0] / losses[1], "", 1.001, remark=remark))
+        return figures
+
     def scores(self) -> list[Figure]:
         """Accuracy or R² with default settings; the same splits and seeds for both."""
         figures = []
@@ -186,7 +212,7 @@ class Estimators:
         return ours, theirs
 
 
-PARTS = ("fit", "overhead", "predict", "scores")
+PARTS = ("fit", "overhead", "predict", "lbfgs", "scores")
 
 
 def main() -> int:

@@ -98,10 +98,9 @@ def gradcheck(
 
 def _layers(module: Any) -> list[tuple[str, Layer]]:
     """All layers of a model or a layer, with their places."""
-    if isinstance(module, Layer):
-        return module.family()
-    layers = module.layers if isinstance(module, Sequential) else []
-    return [found for i, layer in enumerate(layers) for found in layer.family(f"layers[{i}]")]
+    if isinstance(module, Sequential):
+        return [found for i, layer in enumerate(module.layers) for found in layer.family(f"layers[{i}]")]
+    return module.family() if isinstance(module, Layer) else []
 
 
 def _repeatable(module: Any, forward: Callable[[], Any]) -> Callable[[], Any]:

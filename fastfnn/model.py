@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import textwrap
 from collections.abc import Mapping, ValuesView
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastfnn import _checks as check
 from fastfnn.errors import InvalidTypeError, InvalidValueError
-from fastfnn.layers import Layer, Linear, Matmul
+from fastfnn.layers import Chain, Layer, Linear, Parallel
 from fastfnn.layers import state_dict as state_dicts
-from fastfnn.layers.base import KnownShape, Shape
+from fastfnn.layers.base import Shape
 from fastfnn.losses import TASKS
 
 if TYPE_CHECKING:
@@ -25,13 +26,14 @@ Array = NDArray[Any]
 ALIGNMENT = 64
 
 
-class Sequential:
+class Sequential(Chain):
     """Layers one behind the other.
 
     Parameters
     ----------
     *layers : Layer
-        Each at most once. Those without parameters yet draw them here, to fit the activation that follows.
+        Each at most once. Those without parameters yet draw them here, to fit the activation that follows. Another
+        `Sequential` among them has drawn its own.
     seed : int or numpy.random.Generator, optional
         Makes the draw repeatable.
     dtype : {"float32", "float64"}
@@ -60,21 +62,10 @@ class Sequential:
     def __init__(self, *layers: Layer, seed: int | np.random.Generator | None = None, dtype: Any = "float32") -> None:
         if not layers:
             raise InvalidValueError("layers is empty; expected at least one layer")
-        for i, layer in enumerate(layers):
-            if not isinstance(layer, Layer) or isinstance(layer, Matmul):
-                raise InvalidTypeError(
-                    f"layers[{i}] is {layer!r}; expected a layer with one input, such as Linear or ReLU"
-                )
-            if any(layer is other for other in layers[:i]):
-                raise InvalidValueError(f"layers[{i}] ({layer!r}) appears twice; expected each layer once")
-        self.layers = list(layers)
-        self._known_shape: tuple[tuple[Any, ...], Shape] = ((), ())
         self._dtype = check.as_dtype(dtype)
-        _check_shapes(self.layers)
-        rng = np.random.default_rng(seed)
-        for i, layer in enumerate(layers):
-            layer.build(rng, self.dtype, _activation_after(self.layers[i + 1 :]))
-        self._forget()
+        super().__init__(*layers)
+        self._known_shape: tuple[tuple[Any, ...], Shape] = ((), ())
+        self.build(np.random.default_rng(seed), dtype)
         self.gather_parameters()
 
     @property
@@ -89,10 +80,7 @@ class Sequential:
     def astype(self, dtype: Any) -> Sequential:
         """A copy in another dtype, with parameters and buffers converted."""
         twin, dtype = copy.deepcopy(self), check.as_dtype(dtype)
-        for layer in twin.layers:
-            layer.build(np.random.default_rng(0), dtype)
-        twin._dtype = dtype
-        twin._forget()
+        twin.build(np.random.default_rng(0), dtype)
         twin.gather_parameters()
         return twin
 
@@ -118,6 +106,13 @@ class Sequential:
     def gradients(self, values: ArrayLike) -> None:
         self.gather_parameters()
         self._gradients[...] = _flat("gradients", values, self._gradients)
+
+    def _take_dtype(self, dtype: np.dtype[Any]) -> None:
+        self._dtype = dtype
+        self._forget()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # what a model notes of itself is no setting of a layer
 
     def _forget(self) -> None:
         """Link the layers' arrays anew when they are asked for next."""
@@ -155,9 +150,6 @@ class Sequential:
                 views[name] = view
         for layer in layers.values():
             layer.follow_dtype(self.dtype)
-        for held in (model for layer in self.layers for model in layer.held_models()):
-            held._dtype = self.dtype
-            held._forget()
         self._parameters, self._gradients = parameters, gradients
         self.n_weights = int(starts[sum(np.ndim(array) >= 2 for _, _, array in owned)])
         self._linked = [array for layer in self.layers for held in layer.array_views() for array in held]
@@ -181,15 +173,25 @@ class Sequential:
         return flat
 
     def named_layers(self) -> dict[str, Layer]:
-        """All layers by their places, with those that layers of your own hold: ``{"0": …, "1": …, "1.inner.0": …}``."""
+        """All layers by their places, with those that layers hold: ``{"0": …, "1": …, "1.shortcut.0": …}``."""
         return {place: layer for i, each in enumerate(self.layers) for place, layer in each.family(str(i))}
+
+    def all_layers(self) -> list[Layer]:
+        """All layers, with those that layers hold."""
+        if any(layer.holds_others for layer in self.layers):
+            return list(self.named_layers().values())
+        return self.layers
+
+    def layer_ids(self) -> tuple[int, ...]:
+        """Identities of all layers: what is known of them holds while these, and `Layer.changes`, are the same."""
+        return tuple(map(id, self.all_layers()))
 
     def is_linked(self) -> bool:
         """Whether the layers hold the arrays that `gather_parameters` gave them."""
-        known = (Layer.changes, *map(id, self.layers))
+        known = (Layer.changes, *self.layer_ids())
         if known != self._known:
             self._held = [array for layer in self.layers for array in layer.array_views()]
-            self._known = None if any(layer._is_own for layer in self.layers) else known  # such may hold others unseen
+            self._known = known
         return self._linked_ids == [*map(id, itertools.chain.from_iterable(self._held))]
 
     def named_parameters(self) -> dict[str, Array]:
@@ -274,14 +276,14 @@ class Sequential:
         return self._set_training(False)
 
     def _set_training(self, training: bool) -> Sequential:
-        for layer in self.named_layers().values():
+        for layer in [self, *self.all_layers()]:
             layer.training = training
         return self
 
     @property
     def n_parameters(self) -> int:
         """How many numbers training adjusts."""
-        return sum(array.size for layer in self.named_layers().values() for array in layer.params.values())
+        return sum(array.size for layer in self.all_layers() for array in layer.params.values())
 
     def purpose(self) -> dict[str, Any]:
         """`task` and `target_shape` as JSON has them; empty where nobody knows."""
@@ -294,25 +296,9 @@ class Sequential:
             self.target_shape = None if shape is None else tuple(check.counter("target_shape", n) for n in shape)
             self.task = check.one_of("task", said["task"], TASKS)
 
-    def forward(self, x: ArrayLike) -> Array:
-        """Layer by layer; each keeps what its backward needs."""
-        out: Any = x
-        for layer in self.layers:
-            out = layer.forward(out)
-        return out
-
-    def backward(self, grad_out: ArrayLike) -> Array:
-        """Layer by layer, from the last to the first; fills every layer's `grads`, returns the gradient for x."""
-        grad: Any = grad_out
-        for layer in reversed(self.layers):
-            grad = layer.backward(grad)
-        return grad
-
-    __call__ = forward
-
     def output_shape(self, input_shape: Shape) -> Shape:
         """Shape of one sample's output from that of one sample's input, both without the batch axis."""
-        key = (tuple(input_shape), Layer.changes, *map(id, self.layers))
+        key = (tuple(input_shape), Layer.changes, *self.layer_ids())
         if key != self._known_shape[0]:
             shape = tuple(input_shape)
             for layer in self.layers:
@@ -340,14 +326,7 @@ class Sequential:
             Of one sample. Without it, shapes are given from the first `Linear` on.
         """
         shape = tuple(input_shape) if input_shape is not None else None
-        rows = [("", "layer", "output", "parameters")]
-        for i, layer in enumerate(self.layers):
-            if shape is None and isinstance(layer, Linear):
-                shape = (layer.in_features,)
-            shape = layer.output_shape(shape) if shape is not None else None
-            count = sum(array.size for _, each in layer.family() for array in each.params.values())
-            shown = "?" if shape is None else str(("n", *shape)).replace("'", "")
-            rows.append((str(i), repr(layer), shown, f"{count:,}" if count else ""))
+        rows = [("", "layer", "output", "parameters"), *_rows(self, shape, "")]
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [
             f"{a:>{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in rows
@@ -383,8 +362,31 @@ class Sequential:
         return self.layers[index]
 
     def __repr__(self) -> str:
-        lines = "".join(f"    {layer!r},\n" for layer in self.layers)
+        lines = textwrap.indent("".join(f"{layer!r},\n" for layer in self.layers), "    ")
         return f"Sequential(\n{lines}    dtype={str(self.dtype)!r},\n)"
+
+
+def _rows(chain: Chain, shape: Shape | None, place: str) -> list[tuple[str, str, str, str]]:
+    """What `summary` shows of layers that follow each other; those within a layer come below it."""
+    rows = []
+    for i, layer in enumerate(chain.layers):
+        came = shape
+        if shape is None and isinstance(layer, Linear):
+            shape = (layer.in_features,)
+        shape = layer.output_shape(shape) if shape is not None else None
+        shown, indent = "?" if shape is None else str(("n", *shape)).replace("'", ""), "  " * place.count(".")
+        opens = isinstance(layer, (Chain, Parallel))
+        settings = ", ".join(f"{name}={value!r}" for name, value in layer.config().items())
+        name = f"{type(layer).__name__}({settings})" if opens else repr(layer)
+        arrays = [*layer.params.values()] if opens else [a for _, each in layer.family() for a in each.params.values()]
+        count = sum(array.size for array in arrays)
+        rows.append((f"{place}{i}", indent + name, shown, f"{count:,}" if count else ""))
+        if isinstance(layer, Chain):
+            rows += _rows(layer, came, f"{place}{i}.")
+        elif isinstance(layer, Parallel):
+            for branch, inner in layer.children().items():
+                rows += _rows(inner if isinstance(inner, Chain) else Chain(inner), came, f"{place}{i}.{branch}.")
+    return rows
 
 
 def as_sequential(model: Any) -> Sequential:
@@ -400,32 +402,3 @@ def _flat(name: str, values: ArrayLike, like: Array) -> Array:
     if array.shape != like.shape:
         raise InvalidValueError(f"{name} has shape {array.shape}; expected {like.shape}, a number for each of them")
     return array
-
-
-def _activation_after(following: list[Layer]) -> str | None:
-    """The class name of the layer that decides how a weight before `following` starts, if there is one."""
-    return next((type(layer).__name__ for layer in following if not layer.precedes_activation), None)
-
-
-def _check_shapes(layers: list[Layer]) -> None:
-    """Refuse neighbours that cannot fit, as far as that is known before there is an input."""
-    came: KnownShape | None = None
-    for i, layer in enumerate(layers):
-        taken = layer.taken_shape()
-        if came is not None and taken is not None:
-            if not _fits(came, taken):
-                raise InvalidValueError(
-                    f"layers[{i}] is {layer!r}, but gets {_described(came)}; expected {_described(taken)}"
-                )
-            came = tuple(b if a is None else a for a, b in zip(came, taken, strict=True))
-        came = layer.made_shape(came or taken)
-
-
-def _fits(came: KnownShape, taken: KnownShape) -> bool:
-    return len(came) == len(taken) and all(a is None or b is None or a == b for a, b in zip(came, taken, strict=True))
-
-
-def _described(shape: KnownShape) -> str:
-    if len(shape) == 1:
-        return "features in rows" if shape[0] is None else f"{shape[0]} features"
-    return "images" if shape[0] is None else f"images of {shape[0]} channel{'' if shape[0] == 1 else 's'}"

@@ -52,8 +52,11 @@ class Context:
         self._rows, self._few = 0, few
         self._places, self._shape = (self._job.x, self._job.out), shape
 
-    def __call__(self, x: Array, rows: int, out: Array | None = None) -> Array:
-        """The outputs for a C-contiguous `x` of so many rows; in `out` where it is given, of their shape and dtype."""
+    def __call__(self, x: Array, rows: int, out: Array | None = None) -> Array | None:
+        """The outputs for a C-contiguous `x` of so many rows; in `out` where it is given, of their shape and dtype.
+
+        None where an operation has refused a row: `program.run` says why.
+        """
         job = self._job
         if rows != self._rows:
             job.data_rows = job.batch_size = rows
@@ -61,6 +64,8 @@ class Context:
         if rows <= self._few:
             self._x[:rows] = x
             self._run()
+            if job.bad_row:
+                return self._refused()
             if out is None:
                 return self._out[:rows].copy()
             out[...] = self._out[:rows]
@@ -72,9 +77,14 @@ class Context:
             self._run()
         finally:
             job.x, job.out = self._places
+        if job.bad_row:
+            return self._refused()
         if out is not None and made is not out:
             out[...] = made
         return made if out is None else out
+
+    def _refused(self) -> None:
+        self._job.bad_row = 0
 
     def _run_together(self) -> None:
         with kernels.team.Team(self._n_threads, may_be_fewer=True) as team:

@@ -19,6 +19,7 @@ from fastfnn.engine import lowering
 from fastfnn.engine.sparsity import CSR
 from fastfnn.engine.task import Array, Pass, Sums, Task
 from fastfnn.layers import Flatten, Normalize
+from fastfnn.layers.containers import flattened
 from fastfnn.losses import Loss
 from fastfnn.model import Sequential
 from fastfnn.optim import Optimizer
@@ -139,7 +140,7 @@ def _chunks(model: Sequential, x: Array | CSR) -> Iterator[tuple[slice, Array]]:
 
 def _forward(model: Sequential, x: Array) -> Array:
     """The outputs in the model's dtype; a first `Normalize` gets the inputs as they come."""
-    first = next((layer for layer in model.layers if not isinstance(layer, Flatten)), None)
+    first = next((layer for layer in flattened(model.layers) if not isinstance(layer, Flatten)), None)
     if not isinstance(first, Normalize):
         x = np.ascontiguousarray(x, model.dtype)
     return np.ascontiguousarray(model.forward(x), model.dtype)

@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import math
 import weakref
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 import fastfnn_kernels as kernels
 from fastfnn.engine.sparsity import CSR, Sparsity, look
 from fastfnn.engine.steps import (
     BatchNormStep,
+    BranchesStep,
+    ColumnsStep,
     ConvStep,
     DropoutStep,
     ElementwiseStep,
+    EmbeddingStep,
     LinearStep,
     ListedLinearStep,
     MarkedLinearStep,
@@ -26,6 +31,7 @@ from fastfnn.engine.steps import (
     PoolStep,
     ReshapeStep,
     Step,
+    StepChain,
 )
 from fastfnn.engine.steps.elementwise import ACTIVATIONS
 from fastfnn.engine.task import Packed
@@ -33,16 +39,21 @@ from fastfnn.layers import (
     AvgPool2d,
     BatchNorm1d,
     BatchNorm2d,
+    Columns,
     Conv2d,
     Dropout,
+    Embedding,
     Flatten,
     GlobalAvgPool2d,
     Layer,
     Linear,
     MaxPool2d,
     Normalize,
+    Parallel,
     ReLU,
+    Residual,
 )
+from fastfnn.layers.containers import flattened
 from fastfnn.model import Sequential
 
 #: Neighbours and the step that they become; the longest entry that fits counts. A single layer's must always fit.
@@ -66,6 +77,12 @@ FUSIONS: dict[tuple[type[Layer], ...], type[Step]] = {
     (Linear, ReLU): LinearStep,  # bias and ReLU while the product is in cache
     (Linear,): LinearStep,
     **{(activation,): ElementwiseStep for activation in ACTIVATIONS},
+    (Parallel, ReLU): BranchesStep,
+    (Parallel,): BranchesStep,
+    (Residual, ReLU): BranchesStep,
+    (Residual,): BranchesStep,
+    (Columns,): ColumnsStep,
+    (Embedding,): EmbeddingStep,
 }
 #: For inference, where batch normalisation scales and shifts by constants, which may as well be the convolution's.
 INFERENCE_FUSIONS: dict[tuple[type[Layer], ...], type[Step]] = {
@@ -98,7 +115,17 @@ TRAINING_WORK = 3.0
 
 def uncompiled(model: Sequential) -> list[Layer]:
     """The layers that no table knows: a user's own."""
-    return [layer for layer in model.layers if (type(layer),) not in FUSIONS]
+    return _uncompiled(model.layers)
+
+
+def _uncompiled(layers: Sequence[Layer]) -> list[Layer]:
+    found = []
+    for layer in flattened(layers):
+        if (type(layer),) not in FUSIONS:
+            found.append(layer)
+        elif isinstance(layer, Parallel):
+            found += _uncompiled(layer.branches)
+    return found
 
 
 def skips_zeros(layers: list[Layer]) -> bool:
@@ -107,7 +134,7 @@ def skips_zeros(layers: list[Layer]) -> bool:
     That is a `Linear`. A `Flatten` before it changes no number, and one value that all are shifted by can be made up
     for: a `Normalize` of one channel.
     """
-    numbers = [layer for layer in layers if type(layer) is not Flatten]
+    numbers = [layer for layer in flattened(layers) if type(layer) is not Flatten]
     if numbers and type(numbers[0]) is Normalize and numbers[0].factor_and_shift()[0].size == 1:
         del numbers[0]
     return bool(numbers) and type(numbers[0]) is Linear
@@ -128,7 +155,8 @@ def sparsity(model: Sequential, x: Array | CSR, rows: int, lazy: bool = False) -
     found = look(x, MOST_NONZEROS)
     if found is None or not found.zero:
         return found
-    factors = (layer.factor_and_shift()[0][0] for layer in model.layers if isinstance(layer, Normalize))
+    layers = flattened(model.layers)
+    factors = (layer.factor_and_shift()[0][0] for layer in layers if isinstance(layer, Normalize))
     keeps_digits = x.dtype.itemsize == 1 or abs(found.zero * float(next(factors, 1.0))) <= MOST_SHIFT
     return found if keeps_digits and bears_shift else None
 
@@ -142,7 +170,7 @@ def sparsity_of_a_row(model: Sequential) -> Sparsity | None:
 
 def _first_linear(model: Sequential) -> Linear:
     """Of a model that `skips_zeros`."""
-    return next(layer for layer in model.layers if isinstance(layer, Linear))
+    return next(layer for layer in flattened(model.layers) if isinstance(layer, Linear))
 
 
 def _has_long_rows(layer: Linear, dtype: Any) -> bool:
@@ -152,7 +180,8 @@ def _has_long_rows(layer: Linear, dtype: Any) -> bool:
 
 def _is_shifted(model: Sequential) -> bool:
     """Whether a `Normalize` makes other numbers of zeros."""
-    return any(type(layer) is Normalize and layer.factor_and_shift()[1].any() for layer in model.layers)
+    layers = flattened(model.layers)
+    return any(type(layer) is Normalize and layer.factor_and_shift()[1].any() for layer in layers)
 
 
 def lower(
@@ -168,11 +197,28 @@ def lower(
     With a `sparsity` the first `Linear` of a model that `skips_zeros` does. With `packed`, which is that of a `Task`,
     those of a `Linear` read their weight packed, and those of a `Conv2d` pack it once.
     """
+    how = _How(FUSIONS if training else {**FUSIONS, **INFERENCE_FUSIONS}, model.dtype, packed)
+    steps = _lowered(model.layers, tuple(sample_shape), how, sparsity)
+    StepChain(steps).need_grad_x(False)
+    return steps
+
+
+class _How(NamedTuple):
+    """What all steps of a model have in common."""
+
+    fusions: dict[tuple[type[Layer], ...], type[Step]]
+    dtype: np.dtype[Any]
+    packed: Packed | None
+
+
+def _lowered(
+    chain: Sequence[Layer], shape: tuple[int, ...], how: _How, sparsity: Sparsity | None = None, inner: bool = False
+) -> list[Step]:
+    """The steps of a chain of layers; `inner`: of a branch."""
     steps: list[Step] = []
-    layers, shape = tuple(model.layers), tuple(sample_shape)
-    fusions = FUSIONS if training else {**FUSIONS, **INFERENCE_FUSIONS}
+    layers, packed = tuple(flattened(chain)), how.packed
     while layers:
-        length, kind = _longest_fusion(layers, shape, fusions)
+        length, kind = _longest_fusion(layers, shape, how.fusions)
         here, layers = layers[:length], layers[length:]
         out_shape = shape
         for layer in here:
@@ -182,15 +228,20 @@ def lower(
         if packed is not None and kind is LinearStep:
             step = PackedLinearStep(here, shape, out_shape)
             step.kept = packed
-            if not any(before.has_parameters for before in steps):
-                step.most, step.reach = _most_others(step.layer, model.dtype), MOST_SHIFT
+            if not inner and not any(before.has_parameters for before in steps):
+                step.most, step.reach = _most_others(step.layer, how.dtype), MOST_SHIFT
         else:
             step = kind(here, shape, out_shape)
         if isinstance(step, ConvStep):
             step.frozen = packed is not None
+        if isinstance(step, BranchesStep):
+            shapes = step.branch_inputs()
+            step.branches = [
+                StepChain(_lowered([branch], own, how, inner=True))
+                for branch, own in zip(step.layer.branches, shapes, strict=True)
+            ]
         if steps:
             step.follow(steps[-1])
-        step.needs_grad_x = any(before.has_parameters for before in steps)
         steps.append(step)
         shape = out_shape
     return steps
@@ -220,7 +271,7 @@ _row_work: weakref.WeakKeyDictionary[Sequential, tuple[Any, float]] = weakref.We
 
 def row_nanoseconds(model: Sequential, sample_shape: tuple[int, ...]) -> float:
     """One thread's work for the forward of a row, roughly; a user's own layers count nothing."""
-    key = sample_shape, *map(id, model.layers)
+    key = sample_shape, *model.layer_ids()
     known = _row_work.get(model)
     if known is None or known[0] != key:
         steps = [] if uncompiled(model) else lower(model, sample_shape)
@@ -237,7 +288,7 @@ def chunk_rows(steps: list[Step], sample_shape: tuple[int, ...], dtype: Any, bat
     """Rows that go through the steps together; it does not depend on the number of threads, so results do not."""
     if training and any(step.whole_batch for step in steps):
         return batch_rows
-    widest = max(1, *(math.prod(shape) for shape in (sample_shape, *(step.out_shape for step in steps))))
+    widest = max(1, math.prod(sample_shape), *(step.widest for step in steps))
     fitting = CHUNK_BYTES // (widest * dtype.itemsize)
     patient = int(CHUNK_NANOSECONDS / max(1.0, nanoseconds(steps, training)))
     rows = min(fitting, patient) // LEAST_CHUNK_ROWS * LEAST_CHUNK_ROWS

@@ -26,6 +26,7 @@ from fastfnn.engine.steps import (
     OPTIMIZERS,
     Data,
     Step,
+    StepChain,
     Table,
     operation_of,
     write_loss,
@@ -35,7 +36,7 @@ from fastfnn.engine.steps import (
 )
 from fastfnn.engine.task import Array, Pass, Sums, Task
 from fastfnn.errors import InvalidValueError
-from fastfnn.layers import Layer
+from fastfnn.layers import Embedding, Layer
 from fastfnn.losses import CrossEntropyLoss, NLLLoss
 from fastfnn.model import Sequential
 from fastfnn.optim import SGD, Optimizer
@@ -131,23 +132,19 @@ class Program:
             sgd_in_place=_updates_in_place(task) and form.rows <= self.chunk,
             lazy=form.lazy,
         )
-        self._losses_a_row, self._hits_a_row = self._write(task, form, steps, first)
+        self._losses_a_row, self._hits_a_row = self._write(task, form, steps)
         self._pace = Pace(form.n_threads, mishaps=0.0 if training else MISHAPS)
         self._job = self._new_job(form.n_threads)
         # The tables hold addresses: what they point to must not go away.
-        buffers = [array for layer in model.layers for array in layer.buffers.values()]
+        layers = list(model.all_layers())
+        buffers = [array for layer in layers for array in layer.buffers.values()]
         state = _state(optimizer)
-        self._kept += (list(model.layers), model.parameters, model.gradients, buffers, state)
+        self._kept += (layers, model.parameters, model.gradients, buffers, state)
 
-    def _write(self, task: Task, form: Form, steps: list[Step], first: int) -> tuple[int, int]:
-        """Write the records; the step `first` is the first that has parameters. Returns a row's losses and hits."""
-        table, inputs = self.table, []
-        current: Any = form.inputs
-        for step in steps:
-            if isinstance(current, Data) and not step.takes_data(table, current):
-                current = table.gather(current)
-            inputs.append(current)
-            current = step.forward(table, current)
+    def _write(self, task: Task, form: Form, steps: list[Step]) -> tuple[int, int]:
+        """Write the records. Returns a row's losses and hits."""
+        table, chain = self.table, StepChain(steps)
+        current = chain.forward(table, form.inputs)
         out = table.gather(current) if isinstance(current, Data) else current
         width = math.prod(out.shape[1:])
         targets = form.targets.shape if form.targets is not None else out.shape[1:]
@@ -156,10 +153,9 @@ class Program:
         if task.loss is None or form.targets is None:
             table.row("store", out="out", x=out, width=width)
             return 1, 1
-        grad: Any = write_loss(table, task.loss, out, form.targets, form.weights, form.ignores)
+        grad = write_loss(table, task.loss, out, form.targets, form.weights, form.ignores)
         if task.optimizer is not None:
-            for step, step_input in zip(reversed(steps[first:]), reversed(inputs[first:]), strict=True):
-                grad = step.backward(table, step_input, grad)
+            chain.backward(table, grad)
             if form.penalised:
                 write_penalty(table, task.model)
             write_update(table, task.model, task.optimizer)
@@ -200,7 +196,7 @@ class Program:
         job.x = ctypes.addressof(data.x.matrix) if isinstance(data.x, CSR) else _address(data.x)
         job.y, job.weights, job.out = _address(data.y), _address(data.weights), _address(data.out)
         job.order, job.rates, job.decays = _address(data.order), _address(data.rates), _address(data.decays)
-        job.losses = job.hits = job.done = job.failed = job.part_losses = job.part_hits = 0
+        job.losses = job.hits = job.done = job.failed = job.bad_row = job.part_losses = job.part_hits = 0
         return job
 
     def run_job(self, team: Any) -> None:
@@ -241,7 +237,7 @@ class Program:
                 slice_pieces = max(1, int(wanted * min(4.0, SLICE_SECONDS / max(seconds, 1e-9))))
             begin = stop
             if job.bad_row:
-                raise _bad_row(data, job.bad_row - 1)
+                raise _bad_row(task.model, data, job.bad_row - 1)
             yield job.losses / self._losses_a_row, job.hits / self._hits_a_row, int(job.done), job.failed
             if job.failed:
                 return
@@ -252,8 +248,13 @@ class Program:
                 )
 
 
-def _bad_row(data: Pass, row: int) -> InvalidValueError:
-    """What to say of a row that was right when the call began."""
+def _bad_row(model: Sequential, data: Pass, row: int) -> InvalidValueError:
+    """What to say of a row that an operation has refused: a lookup, or one of what was right when the call began."""
+    if any(isinstance(layer, Embedding) for layer in model.all_layers()):
+        try:
+            model.forward(np.ascontiguousarray(data.x[row : row + 1], model.dtype))
+        except InvalidValueError as error:
+            return InvalidValueError(f"row {row} of x: {error}")
     held = "a row of x with other columns than it had"
     if data.y is not None and data.y.ndim == 1 and data.y.dtype.kind == "i":
         held = f"the label {data.y[row]}" if not isinstance(data.x, CSR) else f"{held}, or the label {data.y[row]}"
@@ -392,17 +393,18 @@ _known_configs: weakref.WeakKeyDictionary[Sequential, tuple[Any, list[Any]]] = w
 
 def _configs(model: Sequential) -> list[Any]:
     """The layers and their settings, looked up anew only after a setting has been written."""
-    key = (Layer.changes, *map(id, model.layers))
+    key = (Layer.changes, *model.layer_ids())
     known = _known_configs.get(model)
     if known is None or known[0] != key:
-        known = _known_configs[model] = key, [(id(layer), layer.config()) for layer in model.layers]
+        layers = model.named_layers().items()
+        known = _known_configs[model] = key, [(place, id(layer), layer.config()) for place, layer in layers]
     return known[1]
 
 
 def _key(task: Task) -> tuple[Any, ...]:
     """What a program depends on. An identity stands for an object that the program keeps alive."""
     model, loss, optimizer = task.model, task.loss, task.optimizer
-    buffers = [id(array) for layer in model.layers for array in layer.buffers.values()]
+    buffers = [id(array) for layer in model.all_layers() for array in layer.buffers.values()]
     key = (task.keep_gradients, task.packed is None, id(model.parameters), _configs(model), buffers)
     if loss is None:
         return key

@@ -29,6 +29,7 @@ from fastfnn.functional.activations import (
 )
 from fastfnn.functional.convolution import conv2d, conv2d_backward
 from fastfnn.functional.dropout import dropout, dropout_backward
+from fastfnn.functional.embedding import embedding, embedding_backward
 from fastfnn.functional.losses import (
     binary_cross_entropy,
     binary_cross_entropy_backward,
@@ -83,6 +84,8 @@ __all__ = [
     "cross_entropy_backward",
     "dropout",
     "dropout_backward",
+    "embedding",
+    "embedding_backward",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
     "huber_loss",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from fastfnn import _checks as check
 from fastfnn._paths import StrPath, as_path
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.interchange.onnx_common import PURPOSE, onnx_package, shape_after
-from fastfnn.layers import AvgPool2d, Flatten, MaxPool2d
+from fastfnn.layers import AvgPool2d, Flatten, Layer, MaxPool2d
 from fastfnn.layers.base import Array, KnownShape, Shape
 from fastfnn.model import Sequential, as_sequential
 from fastfnn_kernels._files import write_in_one_step
@@ -111,8 +112,9 @@ class Graph:
 
     Attributes
     ----------
-    i : int
-        The place of the layer that is being written. Names of nodes and constants begin with it.
+    at : str
+        The place of the layer that is being written, such as ``"2.shortcut.0"``. Names of nodes and constants begin
+        with it.
     value : str
         What the next node takes.
     shape
@@ -124,7 +126,7 @@ class Graph:
         self.arrays = {**model.named_parameters(), **model.named_buffers()}
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
-        self.i, self.value = 0, "x"
+        self.at, self.value = "", "x"
         self.shape: KnownShape = ()
 
     def write(self, shape: KnownShape, dtype: np.dtype[Any]) -> Any:
@@ -136,15 +138,13 @@ class Graph:
             self.nodes.append(helper.make_node("Cast", ["x"], ["Cast"], name="Cast", to=own_type))
             self.value = "Cast"
         self.shape = shape
-        for i, layer in enumerate(self.model.layers):
-            self.i = i
-            layer.to_onnx(self)
-            self.shape = shape_after(layer, self.shape) or ()
+        for name, layer in self.model.children().items():
+            self.write_layer(name, layer)
         if not self.nodes:
             self.add("Identity")
         self.nodes[-1].output[0] = "y"
         y = helper.make_tensor_value_info("y", own_type, ["n", *self.shape])
-        pools = [layer for layer in self.model.layers if isinstance(layer, (MaxPool2d, AvgPool2d))]
+        pools = [layer for layer in self.model.all_layers() if isinstance(layer, (MaxPool2d, AvgPool2d))]
         opset, ir_version = CEIL_MODE_VERSIONS if any(pool.windows.ceil_mode for pool in pools) else VERSIONS
         proto = helper.make_model(
             helper.make_graph(self.nodes, "fastfnn", [x], [y], self.initializers),
@@ -156,25 +156,56 @@ class Graph:
         helper.set_model_props(proto, {PURPOSE: json.dumps(purpose)} if purpose else {})
         return proto
 
+    def write_layer(self, name: str, layer: Layer) -> None:
+        """A layer of the model, or of the layer that is being written, which calls it so."""
+        around, came = self.at, self.shape
+        self.at = f"{around}.{name}" if around else name
+        layer.to_onnx(self)
+        self.at, self.shape = around, shape_after(layer, came) or ()
+
+    def write_branches(
+        self, branches: Mapping[str, Layer], join: str, columns: Sequence[list[int]] | None = None
+    ) -> None:
+        """Layers that all take the last node's output, and a node where theirs meet: ``"add"`` or ``"concat"``.
+
+        With `columns` each takes its own, and what it makes is flattened.
+        """
+        value, shape, made = self.value, self.shape, []
+        for i, (name, layer) in enumerate(branches.items()):
+            self.value, self.shape = value, shape
+            if columns is not None:
+                self.add("Gather", self.constant("columns", np.array(columns[i])), axis=1)
+                self.shape = (len(columns[i]),)
+            self.write_layer(name, layer)
+            if columns is not None and len(self.shape) > 1:
+                self.add("Flatten", axis=1)
+            made.append(self.value)
+        self.value, self.shape, rest = made[0], shape, made[1:]
+        if join == "concat":
+            self.add("Concat", *rest, axis=1)
+        else:
+            self.add("Add" if len(made) == 2 else "Sum", *rest)
+
     @property
     def place(self) -> str:
         """Which layer is being written, for errors."""
-        return f"layers[{self.i}]"
+        first, dot, inner = self.at.partition(".")
+        return f"layers[{first}]{dot}{inner}"
 
     def _type(self, dtype: np.dtype[Any]) -> int:
         return self.onnx.helper.np_dtype_to_tensor_dtype(dtype)
 
-    def add(self, op: str, *constants: str, doc: str | None = None, **attributes: Any) -> None:
-        """A node that takes the last one's output, and constants."""
+    def add(self, op: str, *constants: str, doc: str | None = None, of: str | None = None, **attributes: Any) -> None:
+        """A node that takes the last one's output, and constants; the constant `of` comes before."""
         name = self._unused(op)
-        inputs = [self.value, *constants]
+        inputs = [*([] if of is None else [of]), self.value, *constants]
         self.nodes.append(self.onnx.helper.make_node(op, inputs, [name], name=name, doc_string=doc, **attributes))
         self.value = name
 
     def _unused(self, name: str) -> str:
         """A name that begins with the layer's place."""
         taken = {node.name for node in self.nodes} | {tensor.name for tensor in self.initializers}
-        names = (f"{self.i}.{name}{suffix}" for suffix in ("", *(f".{n}" for n in range(2, len(taken) + 3))))
+        names = (f"{self.at}.{name}{suffix}" for suffix in ("", *(f".{n}" for n in range(2, len(taken) + 3))))
         return next(name for name in names if name not in taken)
 
     def constant(self, name: str, array: Array) -> str:
@@ -185,6 +216,5 @@ class Graph:
 
     def own(self, *names: str) -> list[str]:
         """The layer's parameters and buffers of these names, as far as it has them."""
-        return [
-            self.constant(name, self.arrays[f"{self.i}.{name}"]) for name in names if f"{self.i}.{name}" in self.arrays
-        ]
+        arrays = {name: self.arrays.get(f"{self.at}.{name}") for name in names}
+        return [self.constant(name, array) for name, array in arrays.items() if array is not None]

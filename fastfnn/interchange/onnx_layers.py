@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 
 from fastfnn.errors import FOREIGN, InvalidValueError, ModelFileError
+from fastfnn.interchange.branching import joined
 from fastfnn.interchange.onnx_common import shape_after
-from fastfnn.interchange.onnx_nodes import UNKNOWN, Node, naming, shortest
+from fastfnn.interchange.onnx_nodes import JOIN, UNKNOWN, Node, naming, shortest
 from fastfnn.layers import (
     AvgPool2d,
     BatchNorm1d,
     BatchNorm2d,
+    Columns,
     Conv2d,
+    Embedding,
     Flatten,
     GlobalAvgPool2d,
     Layer,
@@ -39,6 +42,8 @@ from fastfnn.model import Sequential
 Arrays = dict[str, Array]
 #: TensorProto.FLOAT and DOUBLE.
 FLOATS = (1, 11)
+#: INT32 and INT64.
+INTEGERS = (6, 7)
 
 
 class Reader:
@@ -60,20 +65,12 @@ class Reader:
     def __init__(self, constants: Arrays, shape: KnownShape | None, batch: int | None, dtype: np.dtype[Any]) -> None:
         self.constants, self.shape, self.batch, self.dtype = constants, shape, batch, dtype
         self.rest: deque[Node] = deque()
+        self._made: list[tuple[Node, Layer, Arrays]] = []
 
     def model(self, nodes: deque[Node]) -> Sequential:
         """All of them."""
-        self.rest = nodes
-        made: list[tuple[Node, Layer, Arrays]] = []
-        while self.rest:
-            node = self.rest.popleft()
-            with naming(node):
-                layer, arrays = self.read(node)
-                if layer is not None:
-                    self.shape = shape_after(layer, self.shape)
-                    made.append((node, layer, arrays))
-        model = Sequential(*(layer for _, layer, _ in made), seed=0, dtype=self.dtype)
-        for node, layer, arrays in made:
+        model = Sequential(*self.chain(nodes), seed=0, dtype=self.dtype)
+        for node, layer, arrays in self._made:
             for name, array in arrays.items():
                 own = (layer.params if name in layer.params else layer.buffers)[name]
                 if array.shape != own.shape:
@@ -81,8 +78,45 @@ class Reader:
                 own[...] = array
         return model
 
+    def chain(self, nodes: deque[Node]) -> list[Layer]:
+        """The layers of nodes that follow each other."""
+        around, self.rest, layers = self.rest, nodes, []
+        while self.rest:
+            node = self.rest.popleft()
+            with naming(node):
+                layer, arrays = self.read(node)
+                if layer is not None:
+                    self.shape = shape_after(layer, self.shape)
+                    self._made.append((node, layer, arrays))
+                    layers.append(layer)
+        self.rest = around
+        return layers
+
+    def joined(self, node: Node) -> Layer:
+        """Branches that meet."""
+        shape, branches, columns = self.shape, [], []
+        for branch in node.branches:
+            self.shape = shape
+            if node.join == "concat" and branch and branch[0].op == "Gather" and branch[0].place == 0:
+                first = branch.popleft()
+                columns.append(tuple(self.constant(first, 1).ravel().tolist()))
+                first.expect("axis", 0, 1)
+                self.shape = (len(columns[-1]),)
+            branches.append(self.chain(branch))
+        self.shape = shape
+        if columns:
+            if len(columns) < len(branches) or len(set(columns)) < len(columns):
+                raise InvalidValueError(
+                    "some of its branches take columns of their own; expected all, and no two alike"
+                )
+            flat = [layers[:-1] if layers and type(layers[-1]) is Flatten else layers for layers in branches]
+            return Columns(dict(zip(columns, flat, strict=True)))
+        return joined(branches, node.join)
+
     def read(self, node: Node) -> tuple[Layer | None, Arrays]:
         """The layer that a node, perhaps with some that follow, becomes; and its parameters and buffers."""
+        if node.op == JOIN:
+            return self.joined(node), {}
         if node.op not in READERS:
             raise InvalidValueError(f"the operator is not supported; expected one of {', '.join(READERS)}")
         made = READERS[node.op](self, node)
@@ -176,6 +210,11 @@ class Reader:
                 del self.rest[place]
                 return linear(weight, bias)
         return linear(weight, None)
+
+    def gather(self, node: Node) -> tuple[Embedding, Arrays]:
+        weight = self.floats(node, 0, ndim=2)
+        node.expect("axis", 0, 0)
+        return Embedding(*weight.shape), {"weight": weight}
 
     def conv(self, node: Node) -> tuple[Conv2d, Arrays]:
         weight = self.floats(node, 1, ndim=4)
@@ -308,7 +347,8 @@ class Reader:
 
     def cast(self, node: Node) -> None:
         node.take("saturate", 1)
-        if node.take("to", 0) not in FLOATS:
+        numbers = self.rest and self.rest[0].op == "Gather" and self.rest[0].place == 1
+        if node.take("to", 0) not in (*FLOATS, *(INTEGERS if numbers else ())):
             raise InvalidValueError("expected a cast to float32 or float64")
 
 
@@ -356,6 +396,7 @@ READERS: dict[str, Callable[[Reader, Node], Any]] = {
     "Conv": Reader.conv,
     "Dropout": Reader.dropout,
     "Flatten": Reader.flatten,
+    "Gather": Reader.gather,
     "Gemm": Reader.gemm,
     "GlobalAveragePool": Reader.global_avg_pool,
     "Identity": lambda reader, node: None,

@@ -1,20 +1,23 @@
-"""The nodes of an ONNX graph, which must follow each other in a plain chain."""
+"""The nodes of an ONNX graph, in a chain; where branches meet is a node, too."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from fastfnn.errors import FOREIGN, InvalidValueError, ModelFileError
+from fastfnn.interchange.branching import Join, Made, chain_between
 from fastfnn.layers.base import Array, KnownShape
 
 #: In a shape that a graph computes: the rows, as Reshape takes them, and what is not known.
 ROWS, UNKNOWN = 0, np.iinfo(np.int64).min
+#: In place of the operator where branches meet, and how these operators join them.
+JOIN, JOINS = "branches that meet", {"Add": "add", "Sum": "add", "Concat": "concat"}
 #: Axes that such a shape may have.
 MOST_AXES = 8
 #: Before it, batch normalisation, broadcasting and dropout were written otherwise.
@@ -38,6 +41,8 @@ class Node:
     opset : int
     place : int
         Which input is not a constant.
+    branches : list of deque of Node
+        What meets here, where `op` is JOIN; `join` says how.
     """
 
     op: str
@@ -47,6 +52,8 @@ class Node:
     doc: str
     opset: int
     place: int = 0
+    join: str = ""
+    branches: list[deque[Node]] = field(default_factory=list)
 
     def has(self, place: int) -> bool:
         """Whether there is such an input; the last ones are optional."""
@@ -98,7 +105,7 @@ class Chain:
 
 
 def chain_of(onnx: Any, proto: Any) -> Chain:
-    """The graph as a chain, or an error that names the node where it is none."""
+    """The graph as a chain, in which branches that meet are one node, or an error that names what is neither."""
     graph, opset = proto.graph, max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
     if opset < OLDEST_OPSET:
         raise InvalidValueError(f"the file has opset {opset}; expected {OLDEST_OPSET} or newer")
@@ -108,33 +115,53 @@ def chain_of(onnx: Any, proto: Any) -> Chain:
         if len(values) != 1:
             names = ", ".join(repr(value.name) for value in values) or "none"
             raise InvalidValueError(f"expected one {name} of the graph; got {names}")
-    nodes: deque[Node] = deque()
-    current = inputs[0].name
+    made: dict[str, Made] = {}
     for proto_node in graph.node:
         node = _node(onnx, proto_node, opset)
         taken = [name for name in proto_node.input if name and name not in constants]
         if node.op == "Constant":
             constants[proto_node.output[0]] = _constant(onnx, node)
-        elif node.op == "Shape" and taken == [current]:
+        elif node.op == "Shape" and len(taken) == 1:
             constants[proto_node.output[0]] = np.array([ROWS, *[UNKNOWN] * (MOST_AXES - 1)])
         elif node.op in FOLDED and not taken:
             with naming(node):
                 arrays = [constants[name] for name in proto_node.input if name]
                 constants[proto_node.output[0]] = FOLDED[node.op](node, *arrays)
-        elif taken != [current]:
-            names = " and ".join(map(repr, taken)) or "only constants"
-            raise InvalidValueError(f"{node.shown} takes {names}; expected {current!r}, as in a chain without branches")
         else:
-            node.place = node.inputs.index(current)
-            if node.place and node.op not in ("Add", "Mul"):
-                raise InvalidValueError(f"{node.shown} takes {current!r} as input {node.place}; expected input 0")
-            nodes.append(node)
-            current = proto_node.output[0]
-    if graph.output[0].name != current:
+            made[proto_node.output[0]] = _made(node, taken, constants.keys())
+    items = chain_between(inputs[0].name, graph.output[0].name, made, lambda node: node.shown)
+    return Chain(_nodes(items), constants, *_input_shape(inputs[0]))
+
+
+def _made(node: Node, taken: list[str], constants: Set[str]) -> Made:
+    """A node of one value, or one where several meet."""
+    meet = node.op in JOINS and not any(name in constants for name in node.inputs)
+    if len(taken) == 1 and not meet:
+        node.place = node.inputs.index(taken[0])
+        if node.place and node.op not in ("Add", "Mul", "Gather"):
+            raise InvalidValueError(f"{node.shown} takes {taken[0]!r} as input {node.place}; expected input 0")
+        return Made(node, taken)
+    if not taken or not meet:
+        names = " and ".join(map(repr, node.inputs)) or "nothing"
         raise InvalidValueError(
-            f"the graph's output is {graph.output[0].name!r}; expected {current!r}, the chain's end"
+            f"{node.shown} takes {names}; expected one value that depends on the input, or several in an operator that "
+            f"joins them: {', '.join(JOINS)}"
         )
-    return Chain(nodes, constants, *_input_shape(inputs[0]))
+    node.join, node.op = JOINS[node.op], JOIN
+    with naming(node):
+        if node.join == "concat":
+            node.expect("axis", 1, 1)
+    return Made(node, taken, node.join)
+
+
+def _nodes(items: list[Any]) -> deque[Node]:
+    nodes = deque()
+    for item in items:
+        node = item.item if isinstance(item, Join) else item
+        if isinstance(item, Join):
+            node.branches = [*map(_nodes, item.branches)]
+        nodes.append(node)
+    return nodes
 
 
 def _unsqueezed(node: Node, array: Array, axes: Any = None) -> Array:

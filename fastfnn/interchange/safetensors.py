@@ -26,16 +26,25 @@ TRAINING, PREFIX = "fastfnn.training", "training."
 #: Numbers that a file may lack: `restore` says best which. For more no memory is taken.
 SOME_MORE = 1_000_000
 LAYERS: dict[str, type[Layer]] = {name: getattr(layer_module, name) for name in layer_module.__all__ if name != "Layer"}
+LAYERS[Sequential.__name__] = Sequential
+#: What describes the layers that a layer holds, by their names.
+CHILDREN = "children"
+#: Layers within layers that a file may have.
+DEEPEST = 50
 
 
 def architecture(model: Sequential) -> dict[str, Any]:
     """The model without its parameters and buffers, as JSON has it."""
-    described = []
-    for i, layer in enumerate(model.layers):
-        if LAYERS.get(type(layer).__name__) is not type(layer):
-            raise InvalidValueError(f"layers[{i}] is {layer!r}; only fastfnn's own layers can be saved")
-        described.append({"layer": type(layer).__name__, **layer.config()})
+    described = [_described(layer, f"layers[{i}]") for i, layer in enumerate(model.layers)]
     return {"format": FORMAT, "dtype": str(model.dtype), "layers": described, **model.purpose()}
+
+
+def _described(layer: Layer, place: str) -> dict[str, Any]:
+    """A layer as JSON has it, with those that it holds; what is chained is a list."""
+    if LAYERS.get(type(layer).__name__) is not type(layer):
+        raise InvalidValueError(f"{place} is {layer!r}; only fastfnn's own layers can be saved")
+    children = {name: _described(child, f"{place}.{name}") for name, child in layer.children().items()}
+    return {"layer": type(layer).__name__, **layer.config(), **({CHILDREN: children} if layer.holds_others else {})}
 
 
 def save(model: Sequential, path: StrPath) -> None:
@@ -137,22 +146,36 @@ def _from_architecture(source: Path, text: str, tensors: Mapping[str, Array]) ->
         described = json.loads(text)
         if described["format"] != FORMAT:
             raise ModelFileError(f"{source} has format {described['format']!r}; this version of fastfnn reads {FORMAT}")
-        made, asked, held = [], 0, sum(array.size for array in tensors.values())
-        for entry in described["layers"]:
-            arguments = {name: value for name, value in entry.items() if name != "layer"}
-            if entry["layer"] not in LAYERS:
-                raise ModelFileError(
-                    f"{source} holds the layer {entry['layer']!r}; expected one of {', '.join(LAYERS)}"
-                )
-            layer = LAYERS[entry["layer"]](**arguments)
-            asked += math.prod(layer.weight_shape)
-            if asked > held + SOME_MORE:
-                raise ModelFileError(f"{source} describes layers of {asked:,} numbers up to {layer!r}; it has {held:,}")
-            made.append(layer)
-        model = Sequential(*made, seed=0, dtype=described["dtype"])
+        making = _Making(source, sum(array.size for array in tensors.values()))
+        layers = [making.layer(entry) for entry in described["layers"]]
+        model = Sequential(*layers, seed=0, dtype=described["dtype"])
         model.take_purpose(described)
         return model
     except ModelFileError:
         raise
     except FOREIGN as error:
         raise ModelFileError(f"{source} holds no architecture that fits this version of fastfnn: {error}") from None
+
+
+@dataclass
+class _Making:
+    """Layers from their descriptions, for no more numbers than a file has."""
+
+    source: Path
+    held: int
+    asked: int = 0
+
+    def layer(self, entry: Mapping[str, Any], depth: int = 0) -> Layer:
+        kind = LAYERS.get(entry["layer"])
+        if kind is None or depth > DEEPEST:
+            expected = f"one of {', '.join(LAYERS)}" if kind is None else f"at most {DEEPEST} layers within each other"
+            raise ModelFileError(f"{self.source} holds the layer {entry['layer']!r}; expected {expected}")
+        arguments = {name: value for name, value in entry.items() if name not in ("layer", CHILDREN)}
+        children = {name: self.layer(child, depth + 1) for name, child in entry.get(CHILDREN, {}).items()}
+        layer = kind.of_children(children, **arguments) if kind.holds_others else kind(**arguments)
+        self.asked += math.prod(layer.weight_shape)
+        if self.asked > self.held + SOME_MORE:
+            raise ModelFileError(
+                f"{self.source} describes layers of {self.asked:,} numbers up to {layer!r}; it has {self.held:,}"
+            )
+        return layer

@@ -9,7 +9,20 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from fastfnn.errors import FastFNNError, InvalidTypeError, InvalidValueError
-from fastfnn.layers import Flatten, GlobalAvgPool2d, Layer, LogSoftmax, Normalize, Softmax
+from fastfnn.interchange.branching import Join, joined
+from fastfnn.interchange.torch_graph import Leaf, branches, traced
+from fastfnn.layers import (
+    Chain,
+    Columns,
+    Flatten,
+    GlobalAvgPool2d,
+    Layer,
+    LogSoftmax,
+    Normalize,
+    Parallel,
+    Residual,
+    Softmax,
+)
 from fastfnn.layers import state_dict as state_dicts
 from fastfnn.layers.base import KnownShape
 from fastfnn.model import Sequential, as_sequential
@@ -17,6 +30,8 @@ from fastfnn.model import Sequential, as_sequential
 if TYPE_CHECKING:
     from torch import nn
 
+#: Layers of layers, which this module translates.
+CONTAINERS = (Chain, Sequential, Parallel, Residual, Columns)
 #: Modules that change no shape.
 ELEMENTWISE = ("Dropout", "LeakyReLU", "ReLU", "Sigmoid", "Tanh")
 
@@ -26,11 +41,13 @@ def from_torch(module: nn.Module, dtype: Any = None) -> Sequential:
 
     Parameters
     ----------
-    module : torch.nn.Sequential, or one module
-        Of ``Linear Conv2d MaxPool2d AvgPool2d AdaptiveAvgPool2d(1) Flatten ReLU LeakyReLU Sigmoid Tanh Softmax
-        LogSoftmax Dropout BatchNorm1d BatchNorm2d Identity`` and further `Sequential`, which are flattened. An
-        `Identity` is left out. An ``AdaptiveAvgPool2d(1)`` needs a `Flatten` behind it, as `GlobalAvgPool2d` gives
-        rows; softmaxes are over the last axis, or over axis 1 of rows.
+    module : torch.nn.Module
+        A `Sequential`, one module, or one with a `forward` of its own that is a chain, or whose branches meet in a sum
+        or a ``torch.cat`` (``torch.fx`` finds that out). Made of ``Linear Conv2d MaxPool2d AvgPool2d
+        AdaptiveAvgPool2d(1) Flatten ReLU LeakyReLU Sigmoid Tanh Softmax LogSoftmax Dropout BatchNorm1d BatchNorm2d
+        Identity`` and the functions that do the same; `Sequential` within others are flattened. An `Identity` is left
+        out. An ``AdaptiveAvgPool2d(1)`` needs a `Flatten` behind it, as `GlobalAvgPool2d` gives rows; softmaxes are
+        over the last axis, or over axis 1 of rows.
     dtype : {"float32", "float64"}, optional
         None: float64 if the module holds a parameter or buffer of that dtype, else float32.
 
@@ -51,16 +68,17 @@ def from_torch(module: nn.Module, dtype: Any = None) -> Sequential:
     torch = _torch("from_torch")
     if not isinstance(module, torch.nn.Module):
         raise InvalidTypeError(f"module is {type(module).__name__}; expected a torch.nn.Sequential")
-    leaves = list(_leaves(torch.nn, module, "module"))
-    if not leaves:
+    items = _items(torch.nn, module, "module")
+    if not items:
         raise InvalidValueError(f"module is {module!r}; expected at least one layer")
-    layers = {place: _layer(torch.nn, place, leaf) for place, leaf in leaves}
-    _check_places(leaves, layers)
+    layers: dict[str, Layer] = {}
+    chain, leaves = _chain(torch.nn, items, layers), list(_leaves(items))
+    _check_places(items, layers)
     _check_nothing_is_shared(leaves)
     if dtype is None:
         tensors = itertools.chain(module.parameters(), module.buffers())
         dtype = "float64" if any(tensor.dtype == torch.float64 for tensor in tensors) else "float32"
-    model = Sequential(*layers.values(), seed=0, dtype=dtype)
+    model = Sequential(*chain, seed=0, dtype=dtype)
     state = {f"{place}.{name}": tensor for place, leaf in leaves for name, tensor in leaf.state_dict().items()}
     state_dicts.load_state_dict(layers, state, strict=True)
     return model
@@ -83,11 +101,11 @@ def to_torch(model: Sequential) -> nn.Sequential:
     torch = _torch("to_torch")
     as_sequential(model)
     for i, layer in enumerate(model.layers):
-        if not (layer.has_counterpart("to_torch") or type(layer) is Normalize):
+        if not _has_counterpart(layer):
             raise InvalidValueError(f"layers[{i}] is {layer!r}, which has no counterpart in PyTorch")
     with torch.random.fork_rng(devices=[]):  # modules draw parameters; the caller's random numbers stay what they are
-        made = [_module(torch.nn, layer).train(layer.training) for layer in model.layers]
-    module = torch.nn.Sequential(*made).to(getattr(torch, str(model.dtype)))
+        made = _module(torch.nn, model)
+    module = made.to(getattr(torch, str(model.dtype)))
     module.load_state_dict({name: torch.from_numpy(array) for name, array in model.state_dict().items()})
     module.training = any(layer.training for layer in model.layers)
     return module
@@ -104,14 +122,50 @@ def _torch(function: str) -> Any:
 # From PyTorch
 
 
-def _leaves(nn: Any, module: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """The modules that become layers, and where each is."""
+def _items(nn: Any, module: Any, place: str) -> list[Any]:
+    """The modules that become layers, each a `Leaf`, and where branches meet, in order."""
     nested = isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
     if nested and not _is_global_pool(nn, module):
-        for i, child in enumerate(module):
-            yield from _leaves(nn, child, f"{place}[{i}]")
-    elif type(module) is not nn.Identity:
-        yield place, module
+        return [item for i, child in enumerate(module) for item in _items(nn, child, f"{place}[{i}]")]
+    if type(module) is nn.Identity:
+        return []
+    if nested or type(module).__module__.startswith("torch.nn.") or _is_normalize(module):
+        return [Leaf(place, module)]
+    return _opened(nn, traced(module, place))
+
+
+def _opened(nn: Any, items: list[Any]) -> list[Any]:
+    """The same with the modules that hold others opened."""
+    found: list[Any] = []
+    for item in items:
+        if isinstance(item, Join):
+            found.append(Join(item.item, item.join, [_opened(nn, branch) for branch in item.branches]))
+        else:
+            found += _items(nn, item.module, item.place)
+    return found
+
+
+def _leaves(items: list[Any]) -> Iterator[tuple[str, Any]]:
+    for item in items:
+        if isinstance(item, Join):
+            for branch in item.branches:
+                yield from _leaves(branch)
+        else:
+            yield item
+
+
+def _chain(nn: Any, items: list[Any], layers: dict[str, Layer]) -> list[Layer]:
+    """Their layers, which are put down by their modules' places, too."""
+    chain = []
+    for item in items:
+        if isinstance(item, Join):
+            chain.append(joined([_chain(nn, branch, layers) for branch in item.branches], item.join))
+        elif item.place in layers:
+            raise InvalidValueError(f"{item.place} comes twice; expected each module once")
+        else:
+            layers[item.place] = _layer(nn, item.place, item.module)
+            chain.append(layers[item.place])
+    return chain
 
 
 def _is_global_pool(nn: Any, module: Any) -> bool:
@@ -119,6 +173,11 @@ def _is_global_pool(nn: Any, module: Any) -> bool:
     kinds = [type(child) for child in module] if type(module) is nn.Sequential else []
     ours = (GlobalAvgPool2d, Flatten)
     return kinds == [nn.AdaptiveAvgPool2d, nn.Flatten] and not any(map(_unlike_ours, module, ours))
+
+
+def _is_normalize(module: Any) -> bool:
+    """Whether it is what `to_torch` makes of a `Normalize`."""
+    return type(module).__name__ == "NormalizeModule" and type(module) is _normalize_class()
 
 
 def _kinds() -> dict[str, type[Layer]]:
@@ -144,7 +203,7 @@ def _unlike_ours(module: Any, kind: type[Layer]) -> str | None:
 def _layer(nn: Any, place: str, module: Any) -> Layer:
     """The layer that a module is, without its parameters."""
     name, kinds = type(module).__name__, _kinds()
-    if name == "NormalizeModule" and type(module) is _normalize_class():
+    if _is_normalize(module):
         layer: Layer = Normalize(**module.settings)
     elif type(module) is nn.Sequential:  # all others are flattened
         layer = GlobalAvgPool2d()
@@ -162,13 +221,18 @@ def _layer(nn: Any, place: str, module: Any) -> Layer:
     return layer
 
 
-def _check_places(leaves: list[tuple[str, Any]], layers: dict[str, Layer]) -> None:
-    """Refuse modules that do what ours do in other places than theirs."""
-    shape: KnownShape | None = None
-    for i, (place, module) in enumerate(leaves):
+def _check_places(items: list[Any], layers: dict[str, Layer], shape: KnownShape | None = None) -> None:
+    """Refuse modules that do what ours do in other places than theirs; samples of `shape` come, if that is known."""
+    for i, item in enumerate(items):
+        if isinstance(item, Join):
+            for branch in item.branches:
+                _check_places(branch, layers, shape)
+            shape = None
+            continue
+        place, module = item
         layer = layers[place]
         if type(module).__name__ == "AdaptiveAvgPool2d":
-            following = (type(other).__name__ for _, other in leaves[i + 1 :])
+            following = (type(other).__name__ for other in _modules(items[i + 1 :]))
             if next((name for name in following if name not in ELEMENTWISE), None) != "Flatten":
                 raise InvalidValueError(
                     f"{place} is {module!r} without a Flatten behind it; expected one, as ours gives rows (n, channels)"
@@ -179,6 +243,10 @@ def _check_places(leaves: list[tuple[str, Any]], layers: dict[str, Layer]) -> No
             what = "of who knows what" if shape is None else "of images"
             raise InvalidValueError(f"{place} is {module!r} {what}; expected dim=-1, as ours is over the last axis")
         shape = layer.made_shape(shape or layer.taken_shape())
+
+
+def _modules(items: list[Any]) -> Iterator[Any]:
+    return (item if isinstance(item, Join) else item.module for item in items)
 
 
 def _check_nothing_is_shared(leaves: list[tuple[str, Any]]) -> None:
@@ -194,8 +262,22 @@ def _check_nothing_is_shared(leaves: list[tuple[str, Any]]) -> None:
 # To PyTorch
 
 
+def _has_counterpart(layer: Layer) -> bool:
+    if type(layer) in CONTAINERS:
+        return all(map(_has_counterpart, layer.children().values()))
+    return type(layer) is Normalize or layer.has_counterpart("to_torch")
+
+
 def _module(nn: Any, layer: Layer) -> Any:
-    return _normalize_class()(layer) if type(layer) is Normalize else layer.to_torch(nn)
+    """The module that a layer is; its `training` is the layer's."""
+    if isinstance(layer, CONTAINERS):
+        modules = {name: _module(nn, child) for name, child in layer.children().items()}
+        if isinstance(layer, Parallel):
+            columns = layer.columns if isinstance(layer, Columns) else None
+            return branches(modules, layer.join, type(layer).__name__, columns)
+        return nn.Sequential(*modules.values())
+    made = _normalize_class()(layer) if type(layer) is Normalize else layer.to_torch(nn)
+    return made.train(layer.training)
 
 
 @functools.cache

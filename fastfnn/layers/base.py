@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import ValuesView
+from collections.abc import Mapping, ValuesView
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +15,8 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 #: What is known of a sample's shape: (features,), or (channels, None, None) for images; None for what is unknown.
 KnownShape = tuple[int | None, ...]
+#: How the names of modules begin whose layers are ours.
+OURS = ("fastfnn.layers.", "fastfnn.model")
 #: What a class has in any case.
 SAID_WITHOUT_WORDS = {"__module__", "__qualname__", "__doc__", "__firstlineno__", "__static_attributes__", "_is_own"}
 
@@ -28,13 +30,13 @@ def short_pairs(pairs: dict[str, tuple[int, int]], defaults: dict[str, tuple[int
     }
 
 
-def _held(layer: Layer) -> dict[str, Any]:
-    """What of a user's own layer's attributes are layers, or models, which are lists of layers."""
+def _among_attributes(layer: Layer) -> dict[str, Layer]:
+    """What of a layer's attributes are layers, also in lists."""
     found = {}
-    for name, value in vars(layer).items() if layer._is_own else ():
+    for name, value in vars(layer).items():
         entries = value if isinstance(value, (list, tuple)) else [value]
         for i, entry in enumerate(entries):
-            if isinstance(entry, Layer) or isinstance(getattr(entry, "layers", None), list):
+            if isinstance(entry, Layer):
                 found[name if entries[0] is value else f"{name}.{i}"] = entry
     return found
 
@@ -43,19 +45,15 @@ def _collect(layer: Layer, place: str, found: dict[int, tuple[str, Layer]]) -> N
     if id(layer) in found:
         return
     found[id(layer)] = place, layer
-    for name, value in _held(layer).items():
-        inner = f"{place}.{name}" if place else name
-        if isinstance(value, Layer):
-            _collect(value, inner, found)
-            continue
-        for i, layer_of_model in enumerate(value.layers):
-            _collect(layer_of_model, f"{inner}.{i}", found)
+    for name, child in layer.children().items():
+        _collect(child, f"{place}.{name}" if place else name, found)
 
 
 class Layer:
     """Base of the layers.
 
-    A layer of your own may hold others, or models, in its attributes: their parameters are trained and counted with it.
+    A layer of your own may hold others, models among them, in its attributes: their parameters are trained, counted and
+    saved with it.
 
     ``y = layer.forward(x)`` keeps what ``grad_x = layer.backward(grad_y)`` needs. `backward` fills `grads` with the
     gradients of the parameters, overwriting those of the last call.
@@ -82,12 +80,15 @@ class Layer:
     torch_names: ClassVar[tuple[str, ...]] = ()
     torch_fixed: ClassVar[dict[str, tuple[Any, ...]]] = {}
 
-    #: Whether it is a user's own, which may hold other layers.
+    #: Whether it may hold other layers, as containers and a user's own do.
+    holds_others: ClassVar[bool] = False
     _is_own: ClassVar[bool] = False
+    dtype: np.dtype[Any] = np.dtype(np.float32)
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
-        cls._is_own = not cls.__module__.startswith("fastfnn.layers.")
+        cls._is_own = not cls.__module__.startswith(OURS)
+        cls.holds_others = cls.holds_others or cls._is_own
 
     def __init__(self) -> None:
         self._params: dict[str, Array] | None = None
@@ -96,7 +97,6 @@ class Layer:
         self._shapes: dict[str, Shape] = {}
         self.training = True
         self._saved: Any = None
-        self.dtype = np.dtype(np.float32)
 
     # What a layer says about itself
 
@@ -135,6 +135,18 @@ class Layer:
         """What samples it makes of those that came, as far as that is known without their shape."""
         return came if type(self).output_shape is Layer.output_shape else None
 
+    def children(self) -> dict[str, Layer]:
+        """The layers that it holds, by names: they are trained, counted and saved with it.
+
+        Of a layer of your own these are the layers among its attributes, or in lists there.
+        """
+        return _among_attributes(self) if self._is_own else {}
+
+    @classmethod
+    def of_children(cls, children: Mapping[str, Layer], **config: Any) -> Layer:
+        """The layer with these `children` and settings, as `config` gives them."""
+        return cls(*children.values(), **config)
+
     # What others call it. A layer of your own may say so, too; one that inherits from ours and changes anything must,
     # for what it inherits may then no longer be true (see `has_counterpart`).
 
@@ -159,8 +171,9 @@ class Layer:
         """Whether it says by this method what others call it, and no class that inherits that has added anything."""
         kinds = type(self).__mro__
         owner = next(place for place, kind in enumerate(kinds) if method in vars(kind))
-        users = [kind for kind in kinds[:owner] if not kind.__module__.startswith("fastfnn.layers.")]
-        return kinds[owner] is not Layer and not any(set(vars(kind)) - SAID_WITHOUT_WORDS for kind in users)
+        users = [kind for kind in kinds[:owner] if not kind.__module__.startswith(OURS)]
+        says = kinds[owner] is not Layer and not any(set(vars(kind)) - SAID_WITHOUT_WORDS for kind in users)
+        return says and (self._is_own or all(child.has_counterpart(method) for child in self.children().values()))
 
     # What follows from it
 
@@ -171,30 +184,31 @@ class Layer:
 
     def build(self, rng: np.random.Generator, dtype: Any = "float32", activation: str | None = None) -> None:
         """Draw the parameters, unless that has happened; and give them and the buffers `dtype`."""
-        self.dtype = check.as_dtype(dtype)
+        self._take_dtype(check.as_dtype(dtype))
         buffers = self._buffers if self.is_built else self.initial_buffers()
         self._buffers = {name: np.ascontiguousarray(array, self.dtype) for name, array in buffers.items()}
         params = self._params if self._params is not None else self.initial_params(rng, activation)
         self._params = {name: np.ascontiguousarray(array, self.dtype) for name, array in params.items()}
         self._grads = {name: np.zeros_like(array) for name, array in self._params.items()}
         self._shapes = {name: array.shape for name, array in {**self._params, **self._buffers}.items()}
-        for _, layer in self.family()[1:]:
-            layer.build(rng, dtype)
+        self.build_children(rng, activation)
+
+    def build_children(self, rng: np.random.Generator, activation: str | None) -> None:
+        """Draw the parameters of the layers that it holds, or give them its dtype."""
+        for child in self.children().values():
+            child.build(rng, self.dtype)
+
+    def _take_dtype(self, dtype: np.dtype[Any]) -> None:
+        if self.dtype != dtype:
+            self.dtype = dtype
 
     def family(self, place: str = "") -> list[tuple[str, Layer]]:
-        """The layer and, of a user's own, all that it holds: layers and models among its attributes, or in lists there.
+        """The layer, its `children`, and theirs.
 
         Each comes once, with its place: ``inner.0`` is the first layer of the model ``self.inner``.
         """
         found: dict[int, tuple[str, Layer]] = {}
         _collect(self, place, found)
-        return list(found.values())
-
-    def held_models(self) -> list[Any]:
-        """The models among what a user's own layer holds."""
-        found = {}
-        for _, layer in self.family() if self._is_own else []:
-            found |= {id(value): value for value in _held(layer).values() if not isinstance(value, Layer)}
         return list(found.values())
 
     def check_arrays(self, place: str) -> None:
@@ -213,14 +227,13 @@ class Layer:
     def array_views(self) -> list[ValuesView[Array]]:
         """Of parameters, gradients and buffers, whatever they are; until a setting is written (see `changes`).
 
-        Of a user's own layer, until it holds other layers.
+        Of a layer with `children`, until it has others.
         """
         return [held.values() for _, layer in self.family() for held in (layer.params, layer.grads, layer.buffers)]
 
     def follow_dtype(self, dtype: np.dtype[Any]) -> None:
         """Be of a model's dtype, buffers and all; its parameters are views of the model's already."""
-        if self.dtype != dtype:
-            self.dtype = dtype
+        self._take_dtype(dtype)
         for name, array in self._buffers.items():
             self._buffers[name] = np.ascontiguousarray(array, dtype)
 

@@ -129,7 +129,8 @@ class Predictor:
                 contexts, context = self._context_for(rows)
                 made = context(x, rows, out)
                 contexts.append(context)
-                return made
+                if made is not None:
+                    return made
         inputs, _ = as_inputs(self.model, self._samples(x))
         made = np.empty((len(inputs), *self._output_shape), self.model.dtype)
         if out is not None:

@@ -7,6 +7,7 @@ nothing: it writes records, addresses and sizes, into a `Table`, which `fastfnn_
 from __future__ import annotations
 
 from fastfnn.engine.steps.base import Step
+from fastfnn.engine.steps.branches import BranchesStep, ColumnsStep, EmbeddingStep, StepChain
 from fastfnn.engine.steps.convolution import ConvStep
 from fastfnn.engine.steps.dense import LinearStep, NormalizeStep, PackedLinearStep, ReshapeStep
 from fastfnn.engine.steps.elementwise import ElementwiseStep
@@ -21,10 +22,13 @@ __all__ = [
     "LOSSES",
     "OPTIMIZERS",
     "BatchNormStep",
+    "BranchesStep",
+    "ColumnsStep",
     "ConvStep",
     "Data",
     "DropoutStep",
     "ElementwiseStep",
+    "EmbeddingStep",
     "LinearStep",
     "ListedLinearStep",
     "MarkedLinearStep",
@@ -33,6 +37,7 @@ __all__ = [
     "PoolStep",
     "ReshapeStep",
     "Step",
+    "StepChain",
     "Table",
     "operation_of",
     "write_loss",

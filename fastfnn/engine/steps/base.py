@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from fastfnn.engine.steps.table import Array, Data, Shape, Table
 from fastfnn.functional import NANOSECONDS_PER_ELEMENT
@@ -29,10 +30,14 @@ class Step:
     has_parameters = False
     #: Whether training needs the whole batch in one chunk.
     whole_batch = False
+    #: Whether `backward` writes into the gradient that it gets.
+    overwrites_grad = False
 
     def __init__(self, layers: tuple[Layer, ...], in_shape: Shape, out_shape: Shape) -> None:
         self.layers, self.in_shape, self.out_shape = layers, in_shape, out_shape
         self.needs_grad_x = True
+        #: Where there are branches: what each does, see `BranchesStep`.
+        self.branches: list[Any] = []
 
     @classmethod
     def fits(cls, layers: tuple[Layer, ...], in_shape: Shape) -> bool:
@@ -46,6 +51,11 @@ class Step:
     def nanoseconds(self) -> float:
         """Roughly, of one thread for the forward of a row."""
         return NANOSECONDS_PER_ELEMENT * math.prod(self.out_shape)
+
+    @property
+    def widest(self) -> int:
+        """Numbers of a row in the largest array that is made on the way."""
+        return math.prod(self.out_shape)
 
     def takes_data(self, table: Table, data: Data) -> bool:
         """Whether `forward` reads the caller's rows itself where the step comes first; if not, it gets a row array."""

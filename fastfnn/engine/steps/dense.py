@@ -81,6 +81,10 @@ class LinearStep(Step):
         self.layer, self.relu = layer, len(layers) > 1
         self.masks_input = self.masked_by_next = False
 
+    @property
+    def overwrites_grad(self) -> bool:  # type: ignore[override]
+        return self.relu and not self.masked_by_next
+
     def follow(self, before: Step) -> None:
         if isinstance(before, LinearStep) and before.relu:
             self.masks_input = before.masked_by_next = True

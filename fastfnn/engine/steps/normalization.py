@@ -24,6 +24,7 @@ class BatchNormStep(Step):
         super().__init__(layers, in_shape, out_shape)
         layer: Any = layers[0]
         self.layer, self.relu = layer, len(layers) > 1
+        self.overwrites_grad = self.relu
         self.sizes = {"channels": in_shape[0], "spatial": math.prod(in_shape[1:])}
 
     @property

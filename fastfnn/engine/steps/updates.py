@@ -65,7 +65,7 @@ def write_update(table: Table, model: Sequential, optimizer: Optimizer) -> None:
     (operation, own), settings = OPTIMIZERS[type(optimizer)](optimizer), table.settings
     if table.sgd_in_place:
         done = {array.ctypes.data for array in table.updated}
-        for layer in model.layers:
+        for layer in model.all_layers():
             for name, array in layer.params.items():
                 if array.ctypes.data not in done:
                     parameters = {"size": array.size, "param": array, "grad": layer.grads[name]}

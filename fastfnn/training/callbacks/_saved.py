@@ -57,7 +57,7 @@ def has_state(callback: Any) -> TypeGuard[EpochCallback]:
 
 
 def dropouts(model: Sequential) -> list[Dropout]:
-    return [layer for layer in model.layers if isinstance(layer, Dropout)]
+    return [layer for layer in model.all_layers() if isinstance(layer, Dropout)]
 
 
 def by_name(model: Sequential, flat: Array) -> dict[str, Array]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from fastfnn._paths import StrPath, as_path
 from fastfnn.errors import FOREIGN, InvalidValueError, ModelFileError
 from fastfnn.history import History
 from fastfnn.interchange import safetensors
-from fastfnn.layers import Dropout
+from fastfnn.layers import Dropout, Layer
 from fastfnn.model import Sequential
 from fastfnn.optim import Optimizer
 from fastfnn.schedules import Schedule
@@ -210,16 +209,24 @@ def _differences(
 def _architectures(model: Sequential, saved: Sequential) -> list[tuple[str, str, str]]:
     """What is to be compared of two models, up to the first layers that differ."""
     compared = [("dtype", str(model.dtype), str(saved.dtype))]
-    for i, (mine, theirs) in enumerate(zip_longest(_layers(model), _layers(saved), fillvalue="missing")):
-        compared.append((f"layers[{i}]", mine, theirs))
+    here, there = _layers(model), _layers(saved)
+    for place in here | there:
+        mine, theirs = here.get(place, "missing"), there.get(place, "missing")
+        compared.append((f"layers[{place}]", mine, theirs))
         if mine != theirs:
             break
     return compared
 
 
-def _layers(model: Sequential) -> list[str]:
-    """The layers as they show themselves, but for the seeds of dropouts, which belong to the state."""
-    return [f"{_kind(layer)}(p={layer.p})" if isinstance(layer, Dropout) else repr(layer) for layer in model.layers]
+def _layers(model: Sequential) -> dict[str, str]:
+    """The layers by their places, as they show themselves, but for the seeds of dropouts, which belong to the state."""
+    return {place: _described(layer) for place, layer in model.named_layers().items()}
+
+
+def _described(layer: Layer) -> str:
+    if isinstance(layer, Dropout):
+        return f"{_kind(layer)}(p={layer.p})"
+    return f"{_kind(layer)}({layer.config()})" if layer.holds_others else repr(layer)
 
 
 def _kind(thing: Any) -> str:

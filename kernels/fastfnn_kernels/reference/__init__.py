@@ -21,7 +21,9 @@ from fastfnn_kernels.reference.conv import (
     sum_blocks,
 )
 from fastfnn_kernels.reference.dropout import dropout, dropout_backward, dropout_elements
+from fastfnn_kernels.reference.embedding import embedding, embedding_backward
 from fastfnn_kernels.reference.gemm import gemm
+from fastfnn_kernels.reference.joins import add, put_columns, take_columns
 from fastfnn_kernels.reference.lazy import add_pending, defer, settle
 from fastfnn_kernels.reference.linear import (
     column_sum,

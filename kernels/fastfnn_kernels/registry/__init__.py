@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastfnn_kernels._config import JIT
-from fastfnn_kernels.registry import convolution, dense, lazy, normalization, pooling, sparse
+from fastfnn_kernels.registry import convolution, dense, embedding, joins, lazy, normalization, pooling, sparse
 from fastfnn_kernels.registry._spec import Draw, Spec
 from fastfnn_kernels.registry.dense import gemm_arguments
 
@@ -39,7 +39,9 @@ NOT_KERNELS = {
 }
 
 SPECS: dict[str, Spec] = {
-    spec.name: spec for family in (dense, convolution, pooling, normalization, sparse, lazy) for spec in family.SPECS
+    spec.name: spec
+    for family in (dense, convolution, pooling, normalization, joins, embedding, sparse, lazy)
+    for spec in family.SPECS
 }
 
 

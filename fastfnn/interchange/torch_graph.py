@@ -1,0 +1,163 @@
+"""PyTorch modules with a `forward` of their own: those that are chains, and whose branches meet again."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from fastfnn.errors import InvalidTypeError, InvalidValueError
+from fastfnn.interchange.branching import Made, chain_between
+
+
+class Leaf(NamedTuple):
+    """A module that becomes a layer, and where it is."""
+
+    place: str
+    module: Any
+
+
+def branches(modules: Mapping[str, Any], join: str, name: str, columns: list[list[int]] | None = None) -> Any:
+    """A module of branches that get the same input and meet by ``"add"`` or ``"concat"``.
+
+    With `columns` each gets its own, as integers where it looks them up, and what it makes is flattened.
+    """
+    import torch
+    from torch import fx
+
+    graph = fx.Graph()
+    x = graph.placeholder("x")
+    outs = []
+    for i, (branch, module) in enumerate(modules.items()):
+        own = x if columns is None else graph.call_function(operator.getitem, (x, (slice(None), columns[i])))
+        first = next(iter(module), None) if isinstance(module, torch.nn.Sequential) else module
+        if columns is not None and isinstance(first, torch.nn.Embedding):
+            own = graph.call_method("long", (own,))
+        out = graph.call_module(branch, (own,))
+        outs.append(out if columns is None else graph.call_method("flatten", (out, 1)))
+    total: Any = outs[0]
+    if join == "concat":
+        total = graph.call_function(torch.cat, (outs,), {"dim": 1})
+    else:
+        for out in outs[1:]:
+            total = graph.call_function(operator.add, (total, out))
+    graph.output(total)
+    return fx.GraphModule(dict(modules), graph, name)
+
+
+def traced(module: Any, place: str) -> list[Any]:
+    """What a module's `forward` does, as `Leaf`s and `Join`s of them, found out by ``torch.fx``.
+
+    Raises
+    ------
+    InvalidTypeError, InvalidValueError
+        It cannot be traced, takes several inputs, or does what no layer does.
+    """
+    import torch
+    from torch import fx
+
+    class Tracer(fx.Tracer):
+        def is_leaf_module(self, m: Any, module_qualified_name: str) -> bool:
+            return True  # each is looked at for itself
+
+    try:
+        graph = Tracer().trace(module)
+    except Exception as error:  # whatever a user's forward does with what is no tensor
+        raise InvalidTypeError(
+            f"{place} is {type(module).__name__}, whose forward torch.fx cannot trace ({error}); expected one without "
+            "branches that depend on the data"
+        ) from None
+    nodes = list(graph.nodes)
+    inputs = [node.name for node in nodes if node.op == "placeholder"]
+    if len(inputs) != 1:
+        raise InvalidValueError(f"{place} takes {' and '.join(inputs) or 'nothing'}; expected one input")
+    made = {node.name: entry for node in nodes if (entry := _made(torch, module, node, place)) is not None}
+    (end,) = nodes[-1].args
+    if not isinstance(end, fx.Node):
+        raise InvalidTypeError(f"{place} gives {end!r}; expected one tensor")
+    return chain_between(inputs[0], end.name, made, lambda leaf: leaf.place)
+
+
+def _made(torch: Any, module: Any, node: Any, place: str) -> Made | None:
+    """What a node makes; None for sizes, which only reshapes ask for, and for the graph's ends."""
+    at = f"{place}.{node.target if node.op == 'call_module' else node.name}"
+    taken = [each.name for each in node.all_input_nodes if not _is_size(each)]
+    if node.op in ("placeholder", "output", "get_attr") or _is_size(node):
+        return None
+    if node.op == "call_module":
+        return Made(Leaf(at, module.get_submodule(node.target)), taken[:1])
+    join = _join(torch, node)
+    if join is not None:
+        return Made(Leaf(at, None), [each.name for each in _summands(node)], join)
+    found = _module(torch, node)
+    if found is None or len(taken) != 1:
+        name = getattr(node.target, "__name__", node.target)
+        raise InvalidTypeError(f"{at} is {name}({', '.join(map(str, node.args))}), which no layer does")
+    return Made(Leaf(at, found.train(module.training)), taken)
+
+
+def _is_size(node: Any) -> bool:
+    """Whether it is a size, a shape, or an entry of one."""
+    if node.op == "call_method":
+        return node.target in ("size", "dim")
+    if node.op != "call_function":
+        return False
+    if node.target is getattr:
+        return node.args[1] in ("shape", "ndim")
+    return node.target is operator.getitem and hasattr(node.args[0], "op") and _is_size(node.args[0])
+
+
+def _summands(node: Any) -> Iterator[Any]:
+    """The tensors that meet in a node."""
+    for entry in node.args:
+        yield from entry if isinstance(entry, (list, tuple)) else [entry] if hasattr(entry, "op") else []
+
+
+def _join(torch: Any, node: Any) -> str | None:
+    """How tensors meet in a node, if they do."""
+    adds = (operator.add, operator.iadd, torch.add)
+    is_sum = node.target in adds if node.op == "call_function" else node.target in ("add", "add_")
+    if is_sum and len(list(_summands(node))) == 2 and not node.kwargs:
+        return "add"
+    concats = (torch.cat, torch.concat, torch.concatenate)
+    if node.op == "call_function" and node.target in concats:
+        dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+        if dim == 1:
+            return "concat"
+    return None
+
+
+def _module(torch: Any, node: Any) -> Any:
+    """The module that does what a function or a method does, if there is one."""
+    from torch import nn
+    from torch.nn import functional
+
+    functions: dict[Any, Callable[..., Any]] = {}
+    for name, kind in (("relu", nn.ReLU), ("sigmoid", nn.Sigmoid), ("tanh", nn.Tanh)):
+        functions |= {name: kind, getattr(torch, name): kind, getattr(functional, name): kind}
+    for name, kind in (("softmax", nn.Softmax), ("log_softmax", nn.LogSoftmax)):
+        functions |= {name: kind, getattr(torch, name): kind, getattr(functional, name): kind}
+    functions |= {"flatten": nn.Flatten, torch.flatten: nn.Flatten}
+    functions |= {functional.leaky_relu: nn.LeakyReLU, functional.dropout: nn.Dropout}
+    functions |= {functional.max_pool2d: nn.MaxPool2d, functional.avg_pool2d: nn.AvgPool2d}
+    functions[functional.adaptive_avg_pool2d] = nn.AdaptiveAvgPool2d
+    kind = functions.get(node.target)
+    if node.target in ("view", "reshape", torch.reshape):
+        sizes = node.args[1] if len(node.args) == 2 and isinstance(node.args[1], (tuple, list)) else node.args[1:]
+        first = sizes[0] if sizes else None
+        is_rows = first == -1 or (hasattr(first, "op") and _is_size(first))
+        return nn.Flatten() if len(sizes) == 2 and is_rows else None
+    if kind is None:
+        return None
+    settings = {name: value for name, value in node.kwargs.items() if name not in ("training", "inplace", "input")}
+    arguments = node.args[1:]
+    if kind is nn.Flatten and (*arguments, *settings.values()) not in ((1,), (1, -1)):
+        return None
+    if kind in (nn.ReLU, nn.Dropout, nn.LeakyReLU):
+        arguments = arguments[: 0 if kind is nn.ReLU else 1]
+    if any(hasattr(value, "op") for value in (*arguments, *settings.values())):
+        return None
+    try:
+        return kind(*arguments, **settings)
+    except TypeError:
+        return None

@@ -1,0 +1,414 @@
+"""Layers made of layers: one behind the other, side by side, and around a shortcut."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastfnn import _checks as check
+from fastfnn.errors import InvalidTypeError, InvalidValueError
+from fastfnn.layers.base import Array, KnownShape, Layer, Shape
+from fastfnn.layers.linear import Matmul
+
+JOINS = ("concat", "add")
+
+
+class Chain(Layer):
+    """Layers one behind the other, as one layer; none at all give back what came.
+
+    Branches of `Parallel` and `Residual` are chains. `Sequential` is one with its parameters in one flat array.
+
+    Parameters
+    ----------
+    *layers : Layer
+        Each at most once.
+
+    Attributes
+    ----------
+    layers : list of Layer
+    """
+
+    holds_others = True
+
+    def __init__(self, *layers: Layer) -> None:
+        super().__init__()
+        self.layers = check_layers(layers, "layers")
+        check_neighbours(self.layers)
+
+    def children(self) -> dict[str, Layer]:
+        return {str(i): layer for i, layer in enumerate(self.layers)}
+
+    def build_children(self, rng: np.random.Generator, activation: str | None) -> None:
+        for i, layer in enumerate(self.layers):
+            layer.build(rng, self.dtype, activation_after(self.layers[i + 1 :]) or activation)
+
+    def forward(self, x: ArrayLike) -> Array:
+        """Layer by layer; each keeps what its backward needs."""
+        out: Any = x
+        for layer in self.layers:
+            out = layer.forward(out)
+        return out
+
+    def backward(self, grad_out: ArrayLike) -> Array:
+        """Layer by layer, from the last to the first; fills every layer's `grads`, returns the gradient for x."""
+        grad: Any = grad_out
+        for layer in reversed(self.layers):
+            grad = layer.backward(grad)
+        return grad
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        for layer in self.layers:
+            input_shape = layer.output_shape(input_shape)
+        return input_shape
+
+    def taken_shape(self) -> KnownShape | None:
+        for layer in self.layers:
+            taken = layer.taken_shape()
+            if taken is not None or layer.made_shape(None) is not None or type(layer).output_shape is not SAME_SHAPE:
+                return taken
+        return None
+
+    def made_shape(self, came: KnownShape | None) -> KnownShape | None:
+        for layer in self.layers:
+            came = layer.made_shape(came or layer.taken_shape())
+        return came
+
+    def to_onnx(self, graph: Any) -> None:
+        for name, layer in self.children().items():
+            graph.write_layer(name, layer)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self.layers))})"
+
+
+class Parallel(Layer):
+    """Branches that all get the same input; their outputs are joined.
+
+    Parameters
+    ----------
+    *branches : Layer or sequence of Layer
+        A layer, layers one behind the other, or none of them, ``[]``, which hands the input on.
+    join : {"concat", "add"}
+        One behind the other along the first axis of a sample, its features or channels; or summed.
+
+    Attributes
+    ----------
+    branches : list of Layer
+
+    Examples
+    --------
+    >>> import fastfnn as ff
+    >>> wide_and_deep = ff.Parallel([], [ff.Linear(8, 16), ff.ReLU()])
+    >>> wide_and_deep.output_shape((8,))
+    (24,)
+    """
+
+    holds_others = True
+
+    def __init__(self, *branches: Layer | Sequence[Layer], join: str = "concat") -> None:
+        super().__init__()
+        if not branches:
+            raise InvalidValueError("branches is empty; expected at least one layer, or list of layers")
+        self.join = check.one_of("join", join, JOINS)
+        self.branches = [_as_layer(branch, f"branches[{i}]") for i, branch in enumerate(branches)]
+        check_appears_once(self.branches, "branches")
+
+    def children(self) -> dict[str, Layer]:
+        return {str(i): branch for i, branch in enumerate(self.branches)}
+
+    def config(self) -> dict[str, Any]:
+        return {"join": self.join}
+
+    def build_children(self, rng: np.random.Generator, activation: str | None) -> None:
+        for branch in self.branches:
+            branch.build(rng, self.dtype, activation)
+
+    def forward(self, x: ArrayLike) -> Array:
+        """Every branch's output, joined: (n, …)."""
+        x = check.float_array("x", x, dtype=self.dtype)
+        outs = [branch.forward(x) for branch in self.branches]
+        self.joined_shape([out.shape[1:] for out in outs])
+        self._saved = [out.shape[1] for out in outs]
+        if self.join == "concat":
+            return np.concatenate(outs, axis=1)
+        return sum(outs[1:], outs[0])
+
+    def backward(self, grad_out: ArrayLike) -> Array:
+        grad_out = check.float_array("grad_out", grad_out, dtype=self.dtype)
+        parts = [grad_out] * len(self.branches)
+        if self.join == "concat":
+            parts = [*map(np.ascontiguousarray, np.split(grad_out, np.cumsum(self.saved)[:-1], axis=1))]
+        grads = [branch.backward(part) for branch, part in zip(self.branches, parts, strict=True)]
+        return sum(grads[1:], grads[0])
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return self.joined_shape([branch.output_shape(input_shape) for branch in self.branches])
+
+    def joined_shape(self, shapes: Sequence[Shape]) -> Shape:
+        """What samples of these shapes, one of each branch, are together."""
+        first, rest = shapes[0], slice(1 if self.join == "concat" else 0, None)
+        for i, shape in enumerate(shapes):
+            if len(shape) != len(first) or shape[rest] != first[rest] or not shape:
+                raise InvalidValueError(
+                    f"{self._named(0)} makes samples of shape {first}, {self._named(i)} of {shape}; expected "
+                    + ("the same shape" if self.join == "add" else "shapes that differ in their first axis only")
+                    + f" for join={self.join!r}"
+                )
+        return (sum(shape[0] for shape in shapes), *first[1:]) if self.join == "concat" else first
+
+    def taken_shape(self) -> KnownShape | None:
+        return next((shape for branch in self.branches if (shape := branch.taken_shape()) is not None), None)
+
+    def made_shape(self, came: KnownShape | None) -> KnownShape | None:
+        made = [branch.made_shape(came or branch.taken_shape()) for branch in self.branches]
+        known = [shape for shape in made if shape is not None]
+        if not known or len(known) < len(made) or len({len(shape) for shape in known}) > 1:
+            return None
+        if self.join == "add":
+            return tuple(next((size for size in sizes if size is not None), None) for sizes in zip(*known, strict=True))
+        firsts = [shape[0] for shape in known]
+        return (None if None in firsts else sum(size or 0 for size in firsts), *known[0][1:])
+
+    def to_onnx(self, graph: Any) -> None:
+        graph.write_branches(self.children(), self.join)
+
+    def _named(self, i: int) -> str:
+        """What errors call a branch."""
+        return f"branches[{i}], {_shown(self.branches[i])},"
+
+    def __repr__(self) -> str:
+        return f"Parallel({', '.join(map(_shown, self.branches))}, join={self.join!r})"
+
+
+class Residual(Parallel):
+    """``y = layers(x) + shortcut(x)`` [1]_.
+
+    Parameters
+    ----------
+    *layers : Layer
+        One behind the other.
+    shortcut : Layer or sequence of Layer, optional
+        What the input goes through on its way around them, such as a 1×1 convolution where the layers change the
+        number of channels. None: nothing.
+
+    References
+    ----------
+    .. [1] He, Zhang, Ren, Sun: "Deep residual learning for image recognition", CVPR 2016, equations 1 and 2.
+
+    Examples
+    --------
+    >>> import fastfnn as ff
+    >>> block = ff.Residual(ff.Linear(16, 16), ff.ReLU(), ff.Linear(16, 16))
+    >>> model = ff.Sequential(ff.Linear(8, 16), ff.ReLU(), block, ff.ReLU(), ff.Linear(16, 3), seed=0)
+    >>> model.output_shape((8,))
+    (3,)
+    """
+
+    def __init__(self, *layers: Layer, shortcut: Layer | Sequence[Layer] | None = None) -> None:
+        if not layers:
+            raise InvalidValueError("layers is empty; expected at least one layer")
+        super().__init__(_only(layers), [] if shortcut is None else shortcut, join="add")
+
+    def children(self) -> dict[str, Layer]:
+        return dict(zip(("layers", "shortcut"), self.branches, strict=True))
+
+    def config(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def of_children(cls, children: Mapping[str, Layer], **config: Any) -> Layer:
+        return cls(children["layers"], shortcut=children["shortcut"], **config)
+
+    def _named(self, i: int) -> str:
+        return f"{('layers', 'shortcut')[i]}, {_shown(self.branches[i])},"
+
+    def __repr__(self) -> str:
+        layers, shortcut = self.branches
+        shown = [repr(layer) for layer in (layers.layers if type(layers) is Chain else [layers])]
+        return f"Residual({', '.join([*shown, *([] if is_nothing(shortcut) else [f'shortcut={_shown(shortcut)}'])])})"
+
+
+class Columns(Parallel):
+    """Columns of a table to branches, whose outputs lie one behind the other: categories to an `Embedding`, say.
+
+    Parameters
+    ----------
+    branches : dict
+        Of columns, by their numbers: one, or a tuple, list or range of them; to a layer, a list of layers, or ``[]``,
+        which hands them on. A branch gets rows of its columns alone; what it makes is flattened.
+
+    Attributes
+    ----------
+    columns : list of list of int
+    branches : list of Layer
+
+    Examples
+    --------
+    >>> import fastfnn as ff
+    >>> table = ff.Columns({0: ff.Embedding(7, 3), 1: ff.Embedding(24, 5), (2, 3): ff.BatchNorm1d(2)})
+    >>> ff.Sequential(table, ff.Linear(10, 1), seed=0).forward([[6, 23, 0.5, 1.5]]).shape
+    (1, 1)
+    """
+
+    fixed_settings = ("columns",)
+
+    def __init__(self, branches: Mapping[Any, Layer | Sequence[Layer]]) -> None:
+        if not isinstance(branches, Mapping):
+            raise InvalidTypeError(
+                f"branches is {branches!r}; expected a dict of columns to layers, such as "
+                "{0: Embedding(7, 3), (1, 2): []}"
+            )
+        super().__init__(*branches.values())
+        self.columns = [_column_numbers(key) for key in branches]
+
+    def config(self) -> dict[str, Any]:
+        return {"columns": self.columns}
+
+    @classmethod
+    def of_children(cls, children: Mapping[str, Layer], **config: Any) -> Layer:
+        return cls(dict(zip(map(tuple, config["columns"]), children.values(), strict=True)))
+
+    def forward(self, x: ArrayLike) -> Array:
+        """(n, columns) to (n, features)."""
+        x = check.float_array("x", x, ndim=2, dtype=self.dtype)
+        self.output_shape(x.shape[1:])
+        outs = [branch.forward(x[:, own]) for branch, own in zip(self.branches, self.columns, strict=True)]
+        self._saved = x.shape, [out.shape for out in outs]
+        return np.concatenate([_rows(out) for out in outs], axis=1)
+
+    def backward(self, grad_out: ArrayLike) -> Array:
+        grad_out, (x_shape, shapes) = check.float_array("grad_out", grad_out, dtype=self.dtype), self.saved
+        ends = np.cumsum([math.prod(shape[1:]) for shape in shapes])
+        parts, grad_x = np.split(grad_out, ends[:-1], axis=1), np.zeros(x_shape, self.dtype)
+        for branch, own, part, shape in zip(self.branches, self.columns, parts, shapes, strict=True):
+            grad_x[:, own] += branch.backward(np.ascontiguousarray(part).reshape(shape))
+        return grad_x
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        most = max(map(max, self.columns))
+        if len(input_shape) != 1 or input_shape[0] <= most:
+            raise InvalidValueError(
+                f"Columns got samples of shape {input_shape}; expected (features,) with column {most} among them"
+            )
+        return (sum(math.prod(shape) for shape in self.branch_shapes()),)
+
+    def branch_shapes(self) -> list[Shape]:
+        """Of a sample of each branch's output."""
+        return [branch.output_shape((len(own),)) for branch, own in zip(self.branches, self.columns, strict=True)]
+
+    def taken_shape(self) -> KnownShape:
+        return (None,)
+
+    def made_shape(self, came: KnownShape | None) -> KnownShape:
+        return (sum(math.prod(shape) for shape in self.branch_shapes()),)
+
+    def to_onnx(self, graph: Any) -> None:
+        graph.write_branches(self.children(), "concat", self.columns)
+
+    def __repr__(self) -> str:
+        keys = (own[0] if len(own) == 1 else tuple(own) for own in self.columns)
+        shown = (f"{key}: {_shown(branch)}" for key, branch in zip(keys, self.branches, strict=True))
+        return f"Columns({{{', '.join(shown)}}})"
+
+
+def _column_numbers(key: Any) -> list[int]:
+    """The columns that a key of `Columns` stands for."""
+    given = list(key) if isinstance(key, (tuple, list, range)) else [key]
+    columns = [check.counter("a column", column) for column in given]
+    if not columns or len(set(columns)) < len(columns):
+        raise InvalidValueError(f"columns are {key!r}; expected at least one, and none of them twice")
+    return columns
+
+
+def _rows(array: Array) -> Array:
+    return array.reshape(len(array), -1)
+
+
+#: Of layers that change no shape.
+SAME_SHAPE = Layer.output_shape
+
+
+def is_nothing(layer: Layer) -> bool:
+    """Whether it is a chain of no layers."""
+    return type(layer) is Chain and not layer.layers
+
+
+def flattened(layers: Iterable[Layer]) -> list[Layer]:
+    """The same network with chains among the layers opened."""
+    found: list[Layer] = []
+    for layer in layers:
+        opens = isinstance(layer, Chain) and type(layer).forward is Chain.forward
+        found += flattened(layer.layers) if isinstance(layer, Chain) and opens else [layer]
+    return found
+
+
+def _as_layer(branch: Any, name: str) -> Layer:
+    """A branch as a layer: itself, or a chain."""
+    if isinstance(branch, (list, tuple)):
+        return _only(check_layers(branch, name))
+    check_layers([branch], name)
+    return branch
+
+
+def _only(layers: Sequence[Layer]) -> Layer:
+    """A chain of the layers; of one, itself."""
+    return layers[0] if len(layers) == 1 and isinstance(layers[0], Chain) else Chain(*layers)
+
+
+def check_layers(layers: Iterable[Any], name: str) -> list[Layer]:
+    """Refuse what is no layer with one input, and a layer that comes twice."""
+    checked = list(layers)
+    for i, layer in enumerate(checked):
+        if not isinstance(layer, Layer) or isinstance(layer, Matmul):
+            raise InvalidTypeError(f"{name}[{i}] is {layer!r}; expected a layer with one input, such as Linear or ReLU")
+    check_appears_once(checked, name)
+    return checked
+
+
+def check_appears_once(layers: Iterable[Layer], name: str) -> None:
+    """Refuse a layer that is in two places, itself or within others."""
+    owners: dict[int, str] = {}
+    for i, layer in enumerate(layers):
+        for place, inner in layer.family(f"{name}[{i}]"):
+            if id(inner) in owners:
+                raise InvalidValueError(
+                    f"{place} ({inner!r}) appears twice, at {owners[id(inner)]} before; expected each layer once"
+                )
+            owners[id(inner)] = place
+
+
+def activation_after(following: Iterable[Layer]) -> str | None:
+    """The class name of the layer that decides how a weight before `following` starts, if there is one."""
+    return next((type(layer).__name__ for layer in following if not layer.precedes_activation), None)
+
+
+def check_neighbours(layers: list[Layer]) -> None:
+    """Refuse neighbours that cannot fit, as far as that is known before there is an input."""
+    came: KnownShape | None = None
+    for i, layer in enumerate(layers):
+        taken = layer.taken_shape()
+        if came is not None and taken is not None:
+            if not _fits(came, taken):
+                raise InvalidValueError(
+                    f"layers[{i}] is {layer!r}, but gets {_described(came)}; expected {_described(taken)}"
+                )
+            came = tuple(b if a is None else a for a, b in zip(came, taken, strict=True))
+        came = layer.made_shape(came or taken)
+
+
+def _fits(came: KnownShape, taken: KnownShape) -> bool:
+    return len(came) == len(taken) and all(a is None or b is None or a == b for a, b in zip(came, taken, strict=True))
+
+
+def _described(shape: KnownShape) -> str:
+    if len(shape) == 1:
+        return "features in rows" if shape[0] is None else f"{shape[0]} features"
+    return "images" if shape[0] is None else f"images of {shape[0]} channel{'' if shape[0] == 1 else 's'}"
+
+
+def _shown(branch: Layer) -> str:
+    return repr(branch.layers) if isinstance(branch, Chain) and type(branch) is Chain else repr(branch)

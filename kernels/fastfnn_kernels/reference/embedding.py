@@ -1,0 +1,38 @@
+"""Rows of a table, looked up by number. Results are float64."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+
+def _entries(x: ArrayLike, column: int, lookups: int) -> NDArray[np.int64]:
+    return np.asarray(x)[:, column : column + lookups].astype(np.int64)
+
+
+def embedding(out: ArrayLike, weight: ArrayLike, x: ArrayLike, first: int, column: int, lookups: int) -> Array:
+    """`out` with the rows of the table that some columns of `x` name, from the column `first` on."""
+    result, table = np.array(out, np.float64), np.asarray(weight, np.float64)
+    found = table[_entries(x, column, lookups)].reshape(len(result), lookups * table.shape[1])
+    result[:, first : first + found.shape[1]] = found
+    return result
+
+
+def embedding_backward(
+    out: ArrayLike,
+    grad_out: ArrayLike,
+    x: ArrayLike,
+    first: int,
+    column: int,
+    lookups: int,
+    alpha: float,
+    accumulate: bool,
+) -> Array:
+    """`out`, or zeros, with each lookup's gradient, times `alpha`, added to the row that it took."""
+    result = np.array(out, np.float64) if accumulate else np.zeros(np.shape(out))
+    dim, entries = result.shape[1], _entries(x, column, lookups)
+    grads = np.asarray(grad_out, np.float64)[:, first : first + lookups * dim].reshape(*entries.shape, dim)
+    np.add.at(result, entries, alpha * grads)
+    return result
