@@ -69,7 +69,7 @@ class Sequential(Chain):
         self.gather_parameters()
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> np.dtype[Any]:  # type: ignore[override]
         """Of parameters, activations and gradients."""
         return self._dtype
 

@@ -9,6 +9,7 @@ import pytest
 import fastfnn as ff
 from fastfnn.engine import lowering
 from fastfnn.errors import InvalidTypeError, InvalidValueError
+from fastfnn.layers import Chain
 
 RNG = np.random.default_rng(3)
 ROWS, IMAGES = RNG.normal(size=(37, 6)), RNG.normal(size=(21, 3, 6, 5))
@@ -94,7 +95,7 @@ def fit(model, x, y, **settings):
 
 def network(layers, x, dtype="float64"):
     made = layers()
-    (features,) = ff.layers.Chain(*made).output_shape(x.shape[1:])
+    (features,) = Chain(*made).output_shape(x.shape[1:])
     return ff.Sequential(*made, ff.Linear(features, 4), seed=5, dtype=dtype)
 
 
@@ -186,7 +187,7 @@ def test_gradients_are_those_of_pytorch():
     state = {name: layer.grads for name, layer in model.named_layers().items() if layer.grads}
     for place, grads in state.items():
         for name, grad in grads.items():
-            expected = theirs[f"{place}.{name}"].grad.numpy()
+            expected = np.asarray(theirs[f"{place}.{name}"].grad)
             expected = expected.T if isinstance(model.named_layers()[place], ff.Linear) else expected
             np.testing.assert_allclose(grad, expected, rtol=1e-7, atol=1e-9)
 
@@ -298,7 +299,7 @@ def test_what_is_no_layer_or_comes_twice_is_refused():
     with pytest.raises(InvalidValueError, match="appears twice"):
         ff.Parallel(linear, [linear])
     with pytest.raises(InvalidTypeError, match=r"branches\[1\]\[0\] is 3"):
-        ff.Parallel(linear, [3])
+        ff.Parallel(linear, [3])  # type: ignore[list-item]
     with pytest.raises(InvalidValueError, match="join is 'sum'"):
         ff.Parallel(linear, join="sum")
     with pytest.raises(InvalidValueError, match="branches is empty"):

@@ -120,7 +120,10 @@ def test_files_pytorch_and_onnx_compute_the_same(layers, tmp_path):
     np.testing.assert_allclose(ff.predict_raw(ff.import_onnx(tmp_path / "m.onnx"), X), expected, rtol=1e-9, atol=1e-11)
     np.testing.assert_allclose(ff.Predictor(model, (5,))(X), expected, rtol=1e-9, atol=1e-11)
     torch = pytest.importorskip("torch")
-    np.testing.assert_allclose(ff.to_torch(model).eval()(torch.tensor(X)).detach(), expected, rtol=1e-9, atol=1e-11)
+    module = ff.to_torch(model).eval()
+    np.testing.assert_allclose(module(torch.tensor(X)).detach(), expected, rtol=1e-9, atol=1e-11)
+    assert repr(ff.from_torch(module)) == repr(model)
+    np.testing.assert_allclose(ff.predict_raw(ff.from_torch(module), X), expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("value", [7.0, -1.0, 0.5, np.nan, np.inf, 1e30])
@@ -145,7 +148,7 @@ def test_what_names_no_entry_is_refused_with_its_row(value):
 
 def test_settings_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(InvalidTypeError, match="branches is 3; expected a dict of columns"):
-        ff.Columns(3)
+        ff.Columns(3)  # type: ignore[arg-type]
     with pytest.raises(InvalidValueError, match="none of them twice"):
         ff.Columns({(1, 1): []})
     with pytest.raises(InvalidValueError, match=r"samples of shape \(3,\); expected \(features,\) with column 4"):

@@ -155,6 +155,7 @@ class Program:
             return 1, 1
         grad = write_loss(table, task.loss, out, form.targets, form.weights, form.ignores)
         if task.optimizer is not None:
+            assert grad is not None
             chain.backward(table, grad)
             if form.penalised:
                 write_penalty(table, task.model)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastfnn.errors import FastFNNError, InvalidTypeError, InvalidValueError
 from fastfnn.interchange.branching import Join, joined
-from fastfnn.interchange.torch_graph import Leaf, branches, traced
+from fastfnn.interchange.torch_graph import Leaf, Taken, branches, traced
 from fastfnn.layers import (
     Chain,
     Columns,
@@ -129,7 +129,7 @@ def _items(nn: Any, module: Any, place: str) -> list[Any]:
         return [item for i, child in enumerate(module) for item in _items(nn, child, f"{place}[{i}]")]
     if type(module) is nn.Identity:
         return []
-    if nested or type(module).__module__.startswith("torch.nn.") or _is_normalize(module):
+    if nested or isinstance(module, Taken) or type(module).__module__.startswith("torch.nn.") or _is_normalize(module):
         return [Leaf(place, module)]
     return _opened(nn, traced(module, place))
 
@@ -150,7 +150,7 @@ def _leaves(items: list[Any]) -> Iterator[tuple[str, Any]]:
         if isinstance(item, Join):
             for branch in item.branches:
                 yield from _leaves(branch)
-        else:
+        elif not isinstance(item.module, Taken):
             yield item
 
 
@@ -159,13 +159,28 @@ def _chain(nn: Any, items: list[Any], layers: dict[str, Layer]) -> list[Layer]:
     chain = []
     for item in items:
         if isinstance(item, Join):
-            chain.append(joined([_chain(nn, branch, layers) for branch in item.branches], item.join))
+            chain.append(_joined(nn, item, layers))
+        elif isinstance(item.module, Taken):
+            raise InvalidValueError(
+                f"{item.place} takes some columns; expected others beside it, and a torch.cat of all"
+            )
         elif item.place in layers:
             raise InvalidValueError(f"{item.place} comes twice; expected each module once")
         else:
             layers[item.place] = _layer(nn, item.place, item.module)
             chain.append(layers[item.place])
     return chain
+
+
+def _joined(nn: Any, item: Join, layers: dict[str, Layer]) -> Layer:
+    """The layer of branches that meet; where each takes some columns, that is `Columns`."""
+    firsts = [branch[0] if branch else None for branch in item.branches]
+    taken = [first.module.columns for first in firsts if isinstance(first, Leaf) and isinstance(first.module, Taken)]
+    if item.join != "concat" or len(taken) < len(item.branches) or len(set(taken)) < len(taken):
+        return joined([_chain(nn, branch, layers) for branch in item.branches], item.join)
+    chains = [_chain(nn, branch[1:], layers) for branch in item.branches]
+    flat = [chain[:-1] if chain and type(chain[-1]) is Flatten else chain for chain in chains]
+    return Columns(dict(zip(taken, flat, strict=True)))
 
 
 def _is_global_pool(nn: Any, module: Any) -> bool:
@@ -230,6 +245,8 @@ def _check_places(items: list[Any], layers: dict[str, Layer], shape: KnownShape 
             shape = None
             continue
         place, module = item
+        if isinstance(module, Taken):
+            continue
         layer = layers[place]
         if type(module).__name__ == "AdaptiveAvgPool2d":
             following = (type(other).__name__ for other in _modules(items[i + 1 :]))

@@ -17,6 +17,12 @@ class Leaf(NamedTuple):
     module: Any
 
 
+class Taken(NamedTuple):
+    """In place of a module: columns of the input, as ``x[:, columns]`` gives them."""
+
+    columns: tuple[int, ...]
+
+
 def branches(modules: Mapping[str, Any], join: str, name: str, columns: list[list[int]] | None = None) -> Any:
     """A module of branches that get the same input and meet by ``"add"`` or ``"concat"``.
 
@@ -89,11 +95,23 @@ def _made(torch: Any, module: Any, node: Any, place: str) -> Made | None:
     join = _join(torch, node)
     if join is not None:
         return Made(Leaf(at, None), [each.name for each in _summands(node)], join)
+    columns = _columns(node)
+    if columns is not None:
+        return Made(Leaf(at, Taken(columns)), taken)
     found = _module(torch, node)
     if found is None or len(taken) != 1:
         name = getattr(node.target, "__name__", node.target)
         raise InvalidTypeError(f"{at} is {name}({', '.join(map(str, node.args))}), which no layer does")
     return Made(Leaf(at, found.train(module.training)), taken)
+
+
+def _columns(node: Any) -> tuple[int, ...] | None:
+    """What columns a node takes, if that is what it does."""
+    if node.op != "call_function" or node.target is not operator.getitem or len(node.args) != 2:
+        return None
+    rows, columns = node.args[1] if isinstance(node.args[1], tuple) and len(node.args[1]) == 2 else (None, None)
+    whole = isinstance(rows, slice) and rows == slice(None)
+    return tuple(columns) if whole and isinstance(columns, (list, tuple)) else None
 
 
 def _is_size(node: Any) -> bool:
@@ -137,7 +155,7 @@ def _module(torch: Any, node: Any) -> Any:
         functions |= {name: kind, getattr(torch, name): kind, getattr(functional, name): kind}
     for name, kind in (("softmax", nn.Softmax), ("log_softmax", nn.LogSoftmax)):
         functions |= {name: kind, getattr(torch, name): kind, getattr(functional, name): kind}
-    functions |= {"flatten": nn.Flatten, torch.flatten: nn.Flatten}
+    functions |= {"long": nn.Identity, "float": nn.Identity, "flatten": nn.Flatten, torch.flatten: nn.Flatten}
     functions |= {functional.leaky_relu: nn.LeakyReLU, functional.dropout: nn.Dropout}
     functions |= {functional.max_pool2d: nn.MaxPool2d, functional.avg_pool2d: nn.AvgPool2d}
     functions[functional.adaptive_avg_pool2d] = nn.AdaptiveAvgPool2d

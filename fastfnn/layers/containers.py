@@ -411,4 +411,6 @@ def _described(shape: KnownShape) -> str:
 
 
 def _shown(branch: Layer) -> str:
-    return repr(branch.layers) if isinstance(branch, Chain) and type(branch) is Chain else repr(branch)
+    """A branch as it may be written."""
+    layers = branch.layers if isinstance(branch, Chain) and type(branch) is Chain else [branch]
+    return repr(layers[0]) if len(layers) == 1 else repr(layers)

@@ -32,7 +32,7 @@ def embedding_backward(
 ) -> Array:
     """`out`, or zeros, with each lookup's gradient, times `alpha`, added to the row that it took."""
     result = np.array(out, np.float64) if accumulate else np.zeros(np.shape(out))
-    dim, entries = result.shape[1], _entries(x, column, lookups)
+    (_, dim), entries = np.shape(out), _entries(x, column, lookups)
     grads = np.asarray(grad_out, np.float64)[:, first : first + lookups * dim].reshape(*entries.shape, dim)
     np.add.at(result, entries, alpha * grads)
     return result
