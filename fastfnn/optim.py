@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 
+def settled_eps(eps: float, dtype: Any) -> float:
+    """`eps` as updates take it: never 0 in `dtype`, for a gradient of 0 is then to change nothing, and 0 / 0 is NaN.
+
+    The least is so small that it vanishes beside the root of any square but 0.
+    """
+    return max(eps, float(np.finfo(dtype).tiny) * 2**20)
+
+
 class Limits(TypedDict, total=False):
     """Keywords that every optimizer takes, see `Optimizer`."""
 
@@ -205,8 +213,8 @@ class SGD(Optimizer):
     ----------
     lr : float
         Learning rate.
-    momentum : float in [0, 1)
-        Share of the last step's velocity that is kept (PyTorch's form: v ← μ v + g, w ← w - lr v).
+    momentum : float
+        Share of the last step's velocity that is kept (PyTorch's form: v ← μ v + g, w ← w - lr v), usually below 1.
     nesterov : bool
         Look ahead along the velocity; needs a momentum.
     weight_decay : float
@@ -222,7 +230,7 @@ class SGD(Optimizer):
         **limits: Unpack[Limits],
     ) -> None:
         super().__init__(lr, weight_decay, **limits)
-        self.momentum = check.real("momentum", momentum, least=0, below=1)
+        self.momentum = check.real("momentum", momentum, least=0)
         self.nesterov = bool(nesterov)
         if self.nesterov and not self.momentum:
             raise InvalidValueError("nesterov is True with momentum 0; expected a momentum above 0")
@@ -253,7 +261,7 @@ class Adam(Optimizer):
     betas : pair of floats in [0, 1)
         Decay of the averages of the gradient and of its square.
     eps : float
-        Added to the root of the second average.
+        Added to the root of the second average. At 0 parameters that have never had a gradient stay as they are.
     weight_decay : float
         λ of the L2 term, added to the gradient (not decoupled).
     epsilon_hat : bool
@@ -282,11 +290,11 @@ class Adam(Optimizer):
         except (TypeError, ValueError):
             raise InvalidValueError(f"betas is {betas!r}; expected a pair of numbers in [0, 1)") from None
         self.betas = (check.real("betas[0]", first, least=0, below=1), check.real("betas[1]", second, least=0, below=1))
-        self.eps = check.real("eps", eps, above=0)
+        self.eps = check.real("eps", eps, least=0)
 
     def _update(self, params: Array, grads: Array, state: dict[str, Array], decay: Any, scalar: Any, team: Any) -> None:
         beta1, beta2 = self.betas
-        correction = 1 - beta2**self.steps
+        correction, eps = 1 - beta2**self.steps, settled_eps(self.eps, params.dtype)
         kernels.optim.adam(
             params,
             state["mean"],
@@ -295,7 +303,7 @@ class Adam(Optimizer):
             scalar(self.lr),
             scalar(beta1),
             scalar(beta2),
-            scalar(self.eps / math.sqrt(correction) if self.epsilon_hat else self.eps),
+            scalar(eps / math.sqrt(correction) if self.epsilon_hat else eps),
             decay,
             self.decoupled,
             scalar(1 - beta1**self.steps),
@@ -339,8 +347,8 @@ class RMSprop(Optimizer):
     Parameters
     ----------
     lr : float
-    alpha : float in [0, 1)
-        Decay of the average of the squared gradient.
+    alpha : float
+        Decay of the average of the squared gradient, usually below 1.
     eps : float
         Added to its root.
     weight_decay : float
@@ -358,11 +366,11 @@ class RMSprop(Optimizer):
         **limits: Unpack[Limits],
     ) -> None:
         super().__init__(lr, weight_decay, **limits)
-        self.alpha = check.real("alpha", alpha, least=0, below=1)
-        self.eps = check.real("eps", eps, above=0)
+        self.alpha = check.real("alpha", alpha, least=0)
+        self.eps = check.real("eps", eps, least=0)
 
     def _update(self, params: Array, grads: Array, state: dict[str, Array], decay: Any, scalar: Any, team: Any) -> None:
-        settings = map(scalar, (self.lr, self.alpha, self.eps, decay))
+        settings = map(scalar, (self.lr, self.alpha, settled_eps(self.eps, params.dtype), decay))
         kernels.optim.rmsprop(params, state["square"], grads, *settings, team=team)
 
     def _config(self) -> dict[str, Any]:
@@ -387,10 +395,10 @@ class Adagrad(Optimizer):
         self, lr: float = 0.01, eps: float = 1e-10, weight_decay: float = 0.0, **limits: Unpack[Limits]
     ) -> None:
         super().__init__(lr, weight_decay, **limits)
-        self.eps = check.real("eps", eps, above=0)
+        self.eps = check.real("eps", eps, least=0)
 
     def _update(self, params: Array, grads: Array, state: dict[str, Array], decay: Any, scalar: Any, team: Any) -> None:
-        settings = map(scalar, (self.lr, self.eps, decay))
+        settings = map(scalar, (self.lr, settled_eps(self.eps, params.dtype), decay))
         kernels.optim.adagrad(params, state["total"], grads, *settings, team=team)
 
     def _config(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import fastfnn_kernels as kernels
 from fastfnn.engine.steps.table import Table
 from fastfnn.model import Sequential
-from fastfnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from fastfnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, settled_eps
 
 
 def _adam(optimizer: Any) -> tuple[str, dict[str, float]]:
@@ -46,6 +46,8 @@ def write_settings(table: Table, optimizer: Optimizer) -> None:
     clip_norm, clip_value = optimizer.limits or (0.0, 0.0)
     shared = {"lr": optimizer.lr, "step_size": -optimizer.lr, "weight_decay": optimizer.weight_decay}
     clipping = {"clip_norm": clip_norm, "clip_value": clip_value, "l1": optimizer.l1}
+    if "eps" in own:
+        own["eps"] = settled_eps(own["eps"], table.dtype)
     for name, value in {**shared, **own, **clipping}.items():
         table.settings[name][0] = value
 
