@@ -16,6 +16,7 @@ from fastfnn.layers import Layer, Linear, Matmul
 from fastfnn.layers import state_dict as state_dicts
 from fastfnn.layers.base import KnownShape, Shape
 from fastfnn.losses import TASKS
+from fastfnn.optim import owners
 
 if TYPE_CHECKING:
     from fastfnn.training.predictor import Predictor
@@ -163,6 +164,7 @@ class Sequential:
         self._linked = [array for layer in self.layers for held in layer.array_views() for array in held]
         self._linked_ids = list(map(id, self._linked))
         self.links += 1
+        owners[id(parameters)] = self
 
     def _laid_out(self) -> tuple[list[tuple[Layer, str, Array]], NDArray[np.int64]]:
         """Layers, names and arrays of the parameters in the order of the flat arrays, and where they start there."""
@@ -179,6 +181,35 @@ class Sequential:
         for start, (layer, name, array) in zip(starts, owned, strict=False):
             flat[start : start + array.size] = getattr(layer, kind)[name].reshape(-1)
         return flat
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes any of its layers (see `Layer.trainable`); written, it is that of all of them."""
+        return any(layer.learns for layer in self.layers)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for layer in self.layers:
+            layer.trainable = value
+
+    def trainable_segments(self) -> list[slice]:
+        """Where in the flat arrays what is trained lies: one segment unless layers are frozen."""
+        layers = self.named_layers().values()
+        if all(layer.trainable for layer in layers if layer.params):
+            return [slice(0, self.parameters.size)]
+        owned, starts = self._laid_out()
+        segments: list[slice] = []
+        for (layer, _, _), start, stop in zip(owned, starts.tolist(), starts[1:].tolist(), strict=False):
+            if layer.trainable and segments and segments[-1].stop == start:
+                segments[-1] = slice(segments[-1].start, stop)
+            elif layer.trainable:
+                segments.append(slice(start, stop))
+        return segments
+
+    def trainable_weights(self) -> list[slice]:
+        """The same of the weights alone: what weight decay holds where it leaves biases out."""
+        parts = [slice(part.start, min(part.stop, self.n_weights)) for part in self.trainable_segments()]
+        return [part for part in parts if part.start < part.stop]
 
     def named_layers(self) -> dict[str, Layer]:
         """All layers by their places, with those that layers of your own hold: ``{"0": …, "1": …, "1.inner.0": …}``."""
@@ -280,8 +311,14 @@ class Sequential:
 
     @property
     def n_parameters(self) -> int:
-        """How many numbers training adjusts."""
+        """How many numbers training adjusts, unless layers are frozen."""
         return sum(array.size for layer in self.named_layers().values() for array in layer.params.values())
+
+    @property
+    def n_trainable(self) -> int:
+        """How many of them it does adjust: those of layers that are `trainable`."""
+        layers = [layer for layer in self.named_layers().values() if layer.trainable]
+        return sum(array.size for layer in layers for array in layer.params.values())
 
     def purpose(self) -> dict[str, Any]:
         """`task` and `target_shape` as JSON has them; empty where nobody knows."""
@@ -302,11 +339,27 @@ class Sequential:
         return out
 
     def backward(self, grad_out: ArrayLike) -> Array:
-        """Layer by layer, from the last to the first; fills every layer's `grads`, returns the gradient for x."""
+        """Layer by layer, from the last to the first; returns the gradient for x.
+
+        Fills the `grads` of every layer that is `trainable`, and tells optimizers which these are: see
+        `Optimizer.step`.
+        """
+        if self._linked_ids is not None:
+            owners[id(self._parameters)] = self
         grad: Any = grad_out
         for layer in reversed(self.layers):
             grad = layer.backward(grad)
         return grad
+
+    def backward_to_trainable(self, grad_out: ArrayLike) -> None:
+        """The same where nobody asks for the gradient for x: no further than a layer has something to learn."""
+        frozen = next((i for i, layer in enumerate(self.layers) if layer.learns), len(self.layers))
+        if not frozen or not any(layer.params for layer in self.layers[:frozen]):
+            self.backward(grad_out)
+            return
+        grad: Any = grad_out
+        for layer in reversed(self.layers[frozen:]):
+            grad = layer.backward(grad)
 
     __call__ = forward
 
@@ -347,7 +400,8 @@ class Sequential:
             shape = layer.output_shape(shape) if shape is not None else None
             count = sum(array.size for _, each in layer.family() for array in each.params.values())
             shown = "?" if shape is None else str(("n", *shape)).replace("'", "")
-            rows.append((str(i), repr(layer), shown, f"{count:,}" if count else ""))
+            frozen = "" if layer.learns else " frozen"
+            rows.append((str(i), repr(layer), shown, f"{count:,}{frozen}" if count else ""))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [
             f"{a:>{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in rows
@@ -359,7 +413,8 @@ class Sequential:
         """The last line of `summary`: how many parameters of what dtype, and their memory."""
         nbytes = self.n_parameters * self.dtype.itemsize
         size = f"{nbytes / 1e6:.2f} MB" if nbytes >= 1e5 else f"{nbytes / 1e3:.2f} kB"
-        return f"{self.n_parameters:,} parameters, {self.dtype}, {size}"
+        few = "" if self.n_trainable == self.n_parameters else f" ({self.n_trainable:,} trainable)"
+        return f"{self.n_parameters:,} parameters{few}, {self.dtype}, {size}"
 
     def __copy__(self) -> Sequential:
         twin = object.__new__(type(self))  # of the same layers, so of the same parameters

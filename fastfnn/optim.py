@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import weakref
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
@@ -28,6 +30,16 @@ def settled_eps(eps: float, dtype: Any) -> float:
     return max(eps, float(np.finfo(dtype).tiny) * 2**20)
 
 
+#: Models by the identity of their flat parameters: which of these are trained.
+owners: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+
+
+def _trainable_segments(params: Array) -> list[slice]:
+    """What of a model's flat parameters is to be updated; all of any other array."""
+    model = owners.get(id(params))
+    return [slice(0, params.size)] if model is None or model.parameters is not params else model.trainable_segments()
+
+
 class Limits(TypedDict, total=False):
     """Keywords that every optimizer takes, see `Optimizer`."""
 
@@ -35,6 +47,14 @@ class Limits(TypedDict, total=False):
     clip_value: float | None
     l1: float
     decay_biases: bool
+
+
+def block_sums(segments: Sequence[slice]) -> tuple[Array, list[slice]]:
+    """Room for the `square_sums` of parts of the gradient, and the place of each part's."""
+    counts = [kernels.optim.norm_blocks(part.stop - part.start) for part in segments]
+    stops = list(itertools.accumulate(counts))
+    places = [slice(stop - count, stop) for count, stop in zip(counts, stops, strict=True)]
+    return np.zeros(sum(counts)), places
 
 
 class Optimizer:
@@ -94,6 +114,9 @@ class Optimizer:
     def step(self, params: Array, grads: Array, team: Any = None, *, n_weights: int | None = None) -> None:
         """Update `params` in place from `grads`, both flat.
 
+        Where they are a model's `parameters`, those of layers that are not `trainable` stay, whatever their gradients,
+        the weight decay and the state.
+
         Parameters
         ----------
         params, grads : (n,) arrays
@@ -105,11 +128,12 @@ class Optimizer:
             raise InvalidValueError(f"grads has shape {grads.shape}; expected {params.shape}, the shape of params")
         self.prepare(params)
         self.steps += 1
-        scalar, limits = params.dtype.type, self.limits
-        squares = np.empty(0 if limits is None else kernels.optim.norm_blocks(grads.size))
+        scalar, limits, segments = params.dtype.type, self.limits, _trainable_segments(params)
+        squares, blocks = block_sums(segments)
         if limits is not None:
-            kernels.optim.square_sums(squares, grads, team=team)
-        for part, decays in self.parts(params.size, n_weights):
+            for part, block in zip(segments, blocks, strict=True):
+                kernels.optim.square_sums(squares[block], grads[part], team=team)
+        for part, decays in self.parts(segments, n_weights):
             mine, grad = params[part], grads[part]
             if limits is not None:
                 norm, value = limits
@@ -118,11 +142,13 @@ class Optimizer:
             state = {name: array[part] for name, array in self.state.items()}
             self._update(mine, grad, state, scalar(self.weight_decay if decays else 0.0), scalar, team)
 
-    def parts(self, size: int, n_weights: int | None) -> list[tuple[slice, bool]]:
-        """What of `size` parameters is updated alike, and whether weight decay and `l1` hold it."""
+    def parts(self, segments: Sequence[slice], n_weights: int | None) -> list[tuple[slice, bool]]:
+        """What of the segments is updated alike, and whether weight decay and `l1` hold it."""
         if self.decay_biases or n_weights is None:
-            return [(slice(0, size), True)]
-        return [(slice(0, n_weights), True), (slice(n_weights, size), False)]
+            return [(segment, True) for segment in segments]
+        weights = [(slice(part.start, min(part.stop, n_weights)), True) for part in segments]
+        others = [(slice(max(part.start, n_weights), part.stop), False) for part in segments]
+        return [(part, decays) for part, decays in weights + others if part.start < part.stop]
 
     def prepare(self, params: Array) -> None:
         """Have a state for `params`; that of other parameters is dropped.

@@ -79,7 +79,7 @@ def run(task: Task, data: Pass) -> Iterator[Sums]:
                 grad = loss.backward()
                 if weights is not None:
                     grad = grad * weights[rows].reshape(-1, *[1] * (grad.ndim - 1)).astype(grad.dtype)
-                model.backward(grad)
+                model.backward_to_trainable(grad)
                 with _settings(optimizer, data, start // batch_size):
                     if data.penalty:
                         penalty = data.penalty * optimizer.weight_decay / 2 * _square_sum(model)
@@ -146,9 +146,9 @@ def _forward(model: Sequential, x: Array) -> Array:
 
 
 def _square_sum(model: Sequential) -> float:
-    """Σ w² of the weights."""
-    weights = model.parameters[: model.n_weights].astype(np.float64)
-    return float(weights @ weights)
+    """Σ w² of the weights that are trained."""
+    parts = [model.parameters[part].astype(np.float64) for part in model.trainable_weights()]
+    return float(sum(weights @ weights for weights in parts))
 
 
 def _value(loss: Loss, prediction: Array, target: Array, weights: Array | None) -> float:

@@ -122,7 +122,7 @@ def sparsity(model: Sequential, x: Array | CSR, rows: int, lazy: bool = False) -
         return None
     if isinstance(x, CSR):
         return x.sparsity
-    bears_shift = lazy or rows >= ROWS_WORTH_SHIFT
+    bears_shift = (lazy and _first_linear(model).trainable) or rows >= ROWS_WORTH_SHIFT
     if not _has_long_rows(_first_linear(model), model.dtype) or (_is_shifted(model) and not bears_shift):
         return None
     found = look(x, MOST_NONZEROS)
@@ -163,7 +163,7 @@ def lower(
     sparsity: Sparsity | None = None,
     packed: Packed | None = None,
 ) -> list[Step]:
-    """The model's steps. Backwards stop at the first with parameters: nobody asks for the gradient of its input.
+    """The model's steps. Backwards stop at the first that trains: nobody asks for the gradient of its input.
 
     With a `sparsity` the first `Linear` of a model that `skips_zeros` does. With `packed`, which is that of a `Task`,
     those of a `Linear` read their weight packed, and those of a `Conv2d` pack it once.
@@ -190,7 +190,7 @@ def lower(
             step.frozen = packed is not None
         if steps:
             step.follow(steps[-1])
-        step.needs_grad_x = any(before.has_parameters for before in steps)
+        step.needs_grad_x = any(before.trains for before in steps)
         steps.append(step)
         shape = out_shape
     return steps

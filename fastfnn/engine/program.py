@@ -131,7 +131,7 @@ class Program:
             sgd_in_place=_updates_in_place(task) and form.rows <= self.chunk,
             lazy=form.lazy,
         )
-        self._losses_a_row, self._hits_a_row = self._write(task, form, steps, first)
+        self._losses_a_row, self._hits_a_row = self._write(task, form, steps)
         self._pace = Pace(form.n_threads, mishaps=0.0 if training else MISHAPS)
         self._job = self._new_job(form.n_threads)
         # The tables hold addresses: what they point to must not go away.
@@ -139,8 +139,8 @@ class Program:
         state = _state(optimizer)
         self._kept += (list(model.layers), model.parameters, model.gradients, buffers, state)
 
-    def _write(self, task: Task, form: Form, steps: list[Step], first: int) -> tuple[int, int]:
-        """Write the records; the step `first` is the first that has parameters. Returns a row's losses and hits."""
+    def _write(self, task: Task, form: Form, steps: list[Step]) -> tuple[int, int]:
+        """Write the records. Returns a row's losses and hits."""
         table, inputs = self.table, []
         current: Any = form.inputs
         for step in steps:
@@ -158,6 +158,7 @@ class Program:
             return 1, 1
         grad: Any = write_loss(table, task.loss, out, form.targets, form.weights, form.ignores)
         if task.optimizer is not None:
+            first = next((i for i, step in enumerate(steps) if step.trains), len(steps))
             for step, step_input in zip(reversed(steps[first:]), reversed(inputs[first:]), strict=True):
                 grad = step.backward(table, step_input, grad)
             if form.penalised:
@@ -395,8 +396,14 @@ def _configs(model: Sequential) -> list[Any]:
     key = (Layer.changes, *map(id, model.layers))
     known = _known_configs.get(model)
     if known is None or known[0] != key:
-        known = _known_configs[model] = key, [(id(layer), layer.config()) for layer in model.layers]
+        described = [(id(layer), layer.config(), _flags(layer)) for layer in model.layers]
+        known = _known_configs[model] = key, described
     return known[1]
+
+
+def _flags(layer: Layer) -> list[bool]:
+    """Which of what a layer is made of trains."""
+    return [each.trainable for _, each in layer.family()]
 
 
 def _key(task: Task) -> tuple[Any, ...]:

@@ -69,6 +69,10 @@ class Layer:
     training : bool
         Whether `forward` trains: whether `Dropout` drops and `BatchNorm1d` takes the batch's statistics. True at
         first; `Sequential.train` and `Sequential.eval` set it. `fit` and `evaluate` know what they do without it.
+    trainable : bool
+        False freezes the layer, and those that it holds: training leaves its parameters and buffers alone, and makes
+        no gradients for them. Batch normalisation then does in training what it does in inference, as Keras has it (in
+        PyTorch frozen parameters leave the statistics moving). Files and copies keep it.
     """
 
     #: How often a setting of any layer has been written: what is known of layers holds until it changes.
@@ -82,6 +86,8 @@ class Layer:
     torch_names: ClassVar[tuple[str, ...]] = ()
     torch_fixed: ClassVar[dict[str, tuple[Any, ...]]] = {}
 
+    #: See `trainable`.
+    _trainable: bool = True
     #: Whether it is a user's own, which may hold other layers.
     _is_own: ClassVar[bool] = False
 
@@ -163,6 +169,24 @@ class Layer:
         return kinds[owner] is not Layer and not any(set(vars(kind)) - SAID_WITHOUT_WORDS for kind in users)
 
     # What follows from it
+
+    @property
+    def trainable(self) -> bool:
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        if not isinstance(value, (bool, np.bool_)):
+            raise InvalidTypeError(f"trainable of {self!r} is {value!r}; expected True or False")
+        for _, layer in self.family():
+            layer._trainable = bool(value)
+            for grad in [] if value else layer._grads.values():
+                grad[...] = 0  # nobody is going to write it
+
+    @property
+    def learns(self) -> bool:
+        """Whether training changes anything of it, or of what it holds."""
+        return any(layer.trainable and bool(layer.params or layer.buffers) for _, layer in self.family())
 
     @property
     def is_built(self) -> bool:

@@ -23,9 +23,11 @@ class Step:
     ----------
     needs_grad_x : bool
         Whether `backward` is to make the gradient for the input; set before anything is written.
+    trains : bool
+        Whether there is something to train, which is not frozen; if not, `backward` makes that gradient alone.
     """
 
-    #: Whether there are parameters to train.
+    #: Whether there are parameters, or statistics, to train.
     has_parameters = False
     #: Whether training needs the whole batch in one chunk.
     whole_batch = False
@@ -33,6 +35,7 @@ class Step:
     def __init__(self, layers: tuple[Layer, ...], in_shape: Shape, out_shape: Shape) -> None:
         self.layers, self.in_shape, self.out_shape = layers, in_shape, out_shape
         self.needs_grad_x = True
+        self.trains = self.has_parameters and any(layer.learns for layer in layers)
 
     @classmethod
     def fits(cls, layers: tuple[Layer, ...], in_shape: Shape) -> bool:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-import fastfnn_kernels as kernels
 from fastfnn.engine.steps.table import Table
 from fastfnn.model import Sequential
-from fastfnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, settled_eps
+from fastfnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, block_sums, settled_eps
 
 
 def _adam(optimizer: Any) -> tuple[str, dict[str, float]]:
@@ -54,12 +51,13 @@ def write_settings(table: Table, optimizer: Optimizer) -> None:
 
 def write_penalty(table: Table, model: Sequential) -> None:
     """Append what adds the L2 term to the loss, before the weights change."""
-    weights, settings = model.parameters[: model.n_weights], table.settings
-    squares = np.zeros(kernels.optim.norm_blocks(weights.size))
-    blocks = {"blocks": squares.size}
-    table.weight("weight_squares", out=squares, param=weights, size=weights.size, **blocks)
+    settings, weights = table.settings, model.trainable_weights()
+    squares, places = block_sums(weights)
+    for part, place in zip(weights, places, strict=True):
+        param, out = model.parameters[part], squares[place]
+        table.weight("weight_squares", out=out, blocks=out.size, param=param, size=param.size)
     factors = {"weight_decay": settings["weight_decay"], "penalty": settings["penalty"]}
-    table.update("l2_loss", squares=squares, **blocks, **factors)
+    table.update("l2_loss", squares=squares, blocks=squares.size, **factors)
 
 
 def write_update(table: Table, model: Sequential, optimizer: Optimizer) -> None:
@@ -67,19 +65,21 @@ def write_update(table: Table, model: Sequential, optimizer: Optimizer) -> None:
     (operation, own), settings = OPTIMIZERS[type(optimizer)](optimizer), table.settings
     if table.sgd_in_place:
         done = {array.ctypes.data for array in table.updated}
-        for layer in model.layers:
+        for layer in (layer for layer in model.named_layers().values() if layer.trainable):
             for name, array in layer.params.items():
                 if array.ctypes.data not in done:
                     parameters = {"size": array.size, "param": array, "grad": layer.grads[name]}
                     table.update("sgd", **parameters, lr=settings["lr"], weight_decay=table.zero)
         return
-    size = model.parameters.size
-    squares = np.zeros(kernels.optim.norm_blocks(size))
+    segments = model.trainable_segments()
+    squares, places = block_sums(segments)
     clipping = {"squares": squares, "blocks": squares.size}
     if optimizer.limits is not None:
-        table.update("square_sums", out=squares, blocks=squares.size, grad=model.gradients, size=size)
+        for part, place in zip(segments, places, strict=True):
+            grad, out = model.gradients[part], squares[place]
+            table.update("square_sums", out=out, blocks=out.size, grad=grad, size=grad.size)
         table.update_barrier()
-    for part, decays in optimizer.parts(size, model.n_weights):
+    for part, decays in optimizer.parts(segments, model.n_weights):
         param = model.parameters[part]
         parameters = {"param": param, "grad": model.gradients[part], "size": param.size}
         if optimizer.limits is not None:
