@@ -272,6 +272,14 @@ def test_what_is_frozen_stays_so_in_copies_and_files(tmp_path):
     assert ff.load(tmp_path / "whole.safetensors").trainable
 
 
+def test_torch_knows_what_is_frozen_and_tells_it():
+    pytest.importorskip("torch")
+    model = frozen(dense, (0, 1))
+    twin = ff.to_torch(model)
+    assert [all(p.requires_grad for p in module.parameters()) for module in twin] == [False, False, *[True] * 4]
+    assert [layer.trainable for layer in ff.from_torch(twin).layers] == [False, False, *[True] * 4]
+
+
 def test_a_checkpoint_goes_on_with_what_is_frozen(tmp_path):
     path = tmp_path / "c.safetensors"
     whole = fitted(frozen(dense, (0, 1)), X, Y, ff.Adam(0.01), 20, epochs=4, seed=0)

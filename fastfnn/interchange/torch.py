@@ -69,6 +69,9 @@ def from_torch(module: nn.Module, dtype: Any = None) -> Sequential:
 def to_torch(model: Sequential) -> nn.Sequential:
     """The `torch.nn.Sequential` that a model is: a module for each layer, with copies of parameters and buffers.
 
+    Parameters of layers that are not `trainable` do not require gradients, and the other way round; for a frozen batch
+    normalisation, `module.eval()` keeps the statistics there, too.
+
     PyTorch has no `Normalize`: a small module of ours does the same, and takes images of any numeric dtype too. A
     `GlobalAvgPool2d` becomes a nested `Sequential` of ``AdaptiveAvgPool2d(1)`` and `Flatten`. PyTorch's `Conv2d` wants
     (n, channels, height, width) also where there is one channel.
@@ -86,7 +89,9 @@ def to_torch(model: Sequential) -> nn.Sequential:
         if not (layer.has_counterpart("to_torch") or type(layer) is Normalize):
             raise InvalidValueError(f"layers[{i}] is {layer!r}, which has no counterpart in PyTorch")
     with torch.random.fork_rng(devices=[]):  # modules draw parameters; the caller's random numbers stay what they are
-        made = [_module(torch.nn, layer).train(layer.training) for layer in model.layers]
+        made = [
+            _module(torch.nn, layer).train(layer.training).requires_grad_(layer.trainable) for layer in model.layers
+        ]
     module = torch.nn.Sequential(*made).to(getattr(torch, str(model.dtype)))
     module.load_state_dict({name: torch.from_numpy(array) for name, array in model.state_dict().items()})
     module.training = any(layer.training for layer in model.layers)
@@ -159,6 +164,8 @@ def _layer(nn: Any, place: str, module: Any) -> Layer:
         except FastFNNError as error:
             raise InvalidValueError(f"{place} is {module!r}: {error}") from None
     layer.training = module.training
+    parameters = list(module.parameters())
+    layer.trainable = not parameters or any(parameter.requires_grad for parameter in parameters)
     return layer
 
 
