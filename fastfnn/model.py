@@ -16,7 +16,7 @@ from fastfnn.layers import Layer, Linear, Matmul
 from fastfnn.layers import state_dict as state_dicts
 from fastfnn.layers.base import KnownShape, Shape
 from fastfnn.losses import TASKS
-from fastfnn.optim import owners
+from fastfnn.optim import Part, owners
 
 if TYPE_CHECKING:
     from fastfnn.training.predictor import Predictor
@@ -192,23 +192,25 @@ class Sequential:
         for layer in self.layers:
             layer.trainable = value
 
-    def trainable_segments(self) -> list[slice]:
-        """Where in the flat arrays what is trained lies: one segment unless layers are frozen."""
+    def trained_parts(self) -> list[Part]:
+        """Which parts of the flat arrays are trained, and how: one of all unless layers say otherwise."""
         layers = self.named_layers().values()
-        if all(layer.trainable for layer in layers if layer.params):
-            return [slice(0, self.parameters.size)]
+        if not any(layer.update_settings() for layer in layers if layer.params):
+            return [Part(0, self.parameters.size)]
         owned, starts = self._laid_out()
-        segments: list[slice] = []
+        parts: list[Part] = []
         for (layer, _, _), start, stop in zip(owned, starts.tolist(), starts[1:].tolist(), strict=False):
-            if layer.trainable and segments and segments[-1].stop == start:
-                segments[-1] = slice(segments[-1].start, stop)
-            elif layer.trainable:
-                segments.append(slice(start, stop))
-        return segments
+            if not layer.trainable:
+                continue
+            part = Part(start, stop, layer.lr_scale, layer.weight_decay)
+            if parts and parts[-1] == part._replace(start=parts[-1].start, stop=start):
+                part = part._replace(start=parts.pop().start)
+            parts.append(part)
+        return parts
 
-    def trainable_weights(self) -> list[slice]:
+    def trained_weights(self) -> list[Part]:
         """The same of the weights alone: what weight decay holds where it leaves biases out."""
-        parts = [slice(part.start, min(part.stop, self.n_weights)) for part in self.trainable_segments()]
+        parts = [part._replace(stop=min(part.stop, self.n_weights)) for part in self.trained_parts()]
         return [part for part in parts if part.start < part.stop]
 
     def named_layers(self) -> dict[str, Layer]:

@@ -7,7 +7,7 @@ import itertools
 import math
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,10 +34,41 @@ def settled_eps(eps: float, dtype: Any) -> float:
 owners: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 
-def _trainable_segments(params: Array) -> list[slice]:
+class Part(NamedTuple):
+    """Parameters, one behind the other in the flat array, that are updated alike.
+
+    Attributes
+    ----------
+    start, stop : int
+    lr_scale : float
+        What the optimizer's learning rate is multiplied by.
+    weight_decay : float or None
+        Instead of the optimizer's.
+    """
+
+    start: int
+    stop: int
+    lr_scale: float = 1.0
+    weight_decay: float | None = None
+
+    @property
+    def where(self) -> slice:
+        return slice(self.start, self.stop)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether they are updated as the optimizer says."""
+        return self.lr_scale == 1 and self.weight_decay is None
+
+    def decay(self, otherwise: float) -> float:
+        """Their weight decay, where the optimizer's is `otherwise`."""
+        return otherwise if self.weight_decay is None else self.weight_decay
+
+
+def _trained_parts(params: Array) -> list[Part]:
     """What of a model's flat parameters is to be updated; all of any other array."""
     model = owners.get(id(params))
-    return [slice(0, params.size)] if model is None or model.parameters is not params else model.trainable_segments()
+    return [Part(0, params.size)] if model is None or model.parameters is not params else model.trained_parts()
 
 
 class Limits(TypedDict, total=False):
@@ -49,9 +80,9 @@ class Limits(TypedDict, total=False):
     decay_biases: bool
 
 
-def block_sums(segments: Sequence[slice]) -> tuple[Array, list[slice]]:
+def block_sums(parts: Sequence[Part]) -> tuple[Array, list[slice]]:
     """Room for the `square_sums` of parts of the gradient, and the place of each part's."""
-    counts = [kernels.optim.norm_blocks(part.stop - part.start) for part in segments]
+    counts = [kernels.optim.norm_blocks(part.stop - part.start) for part in parts]
     stops = list(itertools.accumulate(counts))
     places = [slice(stop - count, stop) for count, stop in zip(counts, stops, strict=True)]
     return np.zeros(sum(counts)), places
@@ -115,7 +146,7 @@ class Optimizer:
         """Update `params` in place from `grads`, both flat.
 
         Where they are a model's `parameters`, those of layers that are not `trainable` stay, whatever their gradients,
-        the weight decay and the state.
+        the weight decay and the state; and each layer's `lr_scale` and `weight_decay` count.
 
         Parameters
         ----------
@@ -128,26 +159,32 @@ class Optimizer:
             raise InvalidValueError(f"grads has shape {grads.shape}; expected {params.shape}, the shape of params")
         self.prepare(params)
         self.steps += 1
-        scalar, limits, segments = params.dtype.type, self.limits, _trainable_segments(params)
-        squares, blocks = block_sums(segments)
+        scalar, limits, parts = params.dtype.type, self.limits, _trained_parts(params)
+        squares, blocks = block_sums(parts)
         if limits is not None:
-            for part, block in zip(segments, blocks, strict=True):
-                kernels.optim.square_sums(squares[block], grads[part], team=team)
-        for part, decays in self.parts(segments, n_weights):
-            mine, grad = params[part], grads[part]
+            for part, block in zip(parts, blocks, strict=True):
+                kernels.optim.square_sums(squares[block], grads[part.where], team=team)
+        lr = self.lr
+        for part, decays in self.parts(parts, n_weights):
+            where, decay = part.where, part.decay(self.weight_decay) if decays else 0.0
+            mine, grad = params[where], grads[where]
             if limits is not None:
                 norm, value = limits
                 l1 = self.l1 if decays else 0.0
                 kernels.optim.clip_step(grad, squares, mine, norm, scalar(value), scalar(l1), team=team)
-            state = {name: array[part] for name, array in self.state.items()}
-            self._update(mine, grad, state, scalar(self.weight_decay if decays else 0.0), scalar, team)
+            state = {name: array[where] for name, array in self.state.items()}
+            try:
+                self.lr = part.lr_scale * lr
+                self._update(mine, grad, state, scalar(decay), scalar, team)
+            finally:
+                self.lr = lr
 
-    def parts(self, segments: Sequence[slice], n_weights: int | None) -> list[tuple[slice, bool]]:
-        """What of the segments is updated alike, and whether weight decay and `l1` hold it."""
+    def parts(self, parts: Sequence[Part], n_weights: int | None) -> list[tuple[Part, bool]]:
+        """Parts cut where weight decay and `l1` end, and whether these hold them."""
         if self.decay_biases or n_weights is None:
-            return [(segment, True) for segment in segments]
-        weights = [(slice(part.start, min(part.stop, n_weights)), True) for part in segments]
-        others = [(slice(max(part.start, n_weights), part.stop), False) for part in segments]
+            return [(part, True) for part in parts]
+        weights = [(part._replace(stop=min(part.stop, n_weights)), True) for part in parts]
+        others = [(part._replace(start=max(part.start, n_weights)), False) for part in parts]
         return [(part, decays) for part, decays in weights + others if part.start < part.stop]
 
     def prepare(self, params: Array) -> None:

@@ -82,7 +82,7 @@ def run(task: Task, data: Pass) -> Iterator[Sums]:
                 model.backward_to_trainable(grad)
                 with _settings(optimizer, data, start // batch_size):
                     if data.penalty:
-                        penalty = data.penalty * optimizer.weight_decay / 2 * _square_sum(model)
+                        penalty = data.penalty * _l2_term(model, optimizer.weight_decay)
                     optimizer.step(model.parameters, model.gradients, **apart)
         if not math.isfinite(value):
             yield total, correct, start, start // batch_size + 1
@@ -145,10 +145,13 @@ def _forward(model: Sequential, x: Array) -> Array:
     return np.ascontiguousarray(model.forward(x), model.dtype)
 
 
-def _square_sum(model: Sequential) -> float:
-    """Σ w² of the weights that are trained."""
-    parts = [model.parameters[part].astype(np.float64) for part in model.trainable_weights()]
-    return float(sum(weights @ weights for weights in parts))
+def _l2_term(model: Sequential, decay: float) -> float:
+    """λ/2 Σ w² of the weights that are trained; `decay` is λ where layers have none of their own."""
+    total = 0.0
+    for part in model.trained_weights():
+        weights = model.parameters[part.where].astype(np.float64)
+        total += part.decay(decay) / 2 * float(weights @ weights)
+    return total
 
 
 def _value(loss: Loss, prediction: Array, target: Array, weights: Array | None) -> float:

@@ -271,7 +271,8 @@ def _is_plain(optimizer: Optimizer | None) -> bool:
 
 def _updates_in_place(task: Task) -> bool:
     """Whether a step may change the parameters without storing a gradient."""
-    return task.optimizer is not None and not task.keep_gradients and _is_plain(task.optimizer)
+    plain = task.optimizer is not None and not task.keep_gradients and _is_plain(task.optimizer)
+    return plain and all(part.is_plain for part in task.model.trained_parts())
 
 
 def _address(array: Array | None) -> int:
@@ -396,14 +397,14 @@ def _configs(model: Sequential) -> list[Any]:
     key = (Layer.changes, *map(id, model.layers))
     known = _known_configs.get(model)
     if known is None or known[0] != key:
-        described = [(id(layer), layer.config(), _flags(layer)) for layer in model.layers]
+        described = [(id(layer), layer.config(), _update_settings(layer)) for layer in model.layers]
         known = _known_configs[model] = key, described
     return known[1]
 
 
-def _flags(layer: Layer) -> list[bool]:
-    """Which of what a layer is made of trains."""
-    return [each.trainable for _, each in layer.family()]
+def _update_settings(layer: Layer) -> list[dict[str, Any]]:
+    """How training updates a layer, and those that it holds."""
+    return [each.update_settings() for _, each in layer.family()]
 
 
 def _key(task: Task) -> tuple[Any, ...]:

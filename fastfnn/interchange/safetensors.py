@@ -16,6 +16,7 @@ from fastfnn import layers as layer_module
 from fastfnn._paths import StrPath, as_path
 from fastfnn.errors import FOREIGN, InvalidValueError, ModelFileError
 from fastfnn.layers import Layer
+from fastfnn.layers.base import UPDATE_SETTINGS
 from fastfnn.model import Sequential, as_sequential
 from fastfnn_kernels._files import write_in_one_step
 
@@ -34,8 +35,7 @@ def architecture(model: Sequential) -> dict[str, Any]:
     for i, layer in enumerate(model.layers):
         if LAYERS.get(type(layer).__name__) is not type(layer):
             raise InvalidValueError(f"layers[{i}] is {layer!r}; only fastfnn's own layers can be saved")
-        frozen = {} if layer.trainable else {"trainable": False}
-        described.append({"layer": type(layer).__name__, **layer.config(), **frozen})
+        described.append({"layer": type(layer).__name__, **layer.config(), **layer.update_settings()})
     return {"format": FORMAT, "dtype": str(model.dtype), "layers": described, **model.purpose()}
 
 
@@ -140,13 +140,14 @@ def _from_architecture(source: Path, text: str, tensors: Mapping[str, Array]) ->
             raise ModelFileError(f"{source} has format {described['format']!r}; this version of fastfnn reads {FORMAT}")
         made, asked, held = [], 0, sum(array.size for array in tensors.values())
         for entry in described["layers"]:
-            arguments = {name: value for name, value in entry.items() if name not in ("layer", "trainable")}
+            arguments = {name: value for name, value in entry.items() if name not in ("layer", *UPDATE_SETTINGS)}
             if entry["layer"] not in LAYERS:
                 raise ModelFileError(
                     f"{source} holds the layer {entry['layer']!r}; expected one of {', '.join(LAYERS)}"
                 )
             layer = LAYERS[entry["layer"]](**arguments)
-            layer.trainable = entry.get("trainable", True)
+            for name in UPDATE_SETTINGS & entry.keys():
+                setattr(layer, name, entry[name])
             asked += math.prod(layer.weight_shape)
             if asked > held + SOME_MORE:
                 raise ModelFileError(f"{source} describes layers of {asked:,} numbers up to {layer!r}; it has {held:,}")

@@ -15,6 +15,8 @@ Array = NDArray[Any]
 Shape = tuple[int, ...]
 #: What is known of a sample's shape: (features,), or (channels, None, None) for images; None for what is unknown.
 KnownShape = tuple[int | None, ...]
+#: Settings that say how training updates a layer, and what they are unless they are set.
+UPDATE_SETTINGS: dict[str, Any] = {"trainable": True, "lr_scale": 1.0, "weight_decay": None}
 #: What a class has in any case.
 SAID_WITHOUT_WORDS = {"__module__", "__qualname__", "__doc__", "__firstlineno__", "__static_attributes__", "_is_own"}
 
@@ -72,7 +74,14 @@ class Layer:
     trainable : bool
         False freezes the layer, and those that it holds: training leaves its parameters and buffers alone, and makes
         no gradients for them. Batch normalisation then does in training what it does in inference, as Keras has it (in
-        PyTorch frozen parameters leave the statistics moving). Files and copies keep it.
+        PyTorch frozen parameters leave the statistics moving). Unfrozen within a training by `Adam`, its first steps are
+        some times too long, for the averages start at zero and the correction knows only the optimizer's steps: a new
+        optimizer has none of that.
+    lr_scale : float
+        What the optimizer's learning rate is multiplied by for this layer's parameters, and those of layers that it
+        holds: 1 at first.
+    weight_decay : float or None
+        Instead of the optimizer's, for these parameters; None: the optimizer's. Files and copies keep these three.
     """
 
     #: How often a setting of any layer has been written: what is known of layers holds until it changes.
@@ -86,8 +95,10 @@ class Layer:
     torch_names: ClassVar[tuple[str, ...]] = ()
     torch_fixed: ClassVar[dict[str, tuple[Any, ...]]] = {}
 
-    #: See `trainable`.
+    #: See `trainable`, `lr_scale` and `weight_decay`.
     _trainable: bool = True
+    _lr_scale: float = 1.0
+    _weight_decay: float | None = None
     #: Whether it is a user's own, which may hold other layers.
     _is_own: ClassVar[bool] = False
 
@@ -182,6 +193,31 @@ class Layer:
             layer._trainable = bool(value)
             for grad in [] if value else layer._grads.values():
                 grad[...] = 0  # nobody is going to write it
+
+    @property
+    def lr_scale(self) -> float:
+        return self._lr_scale
+
+    @lr_scale.setter
+    def lr_scale(self, value: float) -> None:
+        number = check.real("lr_scale", value, least=0)
+        for _, layer in self.family():
+            layer._lr_scale = number
+
+    @property
+    def weight_decay(self) -> float | None:
+        return self._weight_decay
+
+    @weight_decay.setter
+    def weight_decay(self, value: float | None) -> None:
+        number = None if value is None else check.real("weight_decay", value, least=0)
+        for _, layer in self.family():
+            layer._weight_decay = number
+
+    def update_settings(self) -> dict[str, Any]:
+        """What of `UPDATE_SETTINGS` has been set, by name."""
+        values = {name: getattr(self, name) for name in UPDATE_SETTINGS}
+        return {name: value for name, value in values.items() if value != UPDATE_SETTINGS[name]}
 
     @property
     def learns(self) -> bool:

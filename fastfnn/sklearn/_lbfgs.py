@@ -162,9 +162,10 @@ class Minimum:
                 raise NonFiniteLossError("the loss is infinite or NaN", epoch=1, step=1)
             return np.inf, np.zeros_like(theta)
         l2, gradient = 0.0, twin.gradients / self.objective.gradient
-        for part in twin.trainable_weights():
-            l2 += self._decay / 2 * float(theta[part] @ theta[part])
-            gradient[part] += self._decay * theta[part]
+        for part in twin.trained_weights():
+            weights = theta[part.where]
+            l2 += self._decay / 2 * float(weights @ weights)
+            gradient[part.where] += self._decay * weights
         value = total / rows
         loss = self.objective.value * value + self._constant + l2
         self._seen = loss, correct / rows

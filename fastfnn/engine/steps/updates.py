@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from fastfnn.engine.steps.table import Table
+import numpy as np
+
+import fastfnn_kernels as kernels
+from fastfnn.engine.steps.table import Array, Table
 from fastfnn.model import Sequential
-from fastfnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, block_sums, settled_eps
+from fastfnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, Part, RMSprop, block_sums, settled_eps
 
 
 def _adam(optimizer: Any) -> tuple[str, dict[str, float]]:
@@ -51,13 +54,28 @@ def write_settings(table: Table, optimizer: Optimizer) -> None:
 
 def write_penalty(table: Table, model: Sequential) -> None:
     """Append what adds the L2 term to the loss, before the weights change."""
-    settings, weights = table.settings, model.trainable_weights()
-    squares, places = block_sums(weights)
-    for part, place in zip(weights, places, strict=True):
-        param, out = model.parameters[part], squares[place]
-        table.weight("weight_squares", out=out, blocks=out.size, param=param, size=param.size)
-    factors = {"weight_decay": settings["weight_decay"], "penalty": settings["penalty"]}
-    table.update("l2_loss", squares=squares, blocks=squares.size, **factors)
+    for part in model.trained_weights():
+        param = model.parameters[part.where]
+        squares = np.zeros(kernels.optim.norm_blocks(param.size))
+        table.weight("weight_squares", out=squares, blocks=squares.size, param=param, size=param.size)
+        factors = {"weight_decay": _decay(table, part), "penalty": table.settings["penalty"]}
+        table.update("l2_loss", squares=squares, blocks=squares.size, **factors)
+
+
+def _decay(table: Table, part: Part) -> Array:
+    """The weight decay of a part: the layers', which stays, or the optimizer's."""
+    return table.settings["weight_decay"] if part.weight_decay is None else np.array([part.weight_decay])
+
+
+def _scaled_rates(table: Table, parts: Sequence[Part]) -> dict[float, Array]:
+    """The learning rates by what the optimizer's is multiplied by; append what makes them."""
+    lr = table.settings["lr"]
+    rates = {scale: np.zeros(1) for scale in {part.lr_scale for part in parts} - {1.0}}
+    for scale, rate in rates.items():
+        table.update("scale_setting", out=rate, setting=lr, factor=scale)
+    if rates:
+        table.update_barrier()
+    return {1.0: lr, **rates}
 
 
 def write_update(table: Table, model: Sequential, optimizer: Optimizer) -> None:
@@ -71,25 +89,27 @@ def write_update(table: Table, model: Sequential, optimizer: Optimizer) -> None:
                     parameters = {"size": array.size, "param": array, "grad": layer.grads[name]}
                     table.update("sgd", **parameters, lr=settings["lr"], weight_decay=table.zero)
         return
-    segments = model.trainable_segments()
-    squares, places = block_sums(segments)
+    parts = model.trained_parts()
+    rates = _scaled_rates(table, parts)
+    squares, places = block_sums(parts)
     clipping = {"squares": squares, "blocks": squares.size}
     if optimizer.limits is not None:
-        for part, place in zip(segments, places, strict=True):
-            grad, out = model.gradients[part], squares[place]
+        for part, place in zip(parts, places, strict=True):
+            grad, out = model.gradients[part.where], squares[place]
             table.update("square_sums", out=out, blocks=out.size, grad=grad, size=grad.size)
         table.update_barrier()
-    for part, decays in optimizer.parts(segments, model.n_weights):
-        param = model.parameters[part]
-        parameters = {"param": param, "grad": model.gradients[part], "size": param.size}
+    for part, decays in optimizer.parts(parts, model.n_weights):
+        where = part.where
+        param = model.parameters[where]
+        parameters = {"param": param, "grad": model.gradients[where], "size": param.size}
         if optimizer.limits is not None:
             limits = {name: settings[name] for name in ("clip_norm", "clip_value")}
             table.update("clip_step", **parameters, **clipping, **limits, l1=settings["l1"] if decays else table.zero)
         table.update(
             operation,
             **parameters,
-            lr=settings["lr"],
-            weight_decay=settings["weight_decay"] if decays else table.zero,
+            lr=rates[part.lr_scale],
+            weight_decay=_decay(table, part) if decays else table.zero,
             **{name: settings[name] for name in own},
-            **{name: optimizer.state[name][part] for name in optimizer.slots},
+            **{name: optimizer.state[name][where] for name in optimizer.slots},
         )
