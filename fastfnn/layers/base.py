@@ -74,9 +74,9 @@ class Layer:
     trainable : bool
         False freezes the layer, and those that it holds: training leaves its parameters and buffers alone, and makes
         no gradients for them. Batch normalisation then does in training what it does in inference, as Keras has it (in
-        PyTorch frozen parameters leave the statistics moving). Unfrozen within a training by `Adam`, its first steps are
-        some times too long, for the averages start at zero and the correction knows only the optimizer's steps: a new
-        optimizer has none of that.
+        PyTorch frozen parameters leave the statistics moving). Unfrozen within a training by `Adam`, it takes a few
+        steps that are too long, as its averages start at zero and are corrected for all of the optimizer's steps: a new
+        optimizer does not.
     lr_scale : float
         What the optimizer's learning rate is multiplied by for this layer's parameters, and those of layers that it
         holds: 1 at first.
