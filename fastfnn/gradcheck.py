@@ -81,6 +81,8 @@ def gradcheck(
         analytic = list(grads) if isinstance(grads, tuple) else [grads]
         checked = [("x" if len(arrays) == 1 else f"input {i}", array) for i, array in enumerate(arrays)]
         for place, layer in _layers(module):
+            if not layer.trainable:
+                continue  # it has no gradients
             for name, array in layer.params.items():
                 checked.append((f"{place} {name}".strip(), array))
                 analytic.append(layer.grads[name].copy())

@@ -13,10 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastfnn import _checks as check
 from fastfnn.errors import InvalidTypeError, InvalidValueError
-from fastfnn.layers import Chain, Layer, Linear, Parallel
+from fastfnn.layers import Chain, Layer, Linear
 from fastfnn.layers import state_dict as state_dicts
 from fastfnn.layers.base import Shape
+from fastfnn.layers.containers import branches_of
 from fastfnn.losses import TASKS
+from fastfnn.optim import Part, owners
 
 if TYPE_CHECKING:
     from fastfnn.training.predictor import Predictor
@@ -120,6 +122,7 @@ class Sequential(Chain):
         #: The arrays that the layers held when they were linked.
         self._linked: list[Array] = []
         self._linked_ids: list[int] | None = None
+        self._known_parts: tuple[tuple[Any, ...], list[Part]] = ((), [])
         #: What the layers hold, as views of their dictionaries, which stay the same while `known` does.
         self._held: list[ValuesView[Array]] = []
         self._known: tuple[int, ...] | None = None
@@ -155,6 +158,7 @@ class Sequential(Chain):
         self._linked = [array for layer in self.layers for held in layer.array_views() for array in held]
         self._linked_ids = list(map(id, self._linked))
         self.links += 1
+        owners[id(parameters)] = self
 
     def _laid_out(self) -> tuple[list[tuple[Layer, str, Array]], NDArray[np.int64]]:
         """Layers, names and arrays of the parameters in the order of the flat arrays, and where they start there."""
@@ -171,6 +175,42 @@ class Sequential(Chain):
         for start, (layer, name, array) in zip(starts, owned, strict=False):
             flat[start : start + array.size] = getattr(layer, kind)[name].reshape(-1)
         return flat
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes any of its layers (see `Layer.trainable`); written, it is that of all of them."""
+        return any(layer.learns for layer in self.layers)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        for layer in self.layers:
+            layer.trainable = value
+
+    def trained_parts(self) -> list[Part]:
+        """Which parts of the flat arrays are trained, and how: one of all unless layers say otherwise."""
+        key = (Layer.changes, self.links, *self.layer_ids())
+        if key != self._known_parts[0]:
+            self._known_parts = key, self._cut_into_parts()
+        return self._known_parts[1]
+
+    def _cut_into_parts(self) -> list[Part]:
+        if not any(layer.update_settings() for layer in self.all_layers() if layer.params):
+            return [Part(0, self.parameters.size)]
+        owned, starts = self._laid_out()
+        parts: list[Part] = []
+        for (layer, _, _), start, stop in zip(owned, starts.tolist(), starts[1:].tolist(), strict=False):
+            if not layer.trainable:
+                continue
+            part = Part(start, stop, layer.lr_scale, layer.weight_decay)
+            if parts and parts[-1] == part._replace(start=parts[-1].start, stop=start):
+                part = part._replace(start=parts.pop().start)
+            parts.append(part)
+        return parts
+
+    def trained_weights(self) -> list[Part]:
+        """The same of the weights alone: what weight decay holds where it leaves biases out."""
+        parts = [part._replace(stop=min(part.stop, self.n_weights)) for part in self.trained_parts()]
+        return [part for part in parts if part.start < part.stop]
 
     def named_layers(self) -> dict[str, Layer]:
         """All layers by their places, with those that layers hold: ``{"0": …, "1": …, "1.shortcut.0": …}``."""
@@ -282,8 +322,14 @@ class Sequential(Chain):
 
     @property
     def n_parameters(self) -> int:
-        """How many numbers training adjusts."""
+        """How many numbers training adjusts, unless layers are frozen."""
         return sum(array.size for layer in self.all_layers() for array in layer.params.values())
+
+    @property
+    def n_trainable(self) -> int:
+        """How many of them it does adjust: those of layers that are `trainable`."""
+        layers = [layer for layer in self.all_layers() if layer.trainable]
+        return sum(array.size for layer in layers for array in layer.params.values())
 
     def purpose(self) -> dict[str, Any]:
         """`task` and `target_shape` as JSON has them; empty where nobody knows."""
@@ -295,6 +341,26 @@ class Sequential(Chain):
             shape = said.get("target_shape")
             self.target_shape = None if shape is None else tuple(check.counter("target_shape", n) for n in shape)
             self.task = check.one_of("task", said["task"], TASKS)
+
+    def backward(self, grad_out: ArrayLike) -> Array:
+        """Layer by layer, from the last to the first; returns the gradient for x.
+
+        Fills the `grads` of every layer that is `trainable`, and tells optimizers which these are: see
+        `Optimizer.step`.
+        """
+        if self._linked_ids is not None:
+            owners[id(self._parameters)] = self
+        return super().backward(grad_out)
+
+    def backward_to_trainable(self, grad_out: ArrayLike) -> None:
+        """The same where nobody asks for the gradient for x: no further than a layer has something to learn."""
+        frozen = next((i for i, layer in enumerate(self.layers) if layer.learns), len(self.layers))
+        if not frozen or not any(layer.params for layer in self.layers[:frozen]):
+            self.backward(grad_out)
+            return
+        grad: Any = grad_out
+        for layer in reversed(self.layers[frozen:]):
+            grad = layer.backward(grad)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Shape of one sample's output from that of one sample's input, both without the batch axis."""
@@ -326,7 +392,7 @@ class Sequential(Chain):
             Of one sample. Without it, shapes are given from the first `Linear` on.
         """
         shape = tuple(input_shape) if input_shape is not None else None
-        rows = [("", "layer", "output", "parameters"), *_rows(self, shape, "")]
+        rows = [("", "layer", "output", "parameters"), *_rows(self.children(), shape)]
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [
             f"{a:>{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in rows
@@ -338,7 +404,8 @@ class Sequential(Chain):
         """The last line of `summary`: how many parameters of what dtype, and their memory."""
         nbytes = self.n_parameters * self.dtype.itemsize
         size = f"{nbytes / 1e6:.2f} MB" if nbytes >= 1e5 else f"{nbytes / 1e3:.2f} kB"
-        return f"{self.n_parameters:,} parameters, {self.dtype}, {size}"
+        few = "" if self.n_trainable == self.n_parameters else f" ({self.n_trainable:,} trainable)"
+        return f"{self.n_parameters:,} parameters{few}, {self.dtype}, {size}"
 
     def __copy__(self) -> Sequential:
         twin = object.__new__(type(self))  # of the same layers, so of the same parameters
@@ -347,7 +414,7 @@ class Sequential(Chain):
 
     def __getstate__(self) -> dict[str, Any]:
         # The layers hold all of it; views of one array become arrays of their own in a pickle or a deep copy.
-        left = ("_parameters", "_gradients", "_linked", "_linked_ids", "_held", "_known")
+        left = ("_parameters", "_gradients", "_linked", "_linked_ids", "_held", "_known", "_known_parts")
         return {name: value for name, value in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -366,26 +433,23 @@ class Sequential(Chain):
         return f"Sequential(\n{lines}    dtype={str(self.dtype)!r},\n)"
 
 
-def _rows(chain: Chain, shape: Shape | None, place: str) -> list[tuple[str, str, str, str]]:
+def _rows(layers: Mapping[str, Layer], shape: Shape | None, place: str = "") -> list[tuple[str, str, str, str]]:
     """What `summary` shows of layers that follow each other; those within a layer come below it."""
     rows = []
-    for i, layer in enumerate(chain.layers):
+    for at, layer in layers.items():
         came = shape
         if shape is None and isinstance(layer, Linear):
             shape = (layer.in_features,)
         shape = layer.output_shape(shape) if shape is not None else None
-        shown, indent = "?" if shape is None else str(("n", *shape)).replace("'", ""), "  " * place.count(".")
-        opens = isinstance(layer, (Chain, Parallel))
+        inner = list(branches_of(layer, f"{place}{at}."))
         settings = ", ".join(f"{name}={value!r}" for name, value in layer.config().items())
-        name = f"{type(layer).__name__}({settings})" if opens else repr(layer)
-        arrays = [*layer.params.values()] if opens else [a for _, each in layer.family() for a in each.params.values()]
-        count = sum(array.size for array in arrays)
-        rows.append((f"{place}{i}", indent + name, shown, f"{count:,}" if count else ""))
-        if isinstance(layer, Chain):
-            rows += _rows(layer, came, f"{place}{i}.")
-        elif isinstance(layer, Parallel):
-            for branch, inner in layer.children().items():
-                rows += _rows(inner if isinstance(inner, Chain) else Chain(inner), came, f"{place}{i}.{branch}.")
+        name = f"{type(layer).__name__}({settings})" if inner else repr(layer)
+        held = [layer] if inner else [each for _, each in layer.family()]
+        count, frozen = sum(a.size for each in held for a in each.params.values()), "" if layer.learns else " frozen"
+        output = "?" if shape is None else str(("n", *shape)).replace("'", "")
+        rows.append((f"{place}{at}", "  " * place.count(".") + name, output, f"{count:,}{frozen}" if count else ""))
+        for own, branch, prefix in inner:
+            rows += _rows(branch, own or came, prefix)
     return rows
 
 

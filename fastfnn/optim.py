@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import weakref
-from typing import TYPE_CHECKING, Any, TypedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,55 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 
+def settled_eps(eps: float, dtype: Any) -> float:
+    """`eps` as updates take it: never 0 in `dtype`, for a gradient of 0 is then to change nothing, and 0 / 0 is NaN.
+
+    The least is so small that it vanishes beside the root of any square but 0.
+    """
+    return max(eps, float(np.finfo(dtype).tiny) * 2**20)
+
+
+#: Models by the identity of their flat parameters: which of these are trained.
+owners: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+
+
+class Part(NamedTuple):
+    """Parameters, one behind the other in the flat array, that are updated alike.
+
+    Attributes
+    ----------
+    start, stop : int
+    lr_scale : float
+        What the optimizer's learning rate is multiplied by.
+    weight_decay : float or None
+        Instead of the optimizer's.
+    """
+
+    start: int
+    stop: int
+    lr_scale: float = 1.0
+    weight_decay: float | None = None
+
+    @property
+    def where(self) -> slice:
+        return slice(self.start, self.stop)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether they are updated as the optimizer says."""
+        return self.lr_scale == 1 and self.weight_decay is None
+
+    def decay(self, otherwise: float) -> float:
+        """Their weight decay, where the optimizer's is `otherwise`."""
+        return otherwise if self.weight_decay is None else self.weight_decay
+
+
+def _trained_parts(params: Array) -> list[Part]:
+    """What of a model's flat parameters is to be updated; all of any other array."""
+    model = owners.get(id(params))
+    return [Part(0, params.size)] if model is None or model.parameters is not params else model.trained_parts()
+
+
 class Limits(TypedDict, total=False):
     """Keywords that every optimizer takes, see `Optimizer`."""
 
@@ -27,6 +78,14 @@ class Limits(TypedDict, total=False):
     clip_value: float | None
     l1: float
     decay_biases: bool
+
+
+def block_sums(parts: Sequence[Part]) -> tuple[Array, list[slice]]:
+    """Room for the `square_sums` of parts of the gradient, and the place of each part's."""
+    counts = [kernels.optim.norm_blocks(part.stop - part.start) for part in parts]
+    stops = list(itertools.accumulate(counts))
+    places = [slice(stop - count, stop) for count, stop in zip(counts, stops, strict=True)]
+    return np.zeros(sum(counts)), places
 
 
 class Optimizer:
@@ -86,6 +145,9 @@ class Optimizer:
     def step(self, params: Array, grads: Array, team: Any = None, *, n_weights: int | None = None) -> None:
         """Update `params` in place from `grads`, both flat.
 
+        Where they are a model's `parameters`, those of layers that are not `trainable` stay, whatever their gradients,
+        the weight decay and the state; and each layer's `lr_scale` and `weight_decay` count.
+
         Parameters
         ----------
         params, grads : (n,) arrays
@@ -97,24 +159,33 @@ class Optimizer:
             raise InvalidValueError(f"grads has shape {grads.shape}; expected {params.shape}, the shape of params")
         self.prepare(params)
         self.steps += 1
-        scalar, limits = params.dtype.type, self.limits
-        squares = np.empty(0 if limits is None else kernels.optim.norm_blocks(grads.size))
+        scalar, limits, parts = params.dtype.type, self.limits, _trained_parts(params)
+        squares, blocks = block_sums(parts)
         if limits is not None:
-            kernels.optim.square_sums(squares, grads, team=team)
-        for part, decays in self.parts(params.size, n_weights):
-            mine, grad = params[part], grads[part]
+            for part, block in zip(parts, blocks, strict=True):
+                kernels.optim.square_sums(squares[block], grads[part.where], team=team)
+        lr = self.lr
+        for part, decays in self.parts(parts, n_weights):
+            where, decay = part.where, part.decay(self.weight_decay) if decays else 0.0
+            mine, grad = params[where], grads[where]
             if limits is not None:
                 norm, value = limits
                 l1 = self.l1 if decays else 0.0
                 kernels.optim.clip_step(grad, squares, mine, norm, scalar(value), scalar(l1), team=team)
-            state = {name: array[part] for name, array in self.state.items()}
-            self._update(mine, grad, state, scalar(self.weight_decay if decays else 0.0), scalar, team)
+            state = {name: array[where] for name, array in self.state.items()}
+            try:
+                self.lr = part.lr_scale * lr
+                self._update(mine, grad, state, scalar(decay), scalar, team)
+            finally:
+                self.lr = lr
 
-    def parts(self, size: int, n_weights: int | None) -> list[tuple[slice, bool]]:
-        """What of `size` parameters is updated alike, and whether weight decay and `l1` hold it."""
+    def parts(self, parts: Sequence[Part], n_weights: int | None) -> list[tuple[Part, bool]]:
+        """Parts cut where weight decay and `l1` end, and whether these hold them."""
         if self.decay_biases or n_weights is None:
-            return [(slice(0, size), True)]
-        return [(slice(0, n_weights), True), (slice(n_weights, size), False)]
+            return [(part, True) for part in parts]
+        weights = [(part._replace(stop=min(part.stop, n_weights)), True) for part in parts]
+        others = [(part._replace(start=max(part.start, n_weights)), False) for part in parts]
+        return [(part, decays) for part, decays in weights + others if part.start < part.stop]
 
     def prepare(self, params: Array) -> None:
         """Have a state for `params`; that of other parameters is dropped.
@@ -205,8 +276,8 @@ class SGD(Optimizer):
     ----------
     lr : float
         Learning rate.
-    momentum : float in [0, 1)
-        Share of the last step's velocity that is kept (PyTorch's form: v ← μ v + g, w ← w - lr v).
+    momentum : float
+        Share of the last step's velocity that is kept (PyTorch's form: v ← μ v + g, w ← w - lr v), usually below 1.
     nesterov : bool
         Look ahead along the velocity; needs a momentum.
     weight_decay : float
@@ -222,7 +293,7 @@ class SGD(Optimizer):
         **limits: Unpack[Limits],
     ) -> None:
         super().__init__(lr, weight_decay, **limits)
-        self.momentum = check.real("momentum", momentum, least=0, below=1)
+        self.momentum = check.real("momentum", momentum, least=0)
         self.nesterov = bool(nesterov)
         if self.nesterov and not self.momentum:
             raise InvalidValueError("nesterov is True with momentum 0; expected a momentum above 0")
@@ -253,7 +324,7 @@ class Adam(Optimizer):
     betas : pair of floats in [0, 1)
         Decay of the averages of the gradient and of its square.
     eps : float
-        Added to the root of the second average.
+        Added to the root of the second average. At 0 parameters that have never had a gradient stay as they are.
     weight_decay : float
         λ of the L2 term, added to the gradient (not decoupled).
     epsilon_hat : bool
@@ -282,11 +353,11 @@ class Adam(Optimizer):
         except (TypeError, ValueError):
             raise InvalidValueError(f"betas is {betas!r}; expected a pair of numbers in [0, 1)") from None
         self.betas = (check.real("betas[0]", first, least=0, below=1), check.real("betas[1]", second, least=0, below=1))
-        self.eps = check.real("eps", eps, above=0)
+        self.eps = check.real("eps", eps, least=0)
 
     def _update(self, params: Array, grads: Array, state: dict[str, Array], decay: Any, scalar: Any, team: Any) -> None:
         beta1, beta2 = self.betas
-        correction = 1 - beta2**self.steps
+        correction, eps = 1 - beta2**self.steps, settled_eps(self.eps, params.dtype)
         kernels.optim.adam(
             params,
             state["mean"],
@@ -295,7 +366,7 @@ class Adam(Optimizer):
             scalar(self.lr),
             scalar(beta1),
             scalar(beta2),
-            scalar(self.eps / math.sqrt(correction) if self.epsilon_hat else self.eps),
+            scalar(eps / math.sqrt(correction) if self.epsilon_hat else eps),
             decay,
             self.decoupled,
             scalar(1 - beta1**self.steps),
@@ -339,8 +410,8 @@ class RMSprop(Optimizer):
     Parameters
     ----------
     lr : float
-    alpha : float in [0, 1)
-        Decay of the average of the squared gradient.
+    alpha : float
+        Decay of the average of the squared gradient, usually below 1.
     eps : float
         Added to its root.
     weight_decay : float
@@ -358,11 +429,11 @@ class RMSprop(Optimizer):
         **limits: Unpack[Limits],
     ) -> None:
         super().__init__(lr, weight_decay, **limits)
-        self.alpha = check.real("alpha", alpha, least=0, below=1)
-        self.eps = check.real("eps", eps, above=0)
+        self.alpha = check.real("alpha", alpha, least=0)
+        self.eps = check.real("eps", eps, least=0)
 
     def _update(self, params: Array, grads: Array, state: dict[str, Array], decay: Any, scalar: Any, team: Any) -> None:
-        settings = map(scalar, (self.lr, self.alpha, self.eps, decay))
+        settings = map(scalar, (self.lr, self.alpha, settled_eps(self.eps, params.dtype), decay))
         kernels.optim.rmsprop(params, state["square"], grads, *settings, team=team)
 
     def _config(self) -> dict[str, Any]:
@@ -387,10 +458,10 @@ class Adagrad(Optimizer):
         self, lr: float = 0.01, eps: float = 1e-10, weight_decay: float = 0.0, **limits: Unpack[Limits]
     ) -> None:
         super().__init__(lr, weight_decay, **limits)
-        self.eps = check.real("eps", eps, above=0)
+        self.eps = check.real("eps", eps, least=0)
 
     def _update(self, params: Array, grads: Array, state: dict[str, Array], decay: Any, scalar: Any, team: Any) -> None:
-        settings = map(scalar, (self.lr, self.eps, decay))
+        settings = map(scalar, (self.lr, settled_eps(self.eps, params.dtype), decay))
         kernels.optim.adagrad(params, state["total"], grads, *settings, team=team)
 
     def _config(self) -> dict[str, Any]:

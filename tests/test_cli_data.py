@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from _cli import WriteNpz, blobs, table, the_error, train
+from _cli import WriteNpz, blobs, rows, said, table, the_error, train, write_image
 
 import fastfnn as ff
 from fastfnn import cli
@@ -197,3 +197,54 @@ def test_a_missing_set_says_what_to_do(
     assert "or give --data-root a folder that holds the files" in error
     assert cli.main(["train", "--data", name, "--data-root", str(tmp_path)]) == 2
     assert "--data-root lacks train-images-idx3-ubyte" in the_error(capsys)
+
+
+# Numbers to predict
+
+
+def numbers(x: np.ndarray) -> np.ndarray:
+    return 300 + 20 * x[:, 0].astype(np.float64) - 5 * x[:, 1]
+
+
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+def test_numbers_of_arrays_are_predicted_where_that_is_asked_for(
+    npz: WriteNpz, tmp_path: Path, capsys: pytest.CaptureFixture[str], shape: tuple[int, ...]
+) -> None:
+    (x, _), (x_test, _) = blobs(48), blobs(30, seed=1)
+    data, out = npz(y_train=numbers(x).reshape(shape), y_test=numbers(x_test).reshape(shape)), str(tmp_path / "run")
+    assert train(data, "--task", "regression", "--epochs", "200", "--out", out) == 0
+    printed = said(capsys)
+    assert "6 float32, a number to predict\n" in printed
+    assert printed.splitlines()[-1].startswith("test R² 0.9")
+    assert cli.main(["evaluate", out, "--data", data]) == 0
+    assert "R²                       0.9" in said(capsys)
+    assert cli.main(["predict", out, "--data", data]) == 0
+    header, *lines = rows(said(capsys))
+    assert header == ["row", "prediction"]
+    np.testing.assert_allclose([float(line[1]) for line in lines], numbers(x_test), atol=40)
+    assert cli.main(["train", "--resume", out, "--epochs", "201"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("y", "error"),
+    [
+        (np.ones((48, 2)), "y_train has shape (48, 2); expected (n,) or (n, 1), a number to predict in each row"),
+        (np.full(48, "a"), "y_train has dtype <U1; expected numbers"),
+        (np.r_[np.arange(47.0), np.nan], "y_train holds nan in row 47; expected finite numbers"),
+        (np.full(48, 3), "its y_train is 3 in every row of the training; expected several"),
+    ],
+)
+def test_bad_numbers_to_predict(npz: WriteNpz, capsys: pytest.CaptureFixture[str], y: np.ndarray, error: str) -> None:
+    assert train(npz(y_train=y, x_test=None, y_test=None), "--task", "regression") == 2
+    assert error in the_error(capsys)
+
+
+def test_a_task_is_for_tables_and_arrays(npz: WriteNpz, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_image(tmp_path / "images" / "a" / "1.png", np.zeros((4, 4), np.uint8))
+    for data in (str(tmp_path / "images"), "mnist-sample"):
+        assert train(data, "--task", "regression") == 2
+        expected = "expected only where --data is a .csv file or another table, or a .npz file"
+        assert f"--task is 'regression'; {expected}" in the_error(capsys)
+    assert train(npz(y_train=numbers(blobs(48)[0]))) == 2
+    assert "y_train has dtype float64; expected integer labels or one-hot rows (train --task" in the_error(capsys)
+    assert train(npz(), "--task", "classification") == 0

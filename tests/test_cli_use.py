@@ -185,6 +185,27 @@ def test_predict_writes_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["m.safetensors", "out.csv", "out.npy", "x.npz"]
 
 
+def test_there_is_no_class_where_the_outputs_are_nan(
+    named: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    large = X.astype(np.float64)
+    large[[3, 40], :2] = 1e300  # infinite in the model's float32, where they cancel
+    table, samples, out = write_csv(tmp_path / "large.csv", large, None), tmp_path / "x.npy", tmp_path / "out.npy"
+    np.save(samples, large)
+    expected = [sorted(NAMES)[k] for k in ff.predict(ff.load(Path(named[0], "model.safetensors")), X)]
+    expected[3] = expected[40] = ""
+    for data, places in ((table, "line 5, line 42"), (str(samples), "row 3, row 40")):
+        assert cli.main(["predict", named[0], "--data", data, "--proba"]) == 0
+        captured = capsys.readouterr()
+        assert captured.err.count("\n") == 1
+        assert f"the outputs for 2 of 48 rows are NaN, and so is what is predicted there: {places}." in captured.err
+        _, *lines = rows(captured.out)
+        assert [line[1] for line in lines] == expected
+        assert [row for row, line in enumerate(lines) if "nan" in line[2:]] == [3, 40]
+    assert cli.main(["predict", named[0], "--data", str(samples), "--out", str(out)]) == 0
+    assert np.flatnonzero(np.isnan(np.load(out))).tolist() == [3, 40]
+
+
 @pytest.mark.parametrize(
     "members", [{"x": X, "x_test": X_TEST}, {"x_test": X, "x_train": X_TEST, "y_test": Y}, {"anything": X}]
 )

@@ -139,6 +139,7 @@ def test_compiled_equals_eager_for_every_loss(name, dtype):
         lambda: ff.AdamW(0.01, weight_decay=0.1),
         lambda: ff.RMSprop(0.01, weight_decay=0.1),
         lambda: ff.Adagrad(0.05, weight_decay=0.1),
+        lambda: ff.SGD(0.01, momentum=1),
         lambda: ff.SGD(0.05, clip_norm=0.3),
         lambda: ff.SGD(0.05, momentum=0.9, clip_value=0.02),
         lambda: ff.Adam(0.01, clip_norm=0.5, clip_value=0.1, l1=0.01),

@@ -109,6 +109,17 @@ def test_the_gradient_is_clipped_before_anything_else():
         np.testing.assert_allclose(params - moved, expected, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", [ff.Adam, ff.AdamW, ff.RMSprop, ff.Adagrad])
+def test_without_eps_a_gradient_of_zero_changes_nothing(kind, dtype):
+    params, optimizer = np.ones(4, dtype), kind(0.1, eps=0, weight_decay=0)
+    for _ in range(3):
+        optimizer.step(params, np.array([0.0, 1e-15, -2.0, 3e4], dtype))
+    assert params[0] == 1
+    assert np.isfinite(params).all()
+    assert (params[1:] < 1).tolist() == [True, False, True]
+
+
 def test_another_model_starts_an_optimizer_afresh():
     optimizer, a, b = ff.Adam(0.1), np.ones(4), np.ones(4)
     optimizer.step(a, np.ones(4))
@@ -134,14 +145,14 @@ def test_optimizers_pickle_and_show_themselves():
 BAD_OPTIMIZERS = [
     (lambda: ff.SGD(-1), "lr is -1; expected at least 0"),
     (lambda: ff.SGD(float("inf")), "lr is inf; expected a finite number"),
-    (lambda: ff.SGD(0.1, momentum=1), "momentum is 1; expected less than 1"),
+    (lambda: ff.SGD(0.1, momentum=-0.1), "momentum is -0.1; expected at least 0"),
     (lambda: ff.SGD(0.1, nesterov=True), "nesterov is True with momentum 0"),
     (lambda: ff.SGD(0.1, weight_decay=-1), "weight_decay is -1"),
     (lambda: ff.Adam(betas=0.9), "betas is 0.9; expected a pair"),
     (lambda: ff.Adam(betas=(0.9, 1.0)), r"betas\[1\] is 1; expected less than 1"),
-    (lambda: ff.Adam(eps=0), "eps is 0; expected more than 0"),
-    (lambda: ff.RMSprop(alpha=1), "alpha is 1; expected less than 1"),
-    (lambda: ff.Adagrad(eps=-1), "eps is -1; expected more than 0"),
+    (lambda: ff.Adam(eps=-1), "eps is -1; expected at least 0"),
+    (lambda: ff.RMSprop(alpha=-1), "alpha is -1; expected at least 0"),
+    (lambda: ff.Adagrad(eps=-1), "eps is -1; expected at least 0"),
     (lambda: ff.SGD(clip_norm=0), "clip_norm is 0; expected more than 0"),
     (lambda: ff.Adam(clip_value=-1), "clip_value is -1; expected more than 0"),
     (lambda: ff.AdamW(l1=-1), "l1 is -1; expected at least 0"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -101,6 +102,20 @@ def test_lbfgs_finds_what_scikit_learn_finds(ours, theirs, weights):
     assert mine.loss_curve_[-1] == mine.loss_ == mine.best_loss_
     np.testing.assert_allclose(mine.predict(X), other.predict(X), atol=1e-2)
     assert not hasattr(mine, "partial_fit")
+
+
+def test_lbfgs_makes_the_steps_that_scikit_learn_makes():
+    """Until rounding, which the search enlarges: after some fifty steps even the rows' order leads elsewhere."""
+    X, y = load_iris(return_X_y=True)
+    for steps, tolerance in ((1, 1e-14), (5, 1e-13), (20, 1e-10)):
+        shared = {"solver": "lbfgs", "alpha": 0.1, "max_iter": steps, "random_state": 0}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            ours, theirs = FNNClassifier(dtype="float64", **shared).fit(X, y), MLPClassifier(**shared).fit(X, y)
+        assert ours.n_iter_ == theirs.n_iter_ == steps
+        np.testing.assert_allclose(ours.loss_, theirs.loss_, rtol=tolerance)
+        for mine, other in zip(ours.coefs_ + ours.intercepts_, theirs.coefs_ + theirs.intercepts_, strict=True):
+            np.testing.assert_allclose(mine, other, rtol=tolerance, atol=tolerance)
 
 
 def test_lbfgs_trains_float32_networks_in_float64():

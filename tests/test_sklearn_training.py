@@ -132,7 +132,11 @@ def test_partial_fits_know_classes_before_they_come():
     assert model.predict_proba(X).shape == (150, 3)
     labels = (X[:, :2] > 0).astype(int)
     assert classifier().partial_fit(X, labels, classes=[0, 1]).predict(X).shape == (150, 2)
-    assert regressor().partial_fit(X, NUMBERS).partial_fit(X[:9], NUMBERS[:9]).t_ == 159
+    model = regressor().partial_fit(X, NUMBERS)
+    with pytest.warns(
+        UserWarning, match="larger than sample size. It is going to be clipped"
+    ):  # as scikit-learn has it
+        assert model.partial_fit(X[:9], NUMBERS[:9]).t_ == 159
 
 
 def test_partial_fits_refuse_what_they_cannot_know():
@@ -287,7 +291,7 @@ def test_weight_decay_leaves_biases_alone(solver, alpha, largest):
         ("shuffle", None, "shuffle is None; expected True or False"),
         ("random_state", "seed", "cannot be used to seed"),
         ("tol", -1e-4, "tol is -0.0001"),
-        ("momentum", 1.0, "momentum is 1; expected less than 1"),
+        ("momentum", 1.1, "momentum is 1.1; expected at most 1"),
         ("validation_fraction", 1.0, "validation_fraction is 1"),
         ("beta_1", 1.0, "beta_1 is 1"),
         ("beta_2", -0.1, "beta_2 is -0.1"),

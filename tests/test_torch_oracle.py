@@ -128,6 +128,14 @@ OPTIMIZERS = {
     ),
     "rmsprop": (lambda: ff.RMSprop(0.01, alpha=0.9), lambda p: torch.optim.RMSprop(p, 0.01, alpha=0.9)),
     "adagrad": (lambda: ff.Adagrad(0.05), lambda p: torch.optim.Adagrad(p, 0.05)),
+    "undamped": (lambda: ff.SGD(0.01, momentum=1), lambda p: torch.optim.SGD(p, 0.01, momentum=1)),
+    "rmsprop without eps": (lambda: ff.RMSprop(0.01, eps=0), lambda p: torch.optim.RMSprop(p, 0.01, eps=0)),
+    "rmsprop with alpha 1": (
+        lambda: ff.RMSprop(1e-3, alpha=1, eps=0.1),
+        lambda p: torch.optim.RMSprop(p, 1e-3, alpha=1, eps=0.1),
+    ),
+    "adagrad without eps": (lambda: ff.Adagrad(0.05, eps=0), lambda p: torch.optim.Adagrad(p, 0.05, eps=0)),
+    "adam without eps": (lambda: ff.Adam(0.01, eps=0), lambda p: torch.optim.Adam(p, 0.01, eps=0)),
     "adamw": (lambda: ff.AdamW(0.02), lambda p: torch.optim.AdamW(p, 0.02)),
     "adam": (lambda: ff.Adam(0.01), lambda p: torch.optim.Adam(p, 0.01)),
     "adam with all": (

@@ -108,10 +108,25 @@ def labels(arrays: dict[str, Array], key: str) -> NDArray[np.int64]:
     if y.ndim != 1:
         raise DataError(f"{key} has shape {y.shape}; expected (n,) for labels or (n, classes) for one-hot rows")
     if y.dtype.kind not in "iub":
-        raise DataError(f"{key} has dtype {y.dtype}; expected integer labels or one-hot rows")
+        other = " (train --task regression learns to predict numbers)" if y.dtype.kind == "f" else ""
+        raise DataError(f"{key} has dtype {y.dtype}; expected integer labels or one-hot rows{other}")
     low, high = (int(y.min()), int(y.max())) if y.size else (0, 0)
     if low < 0 or high >= MOST_CLASSES:
         raise DataError(
             f"{key} holds the label {low if low < 0 else high}; expected labels from 0 to {MOST_CLASSES - 1}"
         )
     return y.astype(np.int64)
+
+
+def numbers(arrays: dict[str, Array], key: str) -> NDArray[np.float64]:
+    """The numbers that a regression predicts, one a row."""
+    y = arrays[key]
+    if y.ndim != 1 and y.shape[1:] != (1,):
+        raise DataError(f"{key} has shape {y.shape}; expected (n,) or (n, 1), a number to predict in each row")
+    if y.dtype.kind not in "fiub":
+        raise DataError(f"{key} has dtype {y.dtype}; expected numbers")
+    y = y.reshape(-1).astype(np.float64)
+    odd = ~np.isfinite(y)
+    if odd.any():
+        raise DataError(f"{key} holds {y[odd][0]} in row {int(odd.argmax())}; expected finite numbers")
+    return y

@@ -32,13 +32,14 @@ class Target:
 
     @classmethod
     def of(cls, y: Array, where: str, label: str) -> Target:
+        """Those of a training; `label` is what a table's column of them is called, empty where there are arrays."""
         mean, std = (values[0] for values in mean_and_std(y[:, None]))
+        what = f"column {label!r}" if label else "y_train"
         if (y == y[0]).all():
-            raise DataError(f"{where} its column {label!r} is {y[0]:g} in every row of the training; expected several")
+            raise DataError(f"{where} its {what} is {y[0]:g} in every row of the training; expected several")
         if not (np.isfinite([mean, std]).all() and std > 1e-30):
             raise DataError(
-                f"{where} its column {label!r} has mean {mean:g} and standard deviation {std:g}; expected numbers "
-                "nearer to 1"
+                f"{where} its {what} has mean {mean:g} and standard deviation {std:g}; expected numbers nearer to 1"
             )
         return cls(float(mean), float(std))
 
@@ -103,7 +104,8 @@ class DataSet:
         held += [] if self.x_val is None else [f"{len(self.x_val):,} validation"]
         held.append(f"{len(self.x_test):,} {self.test}")
         parts = f"{', '.join(held[:-1])} and {held[-1]} {self.noun}"
-        aim = f"the number {self.label!r}" if self.target else f"{self.classes} classes"
+        number = f"the number {self.label!r}" if self.label else "a number to predict"
+        aim = number if self.target else f"{self.classes} classes"
         return f"{self.name}: {parts}, {shape} {self.x_train.dtype}, {aim}"
 
 

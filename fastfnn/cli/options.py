@@ -98,10 +98,11 @@ def check(path: Path | None, reading: Reading) -> None:
     """Refuse options that do not belong to the kind of data."""
     is_table = path is not None and tables.is_table(path)
     has_images = path is not None and (path.is_dir() or images.is_image(path))
+    has_labels = is_table or (path is not None and path.suffix.lower() == ".npz")
     for given, shown, fits, expected in (
         ("label", repr(reading.label), is_table, "a .csv file or another table"),
         ("encoding", repr(reading.encoding), is_table, "a .csv file or another table"),
-        ("task", repr(reading.task), is_table, "a .csv file or another table"),
+        ("task", repr(reading.task), has_labels, "a .csv file or another table, or a .npz file"),
         ("size", reading.size, has_images, "a folder of images"),
     ):
         if getattr(reading, given) is not None and not fits:

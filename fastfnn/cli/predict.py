@@ -6,9 +6,9 @@ import argparse
 import contextlib
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 import fastfnn as ff
 from fastfnn import tables
 from fastfnn._paths import as_path
-from fastfnn._text import count
+from fastfnn._text import count, few
 from fastfnn.cli import arrays, classes, common, images, options, sources, trained
 from fastfnn.cli.options import Reading
 from fastfnn.cli.trained import Trained
 from fastfnn.errors import DataError, InvalidValueError
 from fastfnn.tables.formats import is_number
+from fastfnn.training import finite
 from fastfnn.training.inference import as_labels, as_probabilities
 from fastfnn_kernels._files import write_in_one_step
 
@@ -29,6 +30,14 @@ Array = NDArray[Any]
 
 #: Rows of a .csv file that are written at once.
 _BLOCK = 1000
+
+
+class _Samples(NamedTuple):
+    """What ``--data`` names: for images with their names, and where each row is."""
+
+    x: Array
+    names: list[str] | None = None
+    at: Callable[[int], str] = "row {}".format
 
 
 def add_command(commands: Any) -> None:
@@ -48,8 +57,8 @@ def add_command(commands: Any) -> None:
     add(
         "--out",
         metavar="FILE",
-        help="a .csv file of row (from 0) or image, and class or number; or a .npy file of the classes' numbers, or "
-        "with --proba of the probabilities (default: .csv to stdout)",
+        help="a .csv file of row (from 0) or image, and class (none where the model's outputs are NaN) or number; or a "
+        ".npy file of the classes' numbers, or with --proba of the probabilities (default: .csv to stdout)",
     )
     trained.add_threads(parser)
 
@@ -60,7 +69,8 @@ def _predict(args: argparse.Namespace) -> None:
     regresses = model.task == classes.REGRESSION
     if args.proba and regresses:
         raise InvalidValueError("--proba is given; expected only with a model of classes, and MODEL predicts numbers")
-    x, names = _inputs(args, model)
+    samples = _inputs(args, model)
+    x = samples.x
     may_hold_label = tables.is_table(Path(args.data)) and args.label is None
     trained.check_fit(model, x, args.data, " (--label COLUMN leaves one out)" if may_hold_label else "")
     predictor = ff.Predictor(model.model, x.shape[1:], x.dtype, args.threads)
@@ -73,12 +83,16 @@ def _predict(args: argparse.Namespace) -> None:
         shares = as_probabilities(last, raw, multilabel=False) if args.proba else None
         if shares is not None and model.is_binary:
             shares = np.hstack([1 - shares, shares])
+    missing = _without_outputs(raw, samples)
+    if missing.any():  # as `ff.predict` has it
+        found = found.astype(np.result_type(found, np.float32 if regresses else np.float64))
+        found[missing] = np.nan
     if out is not None and out.suffix.lower() == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, found if shares is None else shares)
         payload = buffer.getvalue()
     else:
-        blocks = _table(found, shares, names, model)
+        blocks = _table(found, shares, samples.names, model)
         if out is None:
             for block in blocks:
                 common.say(block, exact=True)
@@ -91,8 +105,22 @@ def _predict(args: argparse.Namespace) -> None:
     common.say(f"written: {args.out}, {count(len(found), 'row')}")
 
 
-def _inputs(args: argparse.Namespace, model: Trained) -> tuple[Array, list[str] | None]:
-    """The samples that ``--data`` names; for images their names, too."""
+def _without_outputs(raw: Array, samples: _Samples) -> NDArray[np.bool_]:
+    """Which rows have outputs that are NaN; it is said where they are."""
+    if not finite.has_nan(raw):
+        return np.zeros(len(raw), bool)
+    missing = np.asarray(np.isnan(raw).any(axis=1))
+    places = [samples.at(int(row)) for row in np.flatnonzero(missing)[:9]]
+    common.note(
+        f"the outputs for {missing.sum():,} of {count(len(raw), 'row')} are NaN, and so is what is predicted there: "
+        f"{few(places)}. --data holds numbers there that are too large for {raw.dtype}, or the parameters of MODEL are "
+        "NaN"
+    )
+    return missing
+
+
+def _inputs(args: argparse.Namespace, model: Trained) -> _Samples:
+    """The samples that ``--data`` names."""
     name, path = args.data, as_path(args.data, "--data")
     if not path.exists():
         raise DataError(f"--data is {name!r}; there is no such file or folder")
@@ -106,19 +134,22 @@ def _inputs(args: argparse.Namespace, model: Trained) -> tuple[Array, list[str] 
         if args.size is None:
             sources.say_resized(read, sides)
         kept = [found[i] for i in read.kept]
-        return read.pixels, [file.relative_to(path).as_posix() if path.is_dir() else file.name for file in kept]
+        names = [file.relative_to(path).as_posix() if path.is_dir() else file.name for file in kept]
+        return _Samples(read.pixels, names, names.__getitem__)
     if tables.is_table(path):
         taker = model.taker()
         x, columns, _ = sources.read_table(
             path, name, lambda header: _unused_column(header, args, model), reading, taker
         )
-        return sources.prepared(x, columns, taker.dtype) if isinstance(x, tables.Frame) else x, None
+        if isinstance(x, tables.Frame):
+            return _Samples(sources.prepared(x, columns, taker.dtype), at=x.at)
+        return _Samples(x)
     if kind == ".npy":
-        return arrays.inputs(arrays.read_npy(path, name), f"--data {name}"), None
+        return _Samples(arrays.inputs(arrays.read_npy(path, name), f"--data {name}"))
     if kind == ".npz":
         held = arrays.read_npz(path, name, lambda held: [_only(held, name)])
         key, array = next(iter(held.items()))
-        return arrays.inputs(array, key), None
+        return _Samples(arrays.inputs(array, key))
     raise DataError(
         f"--data is {name!r}; expected a .npy, .npz or .csv file, another table, an image, or a folder of images"
     )
@@ -150,19 +181,20 @@ def _unused_column(columns: list[str], args: argparse.Namespace, model: Trained)
 
 def _table(found: Array, shares: Array | None, names: list[str] | None, model: Trained) -> Iterator[str]:
     """Lines of a .csv file, block by block."""
-    called: Sequence[str] = model.class_names or [str(i) for i in range(model.classes)]
+    class_names: Sequence[str] = model.class_names or [str(i) for i in range(model.classes)]
     regresses = model.task == classes.REGRESSION
     header = ["row" if names is None else "file", "prediction" if regresses else "label"]
     if shares is not None:
-        header += [f"p_{name}" for name in called]
-    shown = [as_text(name) for name in called]
+        header += [f"p_{name}" for name in class_names]
+    shown = [as_text(name) for name in class_names]
     for start in range(0, max(1, len(found)), _BLOCK):
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         if start == 0:
             writer.writerow(header)
         for i, value in enumerate(found[start : start + _BLOCK], start):
-            row = [i if names is None else as_text(names[i]), str(value) if regresses else shown[value]]
+            called = str(value) if regresses else "" if np.isnan(value) else shown[int(value)]
+            row = [i if names is None else as_text(names[i]), called]
             writer.writerow(row if shares is None else [*row, *map(str, shares[i])])
         yield text.getvalue()[:-1]
 

@@ -57,7 +57,7 @@ class Source:
     class_names : tuple of str, or None where classes are called by their numbers
     columns : list of Column, or None where the data have no named columns
     label : str
-        What the column of the classes is called, where there are columns.
+        What the column of the classes, or of the numbers, is called, where there are columns.
     """
 
     name: str
@@ -127,7 +127,7 @@ def read(name: str, reading: Reading = Reading(), taker: Taker | None = None) ->
         return _folder(path, name, reading, taker)
     if tables.is_table(path):
         return _table(path, name, reading, taker)
-    return _archive(path, name, taker)
+    return _archive(path, name, reading, taker)
 
 
 def _known_set(name: str, root: str | None) -> dict[str, Part]:
@@ -145,8 +145,10 @@ def _known_set(name: str, root: str | None) -> dict[str, Part]:
     return {"train": Part(*train), "test": Part(*test)}
 
 
-def _archive(path: Path, name: str, taker: Taker | None) -> Source:
+def _archive(path: Path, name: str, reading: Reading, taker: Taker | None) -> Source:
     held_kinds: tuple[str, ...] = ("train",)
+    task = (reading.task or CLASSIFICATION) if taker is None else taker.task
+    targets = arrays.numbers if task == REGRESSION else arrays.labels
 
     def wanted(held: list[str]) -> list[str]:
         nonlocal held_kinds
@@ -157,7 +159,7 @@ def _archive(path: Path, name: str, taker: Taker | None) -> Source:
     found = arrays.read_npz(path, name, wanted)
     parts = {}
     for kind in [key[2:] for key in found if key.startswith("x_")]:
-        x, y = arrays.inputs(found[f"x_{kind}"], f"x_{kind}"), arrays.labels(found, f"y_{kind}")
+        x, y = arrays.inputs(found[f"x_{kind}"], f"x_{kind}"), targets(found, f"y_{kind}")
         if len(x) != len(y):
             raise DataError(f"y_{kind} has {len(y)} rows; expected {len(x)}, as many as x_{kind}")
         parts[kind] = Part(x, y)
@@ -168,6 +170,8 @@ def _archive(path: Path, name: str, taker: Taker | None) -> Source:
             raise DataError(f"x_test has shape {x_test.shape}; expected (n, {shape}), as x_train")
         if np.uint8 in (x_train.dtype, x_test.dtype) and x_train.dtype != x_test.dtype:
             raise DataError(f"x_test has dtype {x_test.dtype}; expected {x_train.dtype}, as x_train")
+    if task == REGRESSION:
+        return Source(path.name, parts, held_kinds, 1, task=task)
     counts = [int(part.y.max()) + 1 for part in parts.values()]
     counts += [y.shape[1] for key, y in found.items() if key.startswith("y_") and y.ndim == 2]
     if taker is None and max(counts) > MANY:

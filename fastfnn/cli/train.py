@@ -49,8 +49,8 @@ def add_command(commands: Any) -> None:
     add(
         "--task",
         choices=classes.TASKS,
-        help="what a table's label is (default: regression where it holds fractions, or more than "
-        f"{classes.MANY} different integers)",
+        help="what a table's label, or y_train of a .npz file, is (default: regression where a table's holds "
+        f"fractions, or more than {classes.MANY} different integers)",
     )
     suits = f"(default: {default['model']}, or {choices.SMALL_CNN} for images in colour)"
     add("--model", choices=choices.CHOICES, help=suits)
@@ -120,7 +120,7 @@ def _train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         stops_early=args.early_stopping is not None,
         dtype=args.dtype,
     )
-    if data.columns is not None:
+    if data.columns is not None or data.target is not None:
         _settle_task(args, data)
     choices.fill_in(args, data)
     model = choices.make(data, args)
@@ -179,7 +179,7 @@ def _train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
 
 
 def _settle_task(args: argparse.Namespace, data: datasets.DataSet) -> None:
-    """Set what a table's label is taken for, and say it where nobody asked for it."""
+    """Set what a label is taken for, and say it where nobody asked for it."""
     if args.task is None and data.target is not None:
         common.note(
             f"--label {data.label} holds many numbers, so the network learns to predict a number; --task "

@@ -80,10 +80,10 @@ def run(task: Task, data: Pass) -> Iterator[Sums]:
                 grad = loss.backward()
                 if weights is not None:
                     grad = grad * weights[rows].reshape(-1, *[1] * (grad.ndim - 1)).astype(grad.dtype)
-                model.backward(grad)
+                model.backward_to_trainable(grad)
                 with _settings(optimizer, data, start // batch_size):
                     if data.penalty:
-                        penalty = data.penalty * optimizer.weight_decay / 2 * _square_sum(model)
+                        penalty = data.penalty * _l2_term(model, optimizer.weight_decay)
                     optimizer.step(model.parameters, model.gradients, **apart)
         if not math.isfinite(value):
             yield total, correct, start, start // batch_size + 1
@@ -146,10 +146,13 @@ def _forward(model: Sequential, x: Array) -> Array:
     return np.ascontiguousarray(model.forward(x), model.dtype)
 
 
-def _square_sum(model: Sequential) -> float:
-    """Σ w² of the weights."""
-    weights = model.parameters[: model.n_weights].astype(np.float64)
-    return float(weights @ weights)
+def _l2_term(model: Sequential, decay: float) -> float:
+    """λ/2 Σ w² of the weights that are trained; `decay` is λ where layers have none of their own."""
+    total = 0.0
+    for part in model.trained_weights():
+        weights = model.parameters[part.where].astype(np.float64)
+        total += part.decay(decay) / 2 * float(weights @ weights)
+    return total
 
 
 def _value(loss: Loss, prediction: Array, target: Array, weights: Array | None) -> float:

@@ -149,7 +149,7 @@ def sparsity(model: Sequential, x: Array | CSR, rows: int, lazy: bool = False) -
         return None
     if isinstance(x, CSR):
         return x.sparsity
-    bears_shift = lazy or rows >= ROWS_WORTH_SHIFT
+    bears_shift = (lazy and _first_linear(model).trainable) or rows >= ROWS_WORTH_SHIFT
     if not _has_long_rows(_first_linear(model), model.dtype) or (_is_shifted(model) and not bears_shift):
         return None
     found = look(x, MOST_NONZEROS)
@@ -192,7 +192,7 @@ def lower(
     sparsity: Sparsity | None = None,
     packed: Packed | None = None,
 ) -> list[Step]:
-    """The model's steps. Backwards stop at the first with parameters: nobody asks for the gradient of its input.
+    """The model's steps. Backwards stop at the first that trains: nobody asks for the gradient of its input.
 
     With a `sparsity` the first `Linear` of a model that `skips_zeros` does. With `packed`, which is that of a `Task`,
     those of a `Linear` read their weight packed, and those of a `Conv2d` pack it once.
@@ -236,10 +236,11 @@ def _lowered(
             step.frozen = packed is not None
         if isinstance(step, BranchesStep):
             shapes = step.branch_inputs()
-            step.branches = [
+            chains = (
                 StepChain(_lowered([branch], own, how, inner=True))
                 for branch, own in zip(step.layer.branches, shapes, strict=True)
-            ]
+            )
+            step.take_branches(list(chains))
         if steps:
             step.follow(steps[-1])
         steps.append(step)

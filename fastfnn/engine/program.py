@@ -272,7 +272,8 @@ def _is_plain(optimizer: Optimizer | None) -> bool:
 
 def _updates_in_place(task: Task) -> bool:
     """Whether a step may change the parameters without storing a gradient."""
-    return task.optimizer is not None and not task.keep_gradients and _is_plain(task.optimizer)
+    plain = task.optimizer is not None and not task.keep_gradients and _is_plain(task.optimizer)
+    return plain and all(part.is_plain for part in task.model.trained_parts())
 
 
 def _address(array: Array | None) -> int:
@@ -398,7 +399,8 @@ def _configs(model: Sequential) -> list[Any]:
     known = _known_configs.get(model)
     if known is None or known[0] != key:
         layers = model.named_layers().items()
-        known = _known_configs[model] = key, [(place, id(layer), layer.config()) for place, layer in layers]
+        described = [(place, id(layer), layer.config(), layer.update_settings()) for place, layer in layers]
+        known = _known_configs[model] = key, described
     return known[1]
 
 

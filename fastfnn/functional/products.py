@@ -37,6 +37,20 @@ def matmul_backward(
     grad_out: ArrayLike, a: ArrayLike, b: ArrayLike, *, n_threads: int | None = None
 ) -> tuple[Array, Array]:
     """``(grad_out @ b.T, a.T @ grad_out)``: the gradients for `a` and `b`."""
+    grad, a, b = _checked_backward(grad_out, a, b)
+    return (
+        _product(grad, b, transpose_b=True, n_threads=n_threads),
+        _product(a, grad, transpose_a=True, n_threads=n_threads),
+    )
+
+
+def linear_input_gradient(grad_out: ArrayLike, x: ArrayLike, weight: ArrayLike) -> Array:
+    """The gradient for x of `linear` alone."""
+    grad, _, weight = _checked_backward(grad_out, x, weight)
+    return _product(grad, weight, transpose_b=True, n_threads=None)
+
+
+def _checked_backward(grad_out: ArrayLike, a: ArrayLike, b: ArrayLike) -> tuple[Array, Array, Array]:
     a = check.float_array("a", a, ndim=2)
     b = check.float_array("b", b, ndim=2, dtype=a.dtype)
     grad = check.float_array("grad_out", grad_out, dtype=a.dtype)
@@ -45,10 +59,7 @@ def matmul_backward(
             f"grad_out has shape {grad.shape}; expected {(a.shape[0], b.shape[1])}, "
             f"the shape of the product of a {a.shape} and b {b.shape}"
         )
-    return (
-        _product(grad, b, transpose_b=True, n_threads=n_threads),
-        _product(a, grad, transpose_a=True, n_threads=n_threads),
-    )
+    return grad, a, b
 
 
 def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None, *, n_threads: int | None = None) -> Array:

@@ -16,6 +16,7 @@ from fastfnn import layers as layer_module
 from fastfnn._paths import StrPath, as_path
 from fastfnn.errors import FOREIGN, InvalidValueError, ModelFileError
 from fastfnn.layers import Layer
+from fastfnn.layers.base import UPDATE_SETTINGS
 from fastfnn.model import Sequential, as_sequential
 from fastfnn_kernels._files import write_in_one_step
 
@@ -44,7 +45,8 @@ def _described(layer: Layer, place: str) -> dict[str, Any]:
     if LAYERS.get(type(layer).__name__) is not type(layer):
         raise InvalidValueError(f"{place} is {layer!r}; only fastfnn's own layers can be saved")
     children = {name: _described(child, f"{place}.{name}") for name, child in layer.children().items()}
-    return {"layer": type(layer).__name__, **layer.config(), **({CHILDREN: children} if layer.holds_others else {})}
+    more = {CHILDREN: children} if layer.holds_others else layer.update_settings()
+    return {"layer": type(layer).__name__, **layer.config(), **more}
 
 
 def save(model: Sequential, path: StrPath) -> None:
@@ -170,9 +172,11 @@ class _Making:
         if kind is None or depth > DEEPEST:
             expected = f"one of {', '.join(LAYERS)}" if kind is None else f"at most {DEEPEST} layers within each other"
             raise ModelFileError(f"{self.source} holds the layer {entry['layer']!r}; expected {expected}")
-        arguments = {name: value for name, value in entry.items() if name not in ("layer", CHILDREN)}
+        arguments = {name: value for name, value in entry.items() if name not in ("layer", CHILDREN, *UPDATE_SETTINGS)}
         children = {name: self.layer(child, depth + 1) for name, child in entry.get(CHILDREN, {}).items()}
         layer = kind.of_children(children, **arguments) if kind.holds_others else kind(**arguments)
+        for name in UPDATE_SETTINGS & entry.keys():
+            setattr(layer, name, entry[name])
         self.asked += math.prod(layer.weight_shape)
         if self.asked > self.held + SOME_MORE:
             raise ModelFileError(

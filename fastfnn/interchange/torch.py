@@ -87,6 +87,9 @@ def from_torch(module: nn.Module, dtype: Any = None) -> Sequential:
 def to_torch(model: Sequential) -> nn.Sequential:
     """The `torch.nn.Sequential` that a model is: a module for each layer, with copies of parameters and buffers.
 
+    Parameters of layers that are not `trainable` do not require gradients, and the other way round; for a frozen batch
+    normalisation, `module.eval()` keeps the statistics there, too.
+
     PyTorch has no `Normalize`: a small module of ours does the same, and takes images of any numeric dtype too. A
     `GlobalAvgPool2d` becomes a nested `Sequential` of ``AdaptiveAvgPool2d(1)`` and `Flatten`. PyTorch's `Conv2d` wants
     (n, channels, height, width) also where there is one channel.
@@ -233,6 +236,8 @@ def _layer(nn: Any, place: str, module: Any) -> Layer:
         except FastFNNError as error:
             raise InvalidValueError(f"{place} is {module!r}: {error}") from None
     layer.training = module.training
+    parameters = list(module.parameters())
+    layer.trainable = not parameters or any(parameter.requires_grad for parameter in parameters)
     return layer
 
 
@@ -294,7 +299,7 @@ def _module(nn: Any, layer: Layer) -> Any:
             return branches(modules, layer.join, type(layer).__name__, columns)
         return nn.Sequential(*modules.values())
     made = _normalize_class()(layer) if type(layer) is Normalize else layer.to_torch(nn)
-    return made.train(layer.training)
+    return made.train(layer.training).requires_grad_(layer.trainable)
 
 
 @functools.cache

@@ -17,6 +17,8 @@ Shape = tuple[int, ...]
 KnownShape = tuple[int | None, ...]
 #: How the names of modules begin whose layers are ours.
 OURS = ("fastfnn.layers.", "fastfnn.model")
+#: Settings that say how training updates a layer, and what they are unless they are set.
+UPDATE_SETTINGS: dict[str, Any] = {"trainable": True, "lr_scale": 1.0, "weight_decay": None}
 #: What a class has in any case.
 SAID_WITHOUT_WORDS = {"__module__", "__qualname__", "__doc__", "__firstlineno__", "__static_attributes__", "_is_own"}
 
@@ -67,6 +69,17 @@ class Layer:
     training : bool
         Whether `forward` trains: whether `Dropout` drops and `BatchNorm1d` takes the batch's statistics. True at
         first; `Sequential.train` and `Sequential.eval` set it. `fit` and `evaluate` know what they do without it.
+    trainable : bool
+        False freezes the layer, and those that it holds: training leaves its parameters and buffers alone, and makes
+        no gradients for them. Batch normalisation then does in training what it does in inference, as Keras has it (in
+        PyTorch frozen parameters leave the statistics moving). Unfrozen within a training by `Adam`, it takes a few
+        steps that are too long, as its averages start at zero and are corrected for all of the optimizer's steps: a new
+        optimizer does not.
+    lr_scale : float
+        What the optimizer's learning rate is multiplied by for this layer's parameters, and those of layers that it
+        holds: 1 at first.
+    weight_decay : float or None
+        Instead of the optimizer's, for these parameters; None: the optimizer's. Files and copies keep these three.
     """
 
     #: How often a setting of any layer has been written: what is known of layers holds until it changes.
@@ -82,6 +95,11 @@ class Layer:
 
     #: Whether it may hold other layers, as containers and a user's own do.
     holds_others: ClassVar[bool] = False
+    #: See `trainable`, `lr_scale` and `weight_decay`.
+    _trainable: bool = True
+    _lr_scale: float = 1.0
+    _weight_decay: float | None = None
+    #: Whether it is a user's own, which may hold other layers.
     _is_own: ClassVar[bool] = False
     dtype: np.dtype[Any] = np.dtype(np.float32)
 
@@ -176,6 +194,49 @@ class Layer:
         return says and (self._is_own or all(child.has_counterpart(method) for child in self.children().values()))
 
     # What follows from it
+
+    @property
+    def trainable(self) -> bool:
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        if not isinstance(value, (bool, np.bool_)):
+            raise InvalidTypeError(f"trainable of {self!r} is {value!r}; expected True or False")
+        for _, layer in self.family():
+            layer._trainable = bool(value)
+            for grad in [] if value else layer._grads.values():
+                grad[...] = 0  # nobody is going to write it
+
+    @property
+    def lr_scale(self) -> float:
+        return self._lr_scale
+
+    @lr_scale.setter
+    def lr_scale(self, value: float) -> None:
+        number = check.real("lr_scale", value, least=0)
+        for _, layer in self.family():
+            layer._lr_scale = number
+
+    @property
+    def weight_decay(self) -> float | None:
+        return self._weight_decay
+
+    @weight_decay.setter
+    def weight_decay(self, value: float | None) -> None:
+        number = None if value is None else check.real("weight_decay", value, least=0)
+        for _, layer in self.family():
+            layer._weight_decay = number
+
+    def update_settings(self) -> dict[str, Any]:
+        """What of `UPDATE_SETTINGS` has been set, by name."""
+        values = {name: getattr(self, name) for name in UPDATE_SETTINGS}
+        return {name: value for name, value in values.items() if value != UPDATE_SETTINGS[name]}
+
+    @property
+    def learns(self) -> bool:
+        """Whether training changes anything of it, or of what it holds."""
+        return any(layer.trainable and bool(layer.params or layer.buffers) for _, layer in self.family())
 
     @property
     def is_built(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -344,6 +344,28 @@ def flattened(layers: Iterable[Layer]) -> list[Layer]:
         opens = isinstance(layer, Chain) and type(layer).forward is Chain.forward
         found += flattened(layer.layers) if isinstance(layer, Chain) and opens else [layer]
     return found
+
+
+def with_shapes(layers: Mapping[str, Layer], shape: Shape, place: str = "") -> Iterator[tuple[str, Layer, Shape]]:
+    """Layers that follow each other, and those that they hold: their places and the shapes of the samples they get."""
+    for name, layer in layers.items():
+        yield place + name, layer, shape
+        for branch, inner, prefix in branches_of(layer, f"{place}{name}."):
+            yield from with_shapes(inner, branch or shape, prefix)
+        shape = layer.output_shape(shape)
+
+
+def branches_of(layer: Layer, place: str) -> Iterator[tuple[Shape | None, Mapping[str, Layer], str]]:
+    """The chains within a container: the shape of the samples each gets, where it is not the container's; its layers by
+    names, and what comes before these in their places.
+    """
+    if isinstance(layer, Chain):
+        yield None, layer.children(), place
+    elif isinstance(layer, Parallel):
+        for i, (name, branch) in enumerate(layer.children().items()):
+            own = (len(layer.columns[i]),) if isinstance(layer, Columns) else None
+            is_chain = isinstance(branch, Chain)
+            yield own, branch.children() if is_chain else {name: branch}, f"{place}{name}." if is_chain else place
 
 
 def _as_layer(branch: Any, name: str) -> Layer:

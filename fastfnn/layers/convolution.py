@@ -98,8 +98,9 @@ class Conv2d(Layer):
         if grad.shape != shape:
             raise InvalidValueError(f"grad_out has shape {grad.shape}; expected {shape}, the shape of the output")
         grad_x, grad_weight, grad_bias = convolve_backward(grad, images, self.params["weight"], self.filters)
-        self.grads["weight"][...] = grad_weight
-        if self.bias:
+        if self.trainable:
+            self.grads["weight"][...] = grad_weight
+        if self.trainable and self.bias:
             self.grads["bias"][...] = grad_bias
         return grad_x.reshape(x.shape)
 

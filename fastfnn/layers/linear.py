@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from fastfnn import _checks as check
 from fastfnn import functional
 from fastfnn.errors import InvalidValueError
+from fastfnn.functional.products import linear_input_gradient
 from fastfnn.initializers import Initializer, initializer
 from fastfnn.layers.base import Array, KnownShape, Layer, Shape
 
@@ -82,6 +83,8 @@ class Linear(Layer):
         return functional.linear(x, self.params["weight"], self.params.get("bias"))
 
     def backward(self, grad_out: ArrayLike) -> Array:
+        if not self.trainable:
+            return linear_input_gradient(grad_out, self.saved, self.params["weight"])
         grad_x, grad_weight, grad_bias = functional.linear_backward(grad_out, self.saved, self.params["weight"])
         self.grads["weight"][...] = grad_weight
         if self.bias:

@@ -47,14 +47,15 @@ class _BatchNorm(Layer):
         x = check.float_array("x", x, ndim=self.ndim, dtype=self.dtype)
         if x.shape[1] != self.num_features:
             raise InvalidValueError(f"x has shape {x.shape}; expected {self._expected()} for {self!r}")
-        self._saved = (x, self.training)
+        training = self.training and self.trainable
+        self._saved = (x, training)
         return functional.batch_norm(
             x,
             self.buffers["running_mean"],
             self.buffers["running_var"],
             self.params.get("weight"),
             self.params.get("bias"),
-            training=self.training,
+            training=training,
             momentum=self.momentum,
             eps=self.eps,
         )
@@ -65,7 +66,7 @@ class _BatchNorm(Layer):
         grad_x, grad_weight, grad_bias = functional.batch_norm_backward(
             grad_out, x, self.params.get("weight"), *running, training=training, eps=self.eps
         )
-        if self.affine:
+        if self.affine and self.trainable:
             self.grads["weight"][...] = grad_weight
             self.grads["bias"][...] = grad_bias
         return grad_x
@@ -114,7 +115,8 @@ class BatchNorm1d(_BatchNorm):
     """``(x - mean) / sqrt(variance + eps) * weight + bias``, by features of (n, num_features).
 
     In training mean and variance are those of the batch, which must have two rows or more; they also move
-    `running_mean` and `running_var`, which inference takes. See `Layer.training`.
+    `running_mean` and `running_var`, which inference takes. See `Layer.training`; and `Layer.trainable`: frozen, it
+    takes the running ones in training, too, and leaves them as they are.
 
     Parameters
     ----------

@@ -49,8 +49,8 @@ class FNNClassifier(ClassifierMixin, FNN):
         Strength of the L2 term ``alpha / 2 * sum of squared weights``, which is divided by the rows of a batch (or by
         their weights), also of a last batch with fewer. For "adamw" the decay beside the gradient.
     batch_size : int, "auto" or "full"
-        Rows of a batch. "auto" is 200, "full" all rows. With batch normalisation it is lowered a little where a batch
-        of one row would be left.
+        Rows of a batch; more than there are becomes all, with a warning. "auto" is 200, "full" all rows. With
+        batch normalisation it is lowered a little where a batch of one row would be left.
     learning_rate : {"constant", "invscaling", "adaptive"} or Schedule
         For "sgd": "invscaling" divides by (rows seen so far + 1) to the power of `power_t`, "adaptive" by 5 whenever
         the training would else be over. With any solver a schedule of `fastfnn.schedules`, over `max_iter` epochs.

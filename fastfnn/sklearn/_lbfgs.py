@@ -161,10 +161,11 @@ class Minimum:
             if self.evaluations == 1:
                 raise NonFiniteLossError("the loss is infinite or NaN", epoch=1, step=1)
             return np.inf, np.zeros_like(theta)
-        weights = theta[: twin.n_weights]
-        l2 = self._decay / 2 * float(weights @ weights)
-        gradient = twin.gradients / self.objective.gradient
-        gradient[: twin.n_weights] += self._decay * weights
+        l2, gradient = 0.0, twin.gradients / self.objective.gradient
+        for part in twin.trained_weights():
+            weights = theta[part.where]
+            l2 += self._decay / 2 * float(weights @ weights)
+            gradient[part.where] += self._decay * weights
         value = total / rows
         loss = self.objective.value * value + self._constant + l2
         self._seen = loss, correct / rows

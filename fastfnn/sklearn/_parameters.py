@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.utils.metaestimators import available_if
 
 from fastfnn import _checks as check
+from fastfnn._warnings import warn
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.layers import BatchNorm1d, BatchNorm2d
 from fastfnn.model import Sequential
@@ -37,7 +38,7 @@ REALS: dict[str, dict[str, float]] = {
     "learning_rate_init": {"above": 0},
     "power_t": {"least": 0},
     "tol": {"least": 0},
-    "momentum": {"least": 0, "below": 1},
+    "momentum": {"least": 0, "most": 1},
     "validation_fraction": {"least": 0, "below": 1},
     "beta_1": {"least": 0, "below": 1},
     "beta_2": {"least": 0, "below": 1},
@@ -186,6 +187,8 @@ def batch_rows(batch_size: int | str, rows: int, model: Sequential) -> int:
     """Rows of a batch out of so many."""
     if batch_size == "full":
         return rows
+    if not isinstance(batch_size, str) and batch_size > rows:  # scikit-learn's words
+        warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped.")
     size = min(rows, AUTO_BATCH if batch_size == "auto" else int(batch_size))
     # The folds of a cross-validation have any number of rows; batch normalisation needs two in the last batch, too.
     if any(isinstance(layer, (BatchNorm1d, BatchNorm2d)) for layer in model.layers):

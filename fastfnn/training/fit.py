@@ -20,6 +20,7 @@ from fastfnn.engine.task import Pass, Sums, Task
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.history import History
 from fastfnn.layers import BatchNorm1d, BatchNorm2d
+from fastfnn.layers.containers import with_shapes
 from fastfnn.losses import Loss
 from fastfnn.model import Sequential
 from fastfnn.optim import Optimizer
@@ -33,18 +34,24 @@ from fastfnn.training.progress import Progress
 from fastfnn.training.weights import ClassWeight
 
 
+def _check_learns(model: Sequential) -> None:
+    """Refuse a model whose parameters are all frozen."""
+    if model.n_parameters and not model.trainable:
+        raise InvalidValueError(
+            "every layer of model is frozen; expected one with parameters that is trainable (layer.trainable = True)"
+        )
+
+
 def _check_batches(model: Sequential, x: Any, batch_size: int) -> None:
     """Refuse a batch that leaves a batch normalisation with one number a channel: that has no variance."""
     if 1 not in (batch_size, len(x) % batch_size):
         return
-    shape = x.shape[1:]
-    for i, layer in enumerate(model.layers):
-        if isinstance(layer, (BatchNorm1d, BatchNorm2d)) and math.prod(shape[1:]) == 1:
+    for place, layer, shape in with_shapes(model.children(), x.shape[1:]):
+        if isinstance(layer, (BatchNorm1d, BatchNorm2d)) and layer.trainable and math.prod(shape[1:]) == 1:
             raise InvalidValueError(
-                f"batch_size is {batch_size} for {len(x)} rows; expected batches of at least two rows, as layers[{i}] "
-                f"({layer!r}) takes the variance of each"
+                f"batch_size is {batch_size} for {len(x)} rows; expected batches of at least two rows, as "
+                f"layers[{place}] ({layer!r}) takes the variance of each"
             )
-        shape = layer.output_shape(shape)
 
 
 def fit(
@@ -133,6 +140,7 @@ def fit(
     """
     x, targets, weights = arguments.as_data(model, loss, x, y, sample_weight, class_weight)
     _check_optimizer(optimizer)
+    _check_learns(model)
     epochs = check.positive_int("epochs", epochs, least=0)
     batch_size = len(x) if batch_size is None else min(len(x), check.positive_int("batch_size", batch_size))
     _check_batches(model, x, batch_size)
@@ -237,6 +245,7 @@ def train_step(
     """
     x, targets, weights = arguments.as_data(model, loss, x, y, sample_weight, class_weight)
     _check_optimizer(optimizer)
+    _check_learns(model)
     buffers = [(array, array.copy()) for array in model.named_buffers().values()]
     sums: Sums = (0.0, 0, 0, 0)
     _check_batches(model, x, len(x))

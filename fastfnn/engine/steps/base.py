@@ -24,9 +24,11 @@ class Step:
     ----------
     needs_grad_x : bool
         Whether `backward` is to make the gradient for the input; set before anything is written.
+    trains : bool
+        Whether there is something to train, which is not frozen; if not, `backward` makes that gradient alone.
     """
 
-    #: Whether there are parameters to train.
+    #: Whether there are parameters, or statistics, to train.
     has_parameters = False
     #: Whether training needs the whole batch in one chunk.
     whole_batch = False
@@ -38,6 +40,7 @@ class Step:
         self.needs_grad_x = True
         #: Where there are branches: what each does, see `BranchesStep`.
         self.branches: list[Any] = []
+        self.trains = self.has_parameters and any(layer.learns for layer in layers)
 
     @classmethod
     def fits(cls, layers: tuple[Layer, ...], in_shape: Shape) -> bool:

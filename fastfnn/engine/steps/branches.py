@@ -32,11 +32,11 @@ class StepChain:
         return x
 
     def backward(self, table: Table, grad: Array) -> Array | None:
-        """Append the backward, back to the first step that has parameters, or to the input where that is wanted."""
+        """Append the backward, back to the first step that trains, or to the input where that is wanted."""
         made: Array | None = grad
         for step, x in zip(reversed(self.steps), reversed(self._inputs), strict=True):
             if made is not None:
-                made = step.backward(table, x, made)
+                made = step.backward(table, x, made) if step.trains or step.needs_grad_x else None
         return made
 
     @property
@@ -53,7 +53,7 @@ class StepChain:
             step.needs_grad_x = needed
             for branch in step.branches:
                 branch.need_grad_x(needed)
-            needed = needed or step.has_parameters
+            needed = needed or step.trains
         return needed
 
 
@@ -80,13 +80,12 @@ class BranchesStep(Step):
         """Of a sample that each branch gets."""
         return [self.in_shape] * len(self.layer.branches)
 
-    @property
-    def has_parameters(self) -> bool:  # type: ignore[override]
-        return any(step.has_parameters for step in self._steps())
-
-    @property
-    def whole_batch(self) -> bool:  # type: ignore[override]
-        return any(step.whole_batch for step in self._steps())
+    def take_branches(self, branches: list[StepChain]) -> None:
+        """What each branch does."""
+        self.branches = branches
+        self.has_parameters = any(step.has_parameters for step in self._steps())
+        self.trains = any(step.trains for step in self._steps())
+        self.whole_batch = any(step.whole_batch for step in self._steps())
 
     @property
     def overwrites_grad(self) -> bool:  # type: ignore[override]
@@ -186,7 +185,8 @@ class ColumnsStep(BranchesStep):
         total = self._zeros(table) if self.needs_grad_x else None
         for i, (branch, columns, first) in enumerate(self._parts_of_rows()):
             if (step := _lookup(branch, columns)) is not None:
-                step.write_gradient(table, x, grad, columns[0], first)
+                if step.trains:
+                    step.write_gradient(table, x, grad, columns[0], first)
                 continue
             part = table.buffer(self.shapes[i])
             table.row("take_columns", out=part, x=grad, first=first, width=self._widths()[i], columns=self.width)
@@ -258,7 +258,8 @@ class EmbeddingStep(Step):
 
     def backward(self, table: Table, x: Array | Data, grad: Array) -> Array | None:
         assert not isinstance(x, Data)
-        self.write_gradient(table, x, grad, 0, 0)
+        if self.trains:
+            self.write_gradient(table, x, grad, 0, 0)
         return np.zeros_like(x) if self.needs_grad_x else None  # which nobody writes
 
     def look_up(self, table: Table, x: Array, out: Array, column: int, first: int) -> None:

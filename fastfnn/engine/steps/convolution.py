@@ -78,6 +78,8 @@ class ConvStep(Step):
         way = self.geometry.backward_way(self.after)
         name = "convolution_backward" if way == "direct" else f"convolution_backward_{way}"
         table.row(name, grad_x=grad_x, partials=partials, grad_out=grad, **saved, **sizes)
+        if not self.trains:
+            return grad_x
         grad_bias = grads["bias"] if self.layer.bias else np.empty(0, table.dtype)
         sizes = {"weights": weight.size, "biases": grad_bias.size, "sums": sums}
         table.weight("sum_blocks", grad_weight=grads["weight"], grad_bias=grad_bias, partials=partials, **sizes)

@@ -118,6 +118,8 @@ class LinearStep(Step):
             mask, epilogue = (x, gemm.RELU_MASK) if self.masks_input else (None, gemm.NO_EPILOGUE)
             fields = {"b": params["weight"], "extra": mask, "epilogue": epilogue, "alpha": table.one}
             self._product(table, table.row, grad, form=form, out=grad_x, **fields)
+        if not self.trains:
+            return grad_x
         self._write_weight_gradient(table, x, grad)
         if table.sgd_in_place:
             table.updated.append(params["weight"])

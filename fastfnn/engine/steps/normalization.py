@@ -14,11 +14,10 @@ from fastfnn.layers import Layer
 
 
 class BatchNormStep(Step):
-    """Batch normalisation, and the ReLU behind it where there is one."""
+    """Batch normalisation, and the ReLU behind it where there is one. Frozen, it is in training what it is else."""
 
     #: Also without weight and bias: the backward moves the running statistics.
     has_parameters = True
-    whole_batch = True
 
     def __init__(self, layers: tuple[Layer, ...], in_shape: Shape, out_shape: Shape) -> None:
         super().__init__(layers, in_shape, out_shape)
@@ -26,6 +25,7 @@ class BatchNormStep(Step):
         self.layer, self.relu = layer, len(layers) > 1
         self.overwrites_grad = self.relu
         self.sizes = {"channels": in_shape[0], "spatial": math.prod(in_shape[1:])}
+        self.whole_batch = self.trains
 
     @property
     def nanoseconds(self) -> float:
@@ -39,7 +39,7 @@ class BatchNormStep(Step):
         bias = layer.params["bias"] if layer.affine else np.zeros(channels, table.dtype)
         coefficients = {name: self._own(table) for name in ("centre", "factor", "shift")}
         affine = {"weight": self.weight, "bias": bias, "eps": float(layer.eps), "relu": self.relu, **self.sizes}
-        if table.training:
+        if table.training and self.trains:
             self.partials = table.block_buffer((2, channels), np.float64)
             self.statistics = {name: self._own(table, np.float64) for name in ("mean", "variance")}
             table.row("batch_norm_moments", partials=self.partials, x=x, **self.sizes)
@@ -52,12 +52,14 @@ class BatchNormStep(Step):
 
     def backward(self, table: Table, x: Array | Data, grad: Array) -> Array | None:
         assert not isinstance(x, Data)
-        layer, eps = self.layer, float(self.layer.eps)
-        grad_x, partials = table.buffer(self.in_shape), table.block_buffer((2, layer.num_features), np.float64)
-        bias_sum, weight_sum = self._own(table, np.float64), self._own(table, np.float64)
         if self.relu:
             width = math.prod(self.out_shape)
             table.row("relu_backward", grad_x=grad, grad_out=grad, out=self.out, width=width)
+        if not self.trains:
+            return self._scaled(table, grad) if self.needs_grad_x else None
+        layer, eps = self.layer, float(self.layer.eps)
+        grad_x, partials = table.buffer(self.in_shape), table.block_buffer((2, layer.num_features), np.float64)
+        bias_sum, weight_sum = self._own(table, np.float64), self._own(table, np.float64)
         rows = {"grad_out": grad, "x": x, **self.statistics, "eps": eps, **self.sizes}
         table.row("batch_norm_backward_sums", partials=partials, **rows)
         table.barrier()
@@ -79,6 +81,16 @@ class BatchNormStep(Step):
             **self.sizes,
         )
         return grad_x if self.needs_grad_x else None
+
+    def _scaled(self, table: Table, grad: Array) -> Array:
+        """The gradient of what the running statistics do, which are constants: they scale it."""
+        grad_x, zeros = table.buffer(self.in_shape), np.zeros(self.layer.num_features, table.dtype)
+        running = {"running_mean": zeros, "running_var": self.layer.buffers["running_var"]}
+        coefficients = {name: self._own(table) for name in ("centre", "factor", "shift")}
+        affine = {"weight": self.weight, "bias": zeros, "eps": float(self.layer.eps), "relu": False}
+        fields = {**running, **coefficients, **affine, **self.sizes}
+        table.row("batch_norm_apply_inference", out=grad_x, x=grad, **fields)
+        return grad_x
 
     def _own(self, table: Table, dtype: Any = None) -> Array:
         """A number a channel, for each thread."""

@@ -91,7 +91,7 @@ class MarkedLinearStep(SkippingLinearStep):
         self.scratch = kernels.products.marked.scratch_for(table.dtype, table.rows, table.n_threads)
 
     def _lack(self, table: Table, weight: Array) -> dict[str, Array]:
-        if not (table.lazy and self.shift):
+        if not (table.lazy and self.shift and self.trains):
             return {}
         k, n = weight.shape
         row = {"pending": table.empty((n,)), "totals": table.empty((n,))}

@@ -13,6 +13,7 @@ from fastfnn_kernels.operations._fields import (
     Array,
     DType,
     FlagSetting,
+    Float64,
     Float64Setting,
     NThreads,
     Place,
@@ -63,6 +64,15 @@ def adam(
     _adam(param, mean, square, grad, lr, dtype(beta1), dtype(beta2), eps, weight_decay, decoupled, first, second, tid,
           n_threads)
     # fmt: on
+
+
+@operation
+def scale_setting(
+    out: Annotated[Array, array(1, dtype=np.float64)], setting: Float64Setting, factor: Float64, tid: Tid
+) -> None:
+    """A setting that is another times a constant, such as a layer's own learning rate; a barrier must follow."""
+    if tid == 0:
+        out[0] = factor * setting
 
 
 # Of clipping by norm: a barrier must lie between the two.
