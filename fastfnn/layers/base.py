@@ -246,6 +246,7 @@ class Layer:
     def build(self, rng: np.random.Generator, dtype: Any = "float32", activation: str | None = None) -> None:
         """Draw the parameters, unless that has happened; and give them and the buffers `dtype`."""
         self._take_dtype(check.as_dtype(dtype))
+        Layer.changes += 1  # the dictionaries are going to be others
         buffers = self._buffers if self.is_built else self.initial_buffers()
         self._buffers = {name: np.ascontiguousarray(array, self.dtype) for name, array in buffers.items()}
         params = self._params if self._params is not None else self.initial_params(rng, activation)
