@@ -13,7 +13,7 @@ Importing it does not import numba; the first computation does.
 
 import sys
 
-from fastfnn import data, errors, functional, initializers, models, plot, schedules
+from fastfnn import data, errors, functional, initializers, metrics, models, plot, schedules
 from fastfnn.gradcheck import gradcheck
 from fastfnn.interchange.onnx_export import export_onnx
 from fastfnn.interchange.onnx_import import import_onnx
@@ -148,6 +148,7 @@ __all__ = [
     "initializers",
     "load",
     "lr_find",
+    "metrics",
     "models",
     "plot",
     "predict",

@@ -86,6 +86,8 @@ class Form(NamedTuple):
         Some labels are one beyond the last class, which means none.
     penalised : bool
         The loss has the L2 term.
+    stores : bool
+        The outputs are wanted beside the loss.
     """
 
     rows: int
@@ -98,6 +100,7 @@ class Form(NamedTuple):
     weights: Data | None
     ignores: bool
     penalised: bool
+    stores: bool
 
 
 class Program:
@@ -153,8 +156,9 @@ class Program:
         targets = form.targets.shape if form.targets is not None else out.shape[1:]
         if targets and math.prod(targets) != width:
             raise InvalidValueError(f"the model makes samples of shape {out.shape[1:]} now; {targets} were expected")
-        if task.loss is None or form.targets is None:
+        if form.stores:
             table.row("store", out="out", x=out, width=width)
+        if task.loss is None or form.targets is None:
             return 1, 1
         grad: Any = write_loss(table, task.loss, out, form.targets, form.weights, form.ignores)
         if task.optimizer is not None:
@@ -383,8 +387,8 @@ def _form(task: Task, data: Pass, n_threads: int, ignores: bool = False) -> Form
     inputs = Data("x", x.shape[1:], x.dtype, sparsity)
     targets = None if y is None else Data("y", y.shape[1:], y.dtype)
     weights = None if data.weights is None else Data("weights", (1,), data.weights.dtype)
-    in_order, penalised = data.order is None, bool(data.penalty)
-    return Form(rows, n_threads, in_order, sparsity, lazy, inputs, targets, weights, ignores, penalised)
+    in_order, penalised, stores = data.order is None, bool(data.penalty), task.loss is None or data.out is not None
+    return Form(rows, n_threads, in_order, sparsity, lazy, inputs, targets, weights, ignores, penalised, stores)
 
 
 _known_configs: weakref.WeakKeyDictionary[Sequential, tuple[Any, list[Any]]] = weakref.WeakKeyDictionary()

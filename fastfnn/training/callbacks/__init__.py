@@ -4,7 +4,7 @@ A callback is any callable of an `EpochEnd`, an `EpochCallback`, or an `EverySte
 """
 
 from fastfnn.history import History
-from fastfnn.training.callbacks.base import Callback, EpochCallback, EpochEnd, EverySteps, StepEnd
+from fastfnn.training.callbacks.base import Callback, EpochCallback, EpochEnd, EverySteps, StepEnd, asks_to_end
 from fastfnn.training.callbacks.checkpoints import Checkpoint, Resumed, resume
 from fastfnn.training.callbacks.logs import CSVLogger, TensorBoard
 from fastfnn.training.callbacks.stopping import EarlyStopping
@@ -21,5 +21,6 @@ __all__ = [
     "Resumed",
     "StepEnd",
     "TensorBoard",
+    "asks_to_end",
     "resume",
 ]

@@ -148,7 +148,7 @@ def _understood(training: dict[str, Any], model: Sequential, tensors: dict[str, 
         return Part(str(entry["kind"]), dict(entry["values"]), arrays)
 
     epoch = check.positive_int("epoch", training["epoch"])
-    history = History(**{name: [float(figure) for figure in column] for name, column in training["history"].items()})
+    history = History.from_dict(training["history"])
     if history.epochs != epoch:
         raise InvalidValueError(f"the history has {history.epochs} epochs; expected {epoch}")
     optimizer, generator = part(training["optimizer"], "optimizer."), part(training["generator"], "generator.")
