@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 import weakref
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -12,12 +13,25 @@ from numpy.typing import NDArray
 
 import fastfnn_kernels as kernels
 from fastfnn import _checks as check
-from fastfnn.errors import InvalidValueError
+from fastfnn.errors import InvalidTypeError, InvalidValueError
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # of `typing` from Python 3.11 on
 
 Array = NDArray[Any]
+
+
+#: What arguments are called elsewhere.
+OTHER_NAMES = {
+    "learning_rate": "lr",
+    "learning_rate_init": "lr",
+    "rho": "alpha",
+    "epsilon": "eps",
+    "clipnorm": "clip_norm",
+    "global_clipnorm": "clip_norm",
+    "clipvalue": "clip_value",
+    "lambd": "weight_decay",
+}
 
 
 class Limits(TypedDict, total=False):
@@ -27,6 +41,9 @@ class Limits(TypedDict, total=False):
     clip_value: float | None
     l1: float
     decay_biases: bool
+
+
+LIMITS = tuple(Limits.__annotations__)
 
 
 class Optimizer:
@@ -60,6 +77,25 @@ class Optimizer:
     #: Names of the state arrays.
     slots: tuple[str, ...] = ()
 
+    if not TYPE_CHECKING:  # which knows the arguments of `__init__`
+
+        def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+            first = args[0] if args else kwargs.get("params")
+            if np.ndim(first) or hasattr(first, "__next__"):
+                raise InvalidTypeError(
+                    f"{cls.__name__} was given parameters; expected {cls.__name__}(lr=…) alone: an optimizer gets them "
+                    "from fit, or from step"
+                )
+            return object.__new__(cls)
+
+    @classmethod
+    def _unknown(cls, name: str, value: Any) -> InvalidTypeError:
+        """What to say of an argument that is none."""
+        if name in OTHER_NAMES:
+            return InvalidTypeError(f"{name} is no argument of {cls.__name__}; write {OTHER_NAMES[name]}={value!r}")
+        own = [each for each in inspect.signature(cls).parameters if each != "limits"]
+        return InvalidTypeError(f"{name} is no argument of {cls.__name__}; expected {', '.join([*own, *LIMITS])}")
+
     def __init__(
         self,
         lr: float,
@@ -69,7 +105,10 @@ class Optimizer:
         clip_value: float | None = None,
         l1: float = 0.0,
         decay_biases: bool = True,
+        **unknown: Any,
     ) -> None:
+        if unknown:
+            raise self._unknown(*next(iter(unknown.items())))
         self.lr = check.real("lr", lr, least=0)
         self.weight_decay = check.real("weight_decay", weight_decay, least=0)
         self.clip_norm = None if clip_norm is None else check.real("clip_norm", clip_norm, above=0)

@@ -53,8 +53,19 @@ RUNGS = [
 HEIGHT = {name: -rung for rung, names in enumerate(RUNGS) for name in names}
 HEIGHT[""] = HEIGHT["warmup"]  # `import fastfnn` means all that its __init__ gathers
 
-#: The only way up, taken by a method when it is called, and by type checkers.
-WAYS_UP = {("model", "fastfnn.training.predictor.Predictor")}
+#: The only ways up, taken by methods when they are called, and by type checkers.
+WAYS_UP = {
+    ("model", f"fastfnn.{name}")
+    for name in (
+        "interchange.safetensors.save",
+        "training.fit.fit",
+        "training.inference.Evaluation",
+        "training.inference.evaluate",
+        "training.inference.predict",
+        "training.inference.predict_proba",
+        "training.predictor.Predictor",
+    )
+}
 
 #: What one may import that is neither the standard library nor ours. Everything else is for whoever asks for it.
 ALWAYS_THERE = {"numpy", "numba", "llvmlite", "safetensors", "tqdm"}

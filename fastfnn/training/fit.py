@@ -69,7 +69,7 @@ def fit(
     schedule: Schedule | None = None,
     seed: int | np.random.Generator | None = None,
     n_threads: int | None = None,
-    callbacks: Iterable[Callback] = (),
+    callbacks: Iterable[Callback] | Callback | None = (),
     resume: StrPath | None = None,
     progress: bool = True,
 ) -> History:
@@ -120,7 +120,7 @@ def fit(
         The most that may be used, and at most one for each core that this process may use (a control group's quota and
         ``OMP_NUM_THREADS`` count): while it runs, it turns out whether one or all of them are faster. Default: one for
         small steps, else all cores.
-    callbacks : callables
+    callbacks : callables, or one
         Each is called with an `EpochEnd` after each epoch, or wrapped in an `EverySteps` after so many steps; returning
         True ends the training. `EarlyStopping`, `Checkpoint`, `CSVLogger` and `TensorBoard` are such.
     resume : str or path, optional
@@ -197,6 +197,7 @@ def fit(
 
 
 def _check_optimizer(optimizer: Any) -> None:
+    check.instance("optimizer", optimizer)
     if not isinstance(optimizer, Optimizer):
         raise InvalidTypeError(f"optimizer is {optimizer!r}; expected an optimizer such as SGD(lr=0.1)")
 
@@ -205,6 +206,7 @@ def _check_schedule(schedule: Any, epochs: int, steps: int) -> None:
     """Refuse what is no schedule, or does not fit the epochs."""
     if schedule is None:
         return
+    check.instance("schedule", schedule)
     if not isinstance(schedule, Schedule):
         raise InvalidTypeError(f"schedule is {schedule!r}; expected a schedule such as ff.schedules.Cosine()")
     if epochs:
@@ -246,10 +248,15 @@ def _as_validation(model: Sequential, loss: Loss, validation_data: Any) -> Pass:
     return data
 
 
-def _sorted_callbacks(callbacks: Iterable[Callback]) -> tuple[list[Any], list[EverySteps]]:
+def _sorted_callbacks(callbacks: Iterable[Callback] | Callback | None) -> tuple[list[Any], list[EverySteps]]:
     """Those called after epochs, checkpoints last, for they save the state of the others; and those within epochs."""
     after_epochs, after_steps = [], []
+    if callbacks is None or isinstance(callbacks, EverySteps) or callable(callbacks):
+        callbacks = [] if callbacks is None else [callbacks]
+    if not isinstance(callbacks, Iterable):
+        raise InvalidTypeError(f"callbacks is {callbacks!r}; expected a list of callables")
     for callback in callbacks:
+        check.instance("callbacks", callback)
         if not isinstance(callback, EverySteps) and not callable(callback):
             raise InvalidTypeError(f"callbacks holds {callback!r}; expected callables")
         (after_steps if isinstance(callback, EverySteps) else after_epochs).append(callback)
