@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from fastfnn.errors import InvalidValueError
+from fastfnn.metrics import direction
 
 
 def shown_figure(value: float) -> str:
@@ -67,24 +68,58 @@ class History:
 
     def __getitem__(self, name: str) -> list[float]:
         """The figure of this name, whichever it is."""
-        return self._columns()[name]
+        return self.columns()[name]
 
-    def _columns(self) -> dict[str, list[float]]:
-        return {
-            **{each.name: getattr(self, each.name) for each in fields(self) if each.name != "metrics"},
-            **self.metrics,
-        }
+    def columns(self) -> dict[str, list[float]]:
+        """The lists themselves by name; those without validation data are empty."""
+        own = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "metrics"}
+        return {**own, **self.metrics}
 
     def last(self) -> dict[str, float]:
         """The newest entry of every list that has one."""
-        return {name: values[-1] for name, values in self._columns().items() if values}
+        return {name: values[-1] for name, values in self.columns().items() if values}
 
     def to_dict(self) -> dict[str, list[float]]:
-        """Plain lists by name, ready for JSON."""
-        return {name: list(values) for name, values in self._columns().items()}
+        """Plain lists by name, as long as there are epochs: NaN where an epoch has no such figure."""
+        epochs = self.epochs
+        return {name: [*values, *[math.nan] * (epochs - len(values))] for name, values in self.columns().items()}
+
+    def to_frame(self) -> Any:
+        """A `pandas.DataFrame`: a row for each epoch, by its number from 1; a column for each figure there is.
+
+        Raises
+        ------
+        ImportError
+            pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise ImportError(
+                'to_frame needs pandas: pip install "fastfnn[tables]". to_dict() has the same as plain lists'
+            ) from None
+        columns = {name: values for name, values in self.to_dict().items() if self.columns()[name]}
+        return pd.DataFrame(columns, index=pd.RangeIndex(1, self.epochs + 1, name="epoch"))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({"metrics": {}, **state})  # which pickles of older versions lack
+
+    def _best(self, name: str, values: list[float]) -> tuple[str, str]:
+        """The best figure and its epoch, of those that can be better."""
+        greater, known = direction(name), [value for value in values if not math.isnan(value)]
+        if greater is None or not known:
+            return "", ""
+        best = max(known) if greater else min(known)
+        return shown_figure(best), str(values.index(best) + 1)
 
     def __repr__(self) -> str:
-        shown = ", ".join(
-            f"{name}={shown_figure(value)}" for name, value in self.last().items() if not math.isnan(value)
-        )
-        return f"History({self.epochs} epoch{'s' if self.epochs != 1 else ''}; last: {shown or 'none'})"
+        rows = [("", "last", "best", "in epoch")]
+        for name, values in self.columns().items():
+            if values and not all(map(math.isnan, values)):
+                rows.append((name, shown_figure(values[-1]), *self._best(name, values)))
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        lines = [
+            f"  {a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in rows
+        ]
+        epochs = f"{self.epochs} epoch{'s' if self.epochs != 1 else ''}"
+        return "\n".join([f"History of {epochs}", *(lines if len(rows) > 1 else [])])

@@ -57,7 +57,7 @@ class Monitor:
             The training has no such figure.
         """
         name = self.name or ("val_loss" if history.val_loss else "loss")
-        values = history.to_dict().get(name)
+        values = history.columns().get(name)
         # Where targets are numbers, the accuracies are NaN.
         if not values or (name.endswith("accuracy") and math.isnan(values[-1])):
             has = [other for other, value in history.last().items() if not math.isnan(value)]

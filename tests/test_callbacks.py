@@ -280,7 +280,14 @@ def test_a_checkpoint_of_what_the_training_lacks_is_refused(tmp_path):
 
 def test_a_history_shows_small_figures():
     history = ff.History(loss=[0.5], accuracy=[math.nan], val_loss=[1.23456e-5], lr=[3e-7], seconds=[0.25])
-    assert repr(history) == "History(1 epoch; last: loss=0.5000, val_loss=1.235e-05, lr=3e-07, seconds=0.2500)"
+    assert repr(history).splitlines() == [
+        "History of 1 epoch",
+        "                 last       best  in epoch",
+        "  loss         0.5000     0.5000         1",
+        "  val_loss  1.235e-05  1.235e-05         1",
+        "  lr            3e-07",
+        "  seconds      0.2500",
+    ]
 
 
 # The model's snapshot

@@ -45,9 +45,10 @@ RUNGS = [
     {"layers", "losses"},
     {"functional", "optim", "schedules", "data"},
     {"monitor"},
+    {"history"},
     {"metrics"},
     {"tables"},
-    {"_checks", "_paths", "_signals", "_text", "_warnings", "initializers", "history"},
+    {"_checks", "_paths", "_signals", "_text", "_warnings", "initializers"},
     {"errors"},
 ]
 HEIGHT = {name: -rung for rung, names in enumerate(RUNGS) for name in names}

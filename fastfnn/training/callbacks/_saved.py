@@ -84,7 +84,7 @@ def to_bytes(end: EpochEnd) -> bytes:
         "format": FORMAT,
         "epoch": end.epoch,
         "stopped": bool(end.stops),
-        "history": end.history.to_dict(),
+        "history": end.history.columns(),
         "dropout_steps": [layer.step for layer in dropouts(end.model)],
         "optimizer": _part(optimizer, _of_optimizer(end)),
         "schedule": _part(end.schedule, {} if end.schedule is None else end.schedule.state()),
