@@ -53,7 +53,7 @@ from fastfnn.losses import (
 )
 from fastfnn.metrics import accuracy, confusion_matrix
 from fastfnn.model import Sequential
-from fastfnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from fastfnn.optim import SGD, Adagrad, Adam, AdamW, NAdam, Optimizer, RMSprop
 from fastfnn.training import (
     Evaluation,
     LRSweep,
@@ -120,6 +120,7 @@ __all__ = [
     "MSELoss",
     "Matmul",
     "MaxPool2d",
+    "NAdam",
     "NLLLoss",
     "Normalize",
     "Optimizer",

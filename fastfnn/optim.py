@@ -41,6 +41,7 @@ class Limits(TypedDict, total=False):
     clip_value: float | None
     l1: float
     decay_biases: bool
+    maximize: bool
 
 
 LIMITS = tuple(Limits.__annotations__)
@@ -62,6 +63,8 @@ class Optimizer:
     decay_biases : bool
         Whether weight decay and `l1` hold all parameters, as in PyTorch, or the weights alone: not biases, nor the
         scales and shifts of batch normalisation.
+    maximize : bool
+        Go up instead of down: the gradient is negated, in place and before anything else.
 
     Attributes
     ----------
@@ -74,8 +77,9 @@ class Optimizer:
         Updates made so far.
     """
 
-    #: Names of the state arrays.
+    #: Names of the state arrays, and what they are filled with at first.
     slots: tuple[str, ...] = ()
+    initial_state = 0.0
 
     if not TYPE_CHECKING:  # which knows the arguments of `__init__`
 
@@ -105,6 +109,7 @@ class Optimizer:
         clip_value: float | None = None,
         l1: float = 0.0,
         decay_biases: bool = True,
+        maximize: bool = False,
         **unknown: Any,
     ) -> None:
         if unknown:
@@ -114,7 +119,7 @@ class Optimizer:
         self.clip_norm = None if clip_norm is None else check.real("clip_norm", clip_norm, above=0)
         self.clip_value = None if clip_value is None else check.real("clip_value", clip_value, above=0)
         self.l1 = check.real("l1", l1, least=0)
-        self.decay_biases = bool(decay_biases)
+        self.decay_biases, self.maximize = bool(decay_biases), bool(maximize)
         self.state: dict[str, Array] = {}
         self.steps = 0
         self._params: weakref.ref[Array] | None = None
@@ -142,6 +147,8 @@ class Optimizer:
             kernels.optim.square_sums(squares, grads, team=team)
         for part, decays in self.parts(params.size, n_weights):
             mine, grad = params[part], grads[part]
+            if self.maximize:
+                kernels.optim.negate(grad, team=team)
             if limits is not None:
                 norm, value = limits
                 l1 = self.l1 if decays else 0.0
@@ -165,7 +172,7 @@ class Optimizer:
         """
         if self._params is None or self._params() is not params:
             self._params = weakref.ref(params)
-            self.state = {name: np.zeros_like(params) for name in self.slots}
+            self.state = {name: np.full_like(params, self.initial_state) for name in self.slots}
             self.steps = 0
         if self._known == [id(self.state.get(name)) for name in self.slots]:
             return
@@ -176,7 +183,7 @@ class Optimizer:
                 "start afresh"
             )
         if missing:
-            self.state |= {name: np.zeros_like(params) for name in missing}
+            self.state |= {name: np.full_like(params, self.initial_state) for name in missing}
             self.steps = 0
         for name in self.slots:
             array: Any = self.state[name]
@@ -206,6 +213,7 @@ class Optimizer:
         """Arguments that make such an optimizer again; those of the gradient where they are set."""
         limits: dict[str, Any] = {"clip_norm": self.clip_norm, "clip_value": self.clip_value, "l1": self.l1 or None}
         limits["decay_biases"] = None if self.decay_biases else False
+        limits["maximize"] = self.maximize or None
         set_limits = {name: value for name, value in limits.items() if value is not None}
         return {"lr": self.lr, **self._config(), "weight_decay": self.weight_decay, **set_limits}
 
@@ -218,10 +226,10 @@ class Optimizer:
         return {name: array.copy() for name, array in self.state.items()}, self.steps
 
     def restore(self, snapshot: tuple[dict[str, Array], int]) -> None:
-        """Go back to a `snapshot`; arrays that it has not seen yet become zero."""
+        """Go back to a `snapshot`; arrays that it has not seen yet become what they are at first."""
         saved, self.steps = snapshot
         for name, array in self.state.items():
-            array[...] = saved.get(name, 0)
+            array[...] = saved.get(name, self.initial_state)
 
     def copy_for(self, params: Array, twin: Array) -> Optimizer:
         """A copy that goes on with `twin`, a copy of the parameters `params`, from the state that it has for these."""
@@ -283,6 +291,15 @@ class SGD(Optimizer):
         return {"momentum": self.momentum, "nesterov": self.nesterov}
 
 
+def as_betas(betas: Any) -> tuple[float, float]:
+    """A pair of decays."""
+    try:
+        first, second = betas
+    except (TypeError, ValueError):
+        raise InvalidValueError(f"betas is {betas!r}; expected a pair of numbers in [0, 1)") from None
+    return check.real("betas[0]", first, least=0, below=1), check.real("betas[1]", second, least=0, below=1)
+
+
 class Adam(Optimizer):
     """Adam (Kingma & Ba 2015).
 
@@ -298,9 +315,9 @@ class Adam(Optimizer):
     epsilon_hat : bool
         `eps` is added to the root of the second average before the correction of its zero start: the ε̂ of section 2
         of Kingma & Ba, as TensorFlow and scikit-learn have it. PyTorch adds it after that.
+    amsgrad : bool
+        Divide by the root of the largest second average so far (Reddi et al. 2018).
     """
-
-    slots = ("mean", "square")
 
     #: Whether weight decay leaves the gradient alone.
     decoupled = False
@@ -312,24 +329,25 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         epsilon_hat: bool = False,
+        amsgrad: bool = False,
         **limits: Unpack[Limits],
     ) -> None:
         super().__init__(lr, weight_decay, **limits)
-        self.epsilon_hat = bool(epsilon_hat)
-        try:
-            first, second = betas
-        except (TypeError, ValueError):
-            raise InvalidValueError(f"betas is {betas!r}; expected a pair of numbers in [0, 1)") from None
-        self.betas = (check.real("betas[0]", first, least=0, below=1), check.real("betas[1]", second, least=0, below=1))
+        self.epsilon_hat, self.amsgrad = bool(epsilon_hat), bool(amsgrad)
+        self.betas = as_betas(betas)
         self.eps = check.real("eps", eps, above=0)
+
+    @property
+    def slots(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("mean", "square", "largest") if self.amsgrad else ("mean", "square")
 
     def _update(self, params: Array, grads: Array, state: dict[str, Array], decay: Any, scalar: Any, team: Any) -> None:
         beta1, beta2 = self.betas
         correction = 1 - beta2**self.steps
-        kernels.optim.adam(
+        update = kernels.optim.amsgrad if self.amsgrad else kernels.optim.adam
+        update(
             params,
-            state["mean"],
-            state["square"],
+            *state.values(),
             grads,
             scalar(self.lr),
             scalar(beta1),
@@ -343,8 +361,8 @@ class Adam(Optimizer):
         )
 
     def _config(self) -> dict[str, Any]:
-        hat = {"epsilon_hat": True} if self.epsilon_hat else {}
-        return {"betas": self.betas, "eps": self.eps, **hat}
+        flags = {name: True for name in ("epsilon_hat", "amsgrad") if getattr(self, name)}
+        return {"betas": self.betas, "eps": self.eps, **flags}
 
 
 class AdamW(Adam):
@@ -352,7 +370,7 @@ class AdamW(Adam):
 
     Parameters
     ----------
-    lr, betas, eps, epsilon_hat
+    lr, betas, eps, epsilon_hat, amsgrad
         As `Adam`'s.
     weight_decay : float
         λ.
@@ -367,9 +385,55 @@ class AdamW(Adam):
         eps: float = 1e-8,
         weight_decay: float = 0.01,
         epsilon_hat: bool = False,
+        amsgrad: bool = False,
         **limits: Unpack[Limits],
     ) -> None:
-        super().__init__(lr, betas, eps, weight_decay, epsilon_hat, **limits)
+        super().__init__(lr, betas, eps, weight_decay, epsilon_hat, amsgrad, **limits)
+
+
+class NAdam(Optimizer):
+    """Adam with Nesterov's momentum (Dozat 2016), as PyTorch has it.
+
+    Parameters
+    ----------
+    lr, betas, eps
+        As `Adam`'s.
+    weight_decay : float
+        λ of the L2 term, added to the gradient unless it is decoupled.
+    momentum_decay : float
+        ψ of the momentum of step t, β₁ (1 - 0.96^(t ψ) / 2).
+    decoupled_weight_decay : bool
+        w ← w - lr λ w beside the step, as `AdamW` has it.
+    """
+
+    slots = ("mean", "square")
+
+    def __init__(
+        self,
+        lr: float = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum_decay: float = 4e-3,
+        decoupled_weight_decay: bool = False,
+        **limits: Unpack[Limits],
+    ) -> None:
+        super().__init__(lr, weight_decay, **limits)
+        self.betas = as_betas(betas)
+        self.eps = check.real("eps", eps, above=0)
+        self.momentum_decay = check.real("momentum_decay", momentum_decay, least=0)
+        self.decoupled_weight_decay = bool(decoupled_weight_decay)
+
+    def _update(self, params: Array, grads: Array, state: dict[str, Array], decay: Any, scalar: Any, team: Any) -> None:
+        shares = kernels.optim.nadam_shares(self.steps, self.betas[0], self.momentum_decay)
+        settings = map(scalar, (self.lr, *self.betas, self.eps))
+        factors = map(scalar, (*shares, 1 - self.betas[1] ** self.steps))
+        decoupled = self.decoupled_weight_decay
+        kernels.optim.nadam(params, *state.values(), grads, *settings, decay, decoupled, *factors, team=team)
+
+    def _config(self) -> dict[str, Any]:
+        config = {"betas": self.betas, "eps": self.eps, "momentum_decay": self.momentum_decay}
+        return {**config, "decoupled_weight_decay": True} if self.decoupled_weight_decay else config
 
 
 class RMSprop(Optimizer):
@@ -384,9 +448,17 @@ class RMSprop(Optimizer):
         Added to its root.
     weight_decay : float
         λ of the L2 term, added to the gradient.
+    centered : bool
+        Divide by the root of the gradient's variance s - m² instead, m its average (Graves 2013).
+    momentum : float in [0, 1)
+        Share of the last step that is kept: v ← μ v + g / (√s + ε), w ← w - lr v.
     """
 
-    slots = ("square",)
+    @property
+    def slots(self) -> tuple[str, ...]:  # type: ignore[override]
+        if self.centered:
+            return ("square", "mean", "velocity")
+        return ("square", "velocity") if self.momentum else ("square",)
 
     def __init__(
         self,
@@ -394,18 +466,26 @@ class RMSprop(Optimizer):
         alpha: float = 0.99,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        centered: bool = False,
+        momentum: float = 0.0,
         **limits: Unpack[Limits],
     ) -> None:
         super().__init__(lr, weight_decay, **limits)
+        self.centered, self.momentum = bool(centered), check.real("momentum", momentum, least=0, below=1)
         self.alpha = check.real("alpha", alpha, least=0, below=1)
         self.eps = check.real("eps", eps, above=0)
 
     def _update(self, params: Array, grads: Array, state: dict[str, Array], decay: Any, scalar: Any, team: Any) -> None:
         settings = map(scalar, (self.lr, self.alpha, self.eps, decay))
-        kernels.optim.rmsprop(params, state["square"], grads, *settings, team=team)
+        if not self.centered and not self.momentum:
+            kernels.optim.rmsprop(params, state["square"], grads, *settings, team=team)
+            return
+        update = kernels.optim.rmsprop_centered if self.centered else kernels.optim.rmsprop_momentum
+        update(params, *state.values(), grads, *settings, scalar(self.momentum), team=team)
 
     def _config(self) -> dict[str, Any]:
-        return {"alpha": self.alpha, "eps": self.eps}
+        more = {name: getattr(self, name) for name in ("centered", "momentum") if getattr(self, name)}
+        return {"alpha": self.alpha, "eps": self.eps, **more}
 
 
 class Adagrad(Optimizer):
@@ -418,19 +498,32 @@ class Adagrad(Optimizer):
         Added to the root of the sum.
     weight_decay : float
         λ of the L2 term, added to the gradient.
+    lr_decay : float
+        The rate of step t is lr / (1 + (t - 1) lr_decay).
+    initial_accumulator_value : float
+        What s is at first.
     """
 
     slots = ("total",)
 
     def __init__(
-        self, lr: float = 0.01, eps: float = 1e-10, weight_decay: float = 0.0, **limits: Unpack[Limits]
+        self,
+        lr: float = 0.01,
+        eps: float = 1e-10,
+        weight_decay: float = 0.0,
+        lr_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        **limits: Unpack[Limits],
     ) -> None:
         super().__init__(lr, weight_decay, **limits)
+        self.lr_decay = check.real("lr_decay", lr_decay, least=0)
+        self.initial_state = check.real("initial_accumulator_value", initial_accumulator_value, least=0)
         self.eps = check.real("eps", eps, above=0)
 
     def _update(self, params: Array, grads: Array, state: dict[str, Array], decay: Any, scalar: Any, team: Any) -> None:
-        settings = map(scalar, (self.lr, self.eps, decay))
+        settings = map(scalar, (self.lr / (1 + (self.steps - 1) * self.lr_decay), self.eps, decay))
         kernels.optim.adagrad(params, state["total"], grads, *settings, team=team)
 
     def _config(self) -> dict[str, Any]:
-        return {"eps": self.eps}
+        more = {"lr_decay": self.lr_decay, "initial_accumulator_value": self.initial_state}
+        return {"eps": self.eps, **{name: value for name, value in more.items() if value}}

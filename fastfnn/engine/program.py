@@ -269,7 +269,9 @@ def _bad_row(data: Pass, row: int) -> InvalidValueError:
 
 def _is_plain(optimizer: Optimizer | None) -> bool:
     """Whether a step is ``parameter -= lr * gradient`` and nothing else."""
-    return type(optimizer) is SGD and not (optimizer.momentum or optimizer.weight_decay or optimizer.limits)
+    if type(optimizer) is not SGD:
+        return False
+    return not (optimizer.momentum or optimizer.weight_decay or optimizer.limits or optimizer.maximize)
 
 
 def _updates_in_place(task: Task) -> bool:
@@ -416,6 +418,7 @@ def _key(task: Task) -> tuple[Any, ...]:
     if optimizer is None:
         return key
     settings = operation_of(optimizer), _is_plain(optimizer), optimizer.limits is None, optimizer.decay_biases
+    settings = *settings, optimizer.maximize
     return (*key, *settings, *map(id, _state(optimizer)))
 
 
