@@ -68,6 +68,7 @@ from fastfnn.training import (
     train_step,
 )
 from fastfnn.training.callbacks import (
+    EMA,
     Checkpoint,
     CSVLogger,
     EarlyStopping,
@@ -86,6 +87,7 @@ sys.modules[f"{__name__}.callbacks"] = callbacks
 __version__ = "0.1.0"
 
 __all__ = [
+    "EMA",
     "SGD",
     "Adagrad",
     "Adam",

@@ -125,7 +125,11 @@ class Course:
                 break
             self._train(epoch, team, bar)
             if self.validation is not None:
-                result = evaluate_checked(self.task.model, self.loss, self.validation, team, self.metrics)
+                with contextlib.ExitStack() as stack:
+                    for callback in self.callbacks:
+                        if isinstance(callback, EpochCallback):
+                            stack.enter_context(callback.evaluating(self.task.model))
+                    result = evaluate_checked(self.task.model, self.loss, self.validation, team, self.metrics)
                 self.history.val_loss.append(result.loss)
                 self.history.val_accuracy.append(result.accuracy)
                 self.history.add_metrics({f"val_{name}": value for name, value in result.metrics.items()})

@@ -28,7 +28,7 @@ from fastfnn.optim import Optimizer
 from fastfnn.schedules import Schedule
 from fastfnn.training import arguments, finite
 from fastfnn.training.arguments import Inputs
-from fastfnn.training.callbacks import Callback, Checkpoint, EverySteps
+from fastfnn.training.callbacks import Callback, Checkpoint, EpochCallback, EverySteps
 from fastfnn.training.course import Course, train
 from fastfnn.training.inference import Evaluation, figures, with_outputs
 from fastfnn.training.measuring import checked_metrics
@@ -260,6 +260,8 @@ def _sorted_callbacks(callbacks: Iterable[Callback] | Callback | None) -> tuple[
         if not isinstance(callback, EverySteps) and not callable(callback):
             raise InvalidTypeError(f"callbacks holds {callback!r}; expected callables")
         (after_steps if isinstance(callback, EverySteps) else after_epochs).append(callback)
+        if isinstance(callback, EpochCallback) and callback.within is not None:
+            after_steps.append(callback.within)
     return sorted(after_epochs, key=lambda callback: isinstance(callback, Checkpoint)), after_steps
 
 

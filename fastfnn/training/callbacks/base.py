@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +66,15 @@ def asks_to_end(callback: Any, answer: Any) -> bool:
 
 
 class EpochCallback:
-    """Base of callbacks that know where a training begins and ends, and may have a state that a checkpoint keeps."""
+    """Base of callbacks that know where a training begins and ends, and may have a state that a checkpoint keeps.
+
+    Attributes
+    ----------
+    within : EverySteps or None
+        What is called within epochs for it.
+    """
+
+    within: EverySteps | None = None
 
     def begin(self) -> None:
         """A training begins from its first epoch: forget the last one."""
@@ -80,6 +89,10 @@ class EpochCallback:
     def arrange(self, epoch: Pass) -> Pass:
         """An epoch begins, for which this was arranged: its order, weights and rates; return what it shall be."""
         return epoch
+
+    def evaluating(self, model: Sequential) -> AbstractContextManager[None]:
+        """Around the evaluation of the validation data: the model may be another there."""
+        return nullcontext()
 
     def __call__(self, end: EpochEnd) -> bool | None:
         """An epoch is over. True ends the training."""
