@@ -61,7 +61,7 @@ class History:
 
     def add_metrics(self, figures: Mapping[str, float]) -> None:
         """Append those of the epoch whose loss is there already."""
-        for name in self.metrics.keys() | figures.keys():
+        for name in dict.fromkeys([*self.metrics, *figures]):  # in the order in which they were asked for
             column = self.metrics.setdefault(name, [])
             column += [math.nan] * (self.epochs - 1 - len(column))
             column.append(figures.get(name, math.nan))

@@ -38,6 +38,11 @@ def test_a_history_is_made_of_its_dict_again():
         ff.History.from_dict({"loss": [1.0], "f1": [1.0]})
 
 
+def test_metrics_come_in_the_order_in_which_they_were_asked_for():
+    asked = ["recall", "top_2", "f1", "log_loss", "precision", "roc_auc"]
+    assert list(fit(validation_data=(X, Y), metrics=asked).metrics) == [f"val_{name}" for name in asked]
+
+
 def test_every_figure_goes_by_its_name():
     history = fit(validation_data=(X, Y), metrics=["f1"])
     assert history["val_f1"] is history.metrics["val_f1"]
