@@ -13,7 +13,7 @@ Importing it does not import numba; the first computation does.
 
 import sys
 
-from fastfnn import data, errors, functional, initializers, models, plot, schedules
+from fastfnn import data, errors, functional, initializers, metrics, models, plot, schedules
 from fastfnn.gradcheck import gradcheck
 from fastfnn.interchange.onnx_export import export_onnx
 from fastfnn.interchange.onnx_import import import_onnx
@@ -57,7 +57,7 @@ from fastfnn.losses import (
 )
 from fastfnn.metrics import accuracy, confusion_matrix
 from fastfnn.model import Sequential
-from fastfnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from fastfnn.optim import SGD, Adagrad, Adam, AdamW, NAdam, Optimizer, RMSprop
 from fastfnn.training import (
     Evaluation,
     LRSweep,
@@ -72,6 +72,7 @@ from fastfnn.training import (
     train_step,
 )
 from fastfnn.training.callbacks import (
+    EMA,
     Checkpoint,
     CSVLogger,
     EarlyStopping,
@@ -90,6 +91,7 @@ sys.modules[f"{__name__}.callbacks"] = callbacks
 __version__ = "0.1.0"
 
 __all__ = [
+    "EMA",
     "SGD",
     "Adagrad",
     "Adam",
@@ -126,6 +128,7 @@ __all__ = [
     "MSELoss",
     "Matmul",
     "MaxPool2d",
+    "NAdam",
     "NLLLoss",
     "Normalize",
     "Optimizer",
@@ -156,6 +159,7 @@ __all__ = [
     "initializers",
     "load",
     "lr_find",
+    "metrics",
     "models",
     "plot",
     "predict",

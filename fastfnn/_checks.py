@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers as numeric
 import operator
@@ -95,6 +96,18 @@ def real(
     if number >= below:
         raise InvalidValueError(f"{name} is {number:g}; expected less than {below:g}")
     return number
+
+
+def instance(name: str, value: Any) -> None:
+    """Refuse a class where an object of it belongs."""
+    if isinstance(value, type):
+        try:
+            asked = inspect.signature(value).parameters.values()
+        except (TypeError, ValueError):
+            asked = []
+        needs = any(each.default is each.empty and each.kind is each.POSITIONAL_OR_KEYWORD for each in asked)
+        made = f"{value.__name__}({'…' if needs else ''})"
+        raise InvalidTypeError(f"{name}: {value.__name__} is a class; write {made}")
 
 
 def one_of(name: str, value: Any, options: tuple[str, ...]) -> str:

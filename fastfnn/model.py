@@ -21,6 +21,9 @@ from fastfnn.losses import TASKS
 from fastfnn.optim import Part, owners
 
 if TYPE_CHECKING:
+    from fastfnn._paths import StrPath
+    from fastfnn.history import History
+    from fastfnn.training.inference import Evaluation
     from fastfnn.training.predictor import Predictor
 
 Array = NDArray[Any]
@@ -34,8 +37,8 @@ class Sequential(Chain):
     Parameters
     ----------
     *layers : Layer
-        Each at most once. Those without parameters yet draw them here, to fit the activation that follows. Another
-        `Sequential` among them has drawn its own.
+        Or one list of them. Each at most once. Those without parameters yet draw them here, to fit the activation that
+        follows. Another `Sequential` among them has drawn its own.
     seed : int or numpy.random.Generator, optional
         Makes the draw repeatable.
     dtype : {"float32", "float64"}
@@ -62,6 +65,8 @@ class Sequential(Chain):
     target_shape: Shape | None = None
 
     def __init__(self, *layers: Layer, seed: int | np.random.Generator | None = None, dtype: Any = "float32") -> None:
+        if len(layers) == 1 and isinstance(layers[0], (list, tuple)):
+            layers = tuple(layers[0])
         if not layers:
             raise InvalidValueError("layers is empty; expected at least one layer")
         self._dtype = check.as_dtype(dtype)
@@ -372,6 +377,36 @@ class Sequential(Chain):
             self._known_shape = key, shape
         return self._known_shape[1]
 
+    def fit(self, x: Any, y: Any, **options: Any) -> History:
+        """``ff.fit(model, x, y, **options)``."""
+        from fastfnn.training.fit import fit  # which is made of models, as those below are
+
+        return fit(self, x, y, **options)
+
+    def evaluate(self, x: Any, y: Any, **options: Any) -> Evaluation:
+        """``ff.evaluate(model, x, y, **options)``."""
+        from fastfnn.training.inference import evaluate
+
+        return evaluate(self, x, y, **options)
+
+    def predict(self, x: Any, **options: Any) -> Array:
+        """``ff.predict(model, x, **options)``."""
+        from fastfnn.training.inference import predict
+
+        return predict(self, x, **options)
+
+    def predict_proba(self, x: Any, **options: Any) -> Array:
+        """``ff.predict_proba(model, x, **options)``."""
+        from fastfnn.training.inference import predict_proba
+
+        return predict_proba(self, x, **options)
+
+    def save(self, path: StrPath) -> None:
+        """``ff.save(model, path)``."""
+        from fastfnn.interchange.safetensors import save
+
+        save(self, path)
+
     def predictor(
         self,
         input_shape: Shape | None = None,
@@ -457,6 +492,7 @@ def as_sequential(model: Any) -> Sequential:
     """`model`, where it is one; the error says where an estimator has its own."""
     if isinstance(model, Sequential):
         return model
+    check.instance("model", model)
     inner = ", such as its model_" if hasattr(type(model), "get_params") else ""
     raise InvalidTypeError(f"model is {type(model).__name__}; expected a Sequential{inner}")
 

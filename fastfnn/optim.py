@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import itertools
 import math
 import weakref
@@ -14,12 +15,25 @@ from numpy.typing import NDArray
 
 import fastfnn_kernels as kernels
 from fastfnn import _checks as check
-from fastfnn.errors import InvalidValueError
+from fastfnn.errors import InvalidTypeError, InvalidValueError
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # of `typing` from Python 3.11 on
 
 Array = NDArray[Any]
+
+
+#: What arguments are called elsewhere.
+OTHER_NAMES = {
+    "learning_rate": "lr",
+    "learning_rate_init": "lr",
+    "rho": "alpha",
+    "epsilon": "eps",
+    "clipnorm": "clip_norm",
+    "global_clipnorm": "clip_norm",
+    "clipvalue": "clip_value",
+    "lambd": "weight_decay",
+}
 
 
 def settled_eps(eps: float, dtype: Any) -> float:
@@ -78,6 +92,10 @@ class Limits(TypedDict, total=False):
     clip_value: float | None
     l1: float
     decay_biases: bool
+    maximize: bool
+
+
+LIMITS = tuple(Limits.__annotations__)
 
 
 def block_sums(parts: Sequence[Part]) -> tuple[Array, list[slice]]:
@@ -104,6 +122,8 @@ class Optimizer:
     decay_biases : bool
         Whether weight decay and `l1` hold all parameters, as in PyTorch, or the weights alone: not biases, nor the
         scales and shifts of batch normalisation.
+    maximize : bool
+        Go up instead of down: the gradient is negated, in place and before anything else.
 
     Attributes
     ----------
@@ -116,8 +136,28 @@ class Optimizer:
         Updates made so far.
     """
 
-    #: Names of the state arrays.
+    #: Names of the state arrays, and what they are filled with at first.
     slots: tuple[str, ...] = ()
+    initial_state = 0.0
+
+    if not TYPE_CHECKING:  # which knows the arguments of `__init__`
+
+        def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+            first = args[0] if args else kwargs.get("params")
+            if np.ndim(first) or hasattr(first, "__next__"):
+                raise InvalidTypeError(
+                    f"{cls.__name__} was given parameters; expected {cls.__name__}(lr=…) alone: an optimizer gets them "
+                    "from fit, or from step"
+                )
+            return object.__new__(cls)
+
+    @classmethod
+    def _unknown(cls, name: str, value: Any) -> InvalidTypeError:
+        """What to say of an argument that is none."""
+        if name in OTHER_NAMES:
+            return InvalidTypeError(f"{name} is no argument of {cls.__name__}; write {OTHER_NAMES[name]}={value!r}")
+        own = [each for each in inspect.signature(cls).parameters if each != "limits"]
+        return InvalidTypeError(f"{name} is no argument of {cls.__name__}; expected {', '.join([*own, *LIMITS])}")
 
     def __init__(
         self,
@@ -128,13 +168,17 @@ class Optimizer:
         clip_value: float | None = None,
         l1: float = 0.0,
         decay_biases: bool = True,
+        maximize: bool = False,
+        **unknown: Any,
     ) -> None:
+        if unknown:
+            raise self._unknown(*next(iter(unknown.items())))
         self.lr = check.real("lr", lr, least=0)
         self.weight_decay = check.real("weight_decay", weight_decay, least=0)
         self.clip_norm = None if clip_norm is None else check.real("clip_norm", clip_norm, above=0)
         self.clip_value = None if clip_value is None else check.real("clip_value", clip_value, above=0)
         self.l1 = check.real("l1", l1, least=0)
-        self.decay_biases = bool(decay_biases)
+        self.decay_biases, self.maximize = bool(decay_biases), bool(maximize)
         self.state: dict[str, Array] = {}
         self.steps = 0
         self._params: weakref.ref[Array] | None = None
@@ -168,6 +212,8 @@ class Optimizer:
         for part, decays in self.parts(parts, n_weights):
             where, decay = part.where, part.decay(self.weight_decay) if decays else 0.0
             mine, grad = params[where], grads[where]
+            if self.maximize:
+                kernels.optim.negate(grad, team=team)
             if limits is not None:
                 norm, value = limits
                 l1 = self.l1 if decays else 0.0
@@ -197,7 +243,7 @@ class Optimizer:
         """
         if self._params is None or self._params() is not params:
             self._params = weakref.ref(params)
-            self.state = {name: np.zeros_like(params) for name in self.slots}
+            self.state = {name: np.full_like(params, self.initial_state) for name in self.slots}
             self.steps = 0
         if self._known == [id(self.state.get(name)) for name in self.slots]:
             return
@@ -208,7 +254,7 @@ class Optimizer:
                 "start afresh"
             )
         if missing:
-            self.state |= {name: np.zeros_like(params) for name in missing}
+            self.state |= {name: np.full_like(params, self.initial_state) for name in missing}
             self.steps = 0
         for name in self.slots:
             array: Any = self.state[name]
@@ -238,6 +284,7 @@ class Optimizer:
         """Arguments that make such an optimizer again; those of the gradient where they are set."""
         limits: dict[str, Any] = {"clip_norm": self.clip_norm, "clip_value": self.clip_value, "l1": self.l1 or None}
         limits["decay_biases"] = None if self.decay_biases else False
+        limits["maximize"] = self.maximize or None
         set_limits = {name: value for name, value in limits.items() if value is not None}
         return {"lr": self.lr, **self._config(), "weight_decay": self.weight_decay, **set_limits}
 
@@ -250,10 +297,10 @@ class Optimizer:
         return {name: array.copy() for name, array in self.state.items()}, self.steps
 
     def restore(self, snapshot: tuple[dict[str, Array], int]) -> None:
-        """Go back to a `snapshot`; arrays that it has not seen yet become zero."""
+        """Go back to a `snapshot`; arrays that it has not seen yet become what they are at first."""
         saved, self.steps = snapshot
         for name, array in self.state.items():
-            array[...] = saved.get(name, 0)
+            array[...] = saved.get(name, self.initial_state)
 
     def copy_for(self, params: Array, twin: Array) -> Optimizer:
         """A copy that goes on with `twin`, a copy of the parameters `params`, from the state that it has for these."""
@@ -315,6 +362,15 @@ class SGD(Optimizer):
         return {"momentum": self.momentum, "nesterov": self.nesterov}
 
 
+def as_betas(betas: Any) -> tuple[float, float]:
+    """A pair of decays."""
+    try:
+        first, second = betas
+    except (TypeError, ValueError):
+        raise InvalidValueError(f"betas is {betas!r}; expected a pair of numbers in [0, 1)") from None
+    return check.real("betas[0]", first, least=0, below=1), check.real("betas[1]", second, least=0, below=1)
+
+
 class Adam(Optimizer):
     """Adam (Kingma & Ba 2015).
 
@@ -330,9 +386,9 @@ class Adam(Optimizer):
     epsilon_hat : bool
         `eps` is added to the root of the second average before the correction of its zero start: the ε̂ of section 2
         of Kingma & Ba, as TensorFlow and scikit-learn have it. PyTorch adds it after that.
+    amsgrad : bool
+        Divide by the root of the largest second average so far (Reddi et al. 2018).
     """
-
-    slots = ("mean", "square")
 
     #: Whether weight decay leaves the gradient alone.
     decoupled = False
@@ -344,24 +400,25 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         epsilon_hat: bool = False,
+        amsgrad: bool = False,
         **limits: Unpack[Limits],
     ) -> None:
         super().__init__(lr, weight_decay, **limits)
-        self.epsilon_hat = bool(epsilon_hat)
-        try:
-            first, second = betas
-        except (TypeError, ValueError):
-            raise InvalidValueError(f"betas is {betas!r}; expected a pair of numbers in [0, 1)") from None
-        self.betas = (check.real("betas[0]", first, least=0, below=1), check.real("betas[1]", second, least=0, below=1))
+        self.epsilon_hat, self.amsgrad = bool(epsilon_hat), bool(amsgrad)
+        self.betas = as_betas(betas)
         self.eps = check.real("eps", eps, least=0)
+
+    @property
+    def slots(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("mean", "square", "largest") if self.amsgrad else ("mean", "square")
 
     def _update(self, params: Array, grads: Array, state: dict[str, Array], decay: Any, scalar: Any, team: Any) -> None:
         beta1, beta2 = self.betas
         correction, eps = 1 - beta2**self.steps, settled_eps(self.eps, params.dtype)
-        kernels.optim.adam(
+        update = kernels.optim.amsgrad if self.amsgrad else kernels.optim.adam
+        update(
             params,
-            state["mean"],
-            state["square"],
+            *state.values(),
             grads,
             scalar(self.lr),
             scalar(beta1),
@@ -375,8 +432,8 @@ class Adam(Optimizer):
         )
 
     def _config(self) -> dict[str, Any]:
-        hat = {"epsilon_hat": True} if self.epsilon_hat else {}
-        return {"betas": self.betas, "eps": self.eps, **hat}
+        flags = {name: True for name in ("epsilon_hat", "amsgrad") if getattr(self, name)}
+        return {"betas": self.betas, "eps": self.eps, **flags}
 
 
 class AdamW(Adam):
@@ -384,7 +441,7 @@ class AdamW(Adam):
 
     Parameters
     ----------
-    lr, betas, eps, epsilon_hat
+    lr, betas, eps, epsilon_hat, amsgrad
         As `Adam`'s.
     weight_decay : float
         λ.
@@ -399,9 +456,55 @@ class AdamW(Adam):
         eps: float = 1e-8,
         weight_decay: float = 0.01,
         epsilon_hat: bool = False,
+        amsgrad: bool = False,
         **limits: Unpack[Limits],
     ) -> None:
-        super().__init__(lr, betas, eps, weight_decay, epsilon_hat, **limits)
+        super().__init__(lr, betas, eps, weight_decay, epsilon_hat, amsgrad, **limits)
+
+
+class NAdam(Optimizer):
+    """Adam with Nesterov's momentum (Dozat 2016), as PyTorch has it.
+
+    Parameters
+    ----------
+    lr, betas, eps
+        As `Adam`'s.
+    weight_decay : float
+        λ of the L2 term, added to the gradient unless it is decoupled.
+    momentum_decay : float
+        ψ of the momentum of step t, β₁ (1 - 0.96^(t ψ) / 2).
+    decoupled_weight_decay : bool
+        w ← w - lr λ w beside the step, as `AdamW` has it.
+    """
+
+    slots = ("mean", "square")
+
+    def __init__(
+        self,
+        lr: float = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum_decay: float = 4e-3,
+        decoupled_weight_decay: bool = False,
+        **limits: Unpack[Limits],
+    ) -> None:
+        super().__init__(lr, weight_decay, **limits)
+        self.betas = as_betas(betas)
+        self.eps = check.real("eps", eps, least=0)
+        self.momentum_decay = check.real("momentum_decay", momentum_decay, least=0)
+        self.decoupled_weight_decay = bool(decoupled_weight_decay)
+
+    def _update(self, params: Array, grads: Array, state: dict[str, Array], decay: Any, scalar: Any, team: Any) -> None:
+        shares = kernels.optim.nadam_shares(self.steps, self.betas[0], self.momentum_decay)
+        settings = map(scalar, (self.lr, *self.betas, settled_eps(self.eps, params.dtype)))
+        factors = map(scalar, (*shares, 1 - self.betas[1] ** self.steps))
+        decoupled = self.decoupled_weight_decay
+        kernels.optim.nadam(params, *state.values(), grads, *settings, decay, decoupled, *factors, team=team)
+
+    def _config(self) -> dict[str, Any]:
+        config = {"betas": self.betas, "eps": self.eps, "momentum_decay": self.momentum_decay}
+        return {**config, "decoupled_weight_decay": True} if self.decoupled_weight_decay else config
 
 
 class RMSprop(Optimizer):
@@ -416,9 +519,17 @@ class RMSprop(Optimizer):
         Added to its root.
     weight_decay : float
         λ of the L2 term, added to the gradient.
+    centered : bool
+        Divide by the root of the gradient's variance s - m² instead, m its average (Graves 2013).
+    momentum : float in [0, 1)
+        Share of the last step that is kept: v ← μ v + g / (√s + ε), w ← w - lr v.
     """
 
-    slots = ("square",)
+    @property
+    def slots(self) -> tuple[str, ...]:  # type: ignore[override]
+        if self.centered:
+            return ("square", "mean", "velocity")
+        return ("square", "velocity") if self.momentum else ("square",)
 
     def __init__(
         self,
@@ -426,18 +537,26 @@ class RMSprop(Optimizer):
         alpha: float = 0.99,
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        centered: bool = False,
+        momentum: float = 0.0,
         **limits: Unpack[Limits],
     ) -> None:
         super().__init__(lr, weight_decay, **limits)
+        self.centered, self.momentum = bool(centered), check.real("momentum", momentum, least=0, below=1)
         self.alpha = check.real("alpha", alpha, least=0)
         self.eps = check.real("eps", eps, least=0)
 
     def _update(self, params: Array, grads: Array, state: dict[str, Array], decay: Any, scalar: Any, team: Any) -> None:
         settings = map(scalar, (self.lr, self.alpha, settled_eps(self.eps, params.dtype), decay))
-        kernels.optim.rmsprop(params, state["square"], grads, *settings, team=team)
+        if not self.centered and not self.momentum:
+            kernels.optim.rmsprop(params, state["square"], grads, *settings, team=team)
+            return
+        update = kernels.optim.rmsprop_centered if self.centered else kernels.optim.rmsprop_momentum
+        update(params, *state.values(), grads, *settings, scalar(self.momentum), team=team)
 
     def _config(self) -> dict[str, Any]:
-        return {"alpha": self.alpha, "eps": self.eps}
+        more = {name: getattr(self, name) for name in ("centered", "momentum") if getattr(self, name)}
+        return {"alpha": self.alpha, "eps": self.eps, **more}
 
 
 class Adagrad(Optimizer):
@@ -450,19 +569,34 @@ class Adagrad(Optimizer):
         Added to the root of the sum.
     weight_decay : float
         λ of the L2 term, added to the gradient.
+    lr_decay : float
+        The rate of step t is lr / (1 + (t - 1) lr_decay).
+    initial_accumulator_value : float
+        What s is at first.
     """
 
     slots = ("total",)
 
     def __init__(
-        self, lr: float = 0.01, eps: float = 1e-10, weight_decay: float = 0.0, **limits: Unpack[Limits]
+        self,
+        lr: float = 0.01,
+        eps: float = 1e-10,
+        weight_decay: float = 0.0,
+        lr_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        **limits: Unpack[Limits],
     ) -> None:
         super().__init__(lr, weight_decay, **limits)
+        self.lr_decay = check.real("lr_decay", lr_decay, least=0)
+        self.initial_state = check.real("initial_accumulator_value", initial_accumulator_value, least=0)
         self.eps = check.real("eps", eps, least=0)
 
     def _update(self, params: Array, grads: Array, state: dict[str, Array], decay: Any, scalar: Any, team: Any) -> None:
-        settings = map(scalar, (self.lr, settled_eps(self.eps, params.dtype), decay))
+        settings = map(
+            scalar, (self.lr / (1 + (self.steps - 1) * self.lr_decay), settled_eps(self.eps, params.dtype), decay)
+        )
         kernels.optim.adagrad(params, state["total"], grads, *settings, team=team)
 
     def _config(self) -> dict[str, Any]:
-        return {"eps": self.eps}
+        more = {"lr_decay": self.lr_decay, "initial_accumulator_value": self.initial_state}
+        return {"eps": self.eps, **{name: value for name, value in more.items() if value}}

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fastfnn import _checks as check
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.history import History
+from fastfnn.monitor import Figures, Monitor
 
 Array = NDArray[np.float64]
 
@@ -29,6 +30,9 @@ class Schedule:
 
     def begin(self) -> None:
         """A training begins: forget the last one."""
+
+    def expect(self, figures: Figures) -> None:
+        """A training begins or goes on that is going to have these figures: refuse it where one is missing."""
 
     def end_epoch(self, history: History) -> None:
         """An epoch is over, its figures are in the history."""
@@ -247,38 +251,53 @@ class OneCycle(Schedule):
 
 
 class ReduceOnPlateau(Schedule):
-    """Times `factor` whenever the loss has not become better for some epochs.
-
-    The loss is that of the validation data, or of the training where there are none.
+    """Times `factor` whenever a figure has not become better for some epochs.
 
     Parameters
     ----------
     factor : float in (0, 1)
     patience : int
-        Epochs without a better loss that are let pass.
+        Epochs without a better figure that are let pass.
     threshold : float
-        By what part a loss must be below the best to be better.
+        By what part a figure must be better than the best to count.
     least : float
         The smallest factor.
+    monitor, mode : str, optional
+        As `EarlyStopping` has them: by default the loss of the validation data, or of the training where there are
+        none.
     """
 
-    def __init__(self, factor: float = 0.1, patience: int = 10, threshold: float = 1e-4, least: float = 0.0) -> None:
+    def __init__(
+        self,
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        least: float = 0.0,
+        monitor: str | None = None,
+        mode: str | None = None,
+    ) -> None:
         self.factor = check.real("factor", factor, above=0, below=1)
         self.patience = check.positive_int("patience", patience, least=0)
         self.threshold = check.real("threshold", threshold, least=0, below=1)
         self.least = check.real("least", least, least=0, most=1)
+        self._monitor = Monitor(monitor, mode)
         self.begin()
 
     def begin(self) -> None:
-        self._now, self._best, self._waited = 1.0, math.inf, 0
+        self._now, self._waited = 1.0, 0
+        self._best: float | None = None
+
+    def expect(self, figures: Figures) -> None:
+        self._monitor.expect(figures)
 
     def factors(self, epoch: int, epochs: int, steps: int) -> Array:
         return np.full(steps, self._now)
 
     def end_epoch(self, history: History) -> None:
-        loss = (history.val_loss or history.loss)[-1]
-        if loss < self._best * (1 - self.threshold):
-            self._best, self._waited = loss, 0
+        name, values = self._monitor.watched(history)
+        least = 0.0 if self._best is None else self.threshold * abs(self._best)
+        if math.isfinite(values[-1]) and self._monitor.gain(name, values[-1], self._best) > least:
+            self._best, self._waited = values[-1], 0
             return
         self._waited += 1
         if self._waited > self.patience:
@@ -288,8 +307,12 @@ class ReduceOnPlateau(Schedule):
         return {"now": self._now, "best": self._best, "waited": self._waited}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self._now, self._best, self._waited = float(state["now"]), float(state["best"]), int(state["waited"])
+        best = state["best"]
+        self._now, self._waited = float(state["now"]), int(state["waited"])
+        self._best = None if best is None or best == math.inf else float(best)  # infinity is what files had once
 
     def config(self) -> dict[str, Any]:
         names = ("factor", "patience", "threshold", "least")
-        return {name: getattr(self, name) for name in names}
+        watched = {"monitor": self._monitor.name, "mode": self._monitor.mode}
+        set_ones = {name: value for name, value in watched.items() if value is not None}
+        return {**{name: getattr(self, name) for name in names}, **set_ones}

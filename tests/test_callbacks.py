@@ -175,10 +175,33 @@ def test_each_training_begins_anew():
 
 
 @pytest.mark.parametrize("monitor", ["val_loss", "val_accuracy"])
-def test_a_figure_that_the_training_lacks_is_an_error_after_the_first_epoch(monitor):
+def test_a_figure_that_the_training_will_lack_is_an_error_before_it_begins(monitor, tmp_path):
     message = f"monitor is '{monitor}'; expected one of what this training has: loss, accuracy$"
-    with pytest.raises(InvalidValueError, match=message):
-        fit(network(), callbacks=[ff.EarlyStopping(monitor)])
+    best = ff.Checkpoint(tmp_path / "best", monitor=monitor, best_only=True)
+    for options in (
+        {"callbacks": [ff.EarlyStopping(monitor)]},
+        {"callbacks": [best]},
+        {"schedule": ff.schedules.ReduceOnPlateau(monitor=monitor)},
+    ):
+        model, recorder = network(), Recorder()
+        before = model.parameters.copy()
+        with pytest.raises(InvalidValueError, match=message):
+            fit(model, **{**options, "callbacks": [recorder, *options.get("callbacks", [])]})
+        assert model.parameters.tobytes() == before.tobytes()
+        assert recorder.told == []
+
+
+@pytest.mark.parametrize("answer", [1, 0, "yes", "", [], np.float64(1), math.nan])
+def test_an_answer_that_is_neither_true_nor_false_is_refused(answer):
+    for callback in (lambda end: answer, ff.EverySteps(2, lambda end: answer)):
+        with pytest.raises(InvalidTypeError, match="returned .*; expected True to end the training, or else False or"):
+            fit(network(), callbacks=[callback])
+
+
+@pytest.mark.parametrize(("answer", "epochs"), [(True, 1), (np.True_, 1), (False, 4), (np.False_, 4), (None, 4)])
+def test_true_itself_ends_the_training(answer, epochs):
+    assert fit(network(), callbacks=[lambda end: answer]).epochs == epochs
+    assert fit(network(), callbacks=[ff.EverySteps(4, lambda end: answer)]).epochs == epochs
 
 
 def test_a_regression_has_no_accuracy():
@@ -257,7 +280,14 @@ def test_a_checkpoint_of_what_the_training_lacks_is_refused(tmp_path):
 
 def test_a_history_shows_small_figures():
     history = ff.History(loss=[0.5], accuracy=[math.nan], val_loss=[1.23456e-5], lr=[3e-7], seconds=[0.25])
-    assert repr(history) == "History(1 epoch; last: loss=0.5000, val_loss=1.235e-05, lr=3e-07, seconds=0.2500)"
+    assert repr(history).splitlines() == [
+        "History of 1 epoch",
+        "                 last       best  in epoch",
+        "  loss         0.5000     0.5000         1",
+        "  val_loss  1.235e-05  1.235e-05         1",
+        "  lr            3e-07",
+        "  seconds      0.2500",
+    ]
 
 
 # The model's snapshot

@@ -26,9 +26,10 @@ RUNGS = [
     {"training.lr_find"},
     {"training.fit"},
     {"training.course"},
-    {"training.predictor"},
+    {"training.predictor", "training.splitting"},
     {"training.inference"},
-    {"training.arguments", "training.callbacks", "training.finite", "training.weights"},
+    {"training.measuring"},
+    {"training.arguments", "training.callbacks", "training.finite", "training.outputs", "training.weights"},
     {"training.progress"},
     {"engine"},
     {"engine.context"},
@@ -42,16 +43,30 @@ RUNGS = [
     {"interchange", "models", "gradcheck"},
     {"model"},
     {"layers", "losses"},
-    {"functional", "optim", "schedules", "metrics", "data"},
+    {"functional", "optim", "schedules", "data"},
+    {"monitor"},
+    {"history"},
+    {"metrics"},
     {"tables"},
-    {"_checks", "_paths", "_signals", "_text", "_warnings", "initializers", "history"},
+    {"_checks", "_paths", "_signals", "_text", "_warnings", "initializers"},
     {"errors"},
 ]
 HEIGHT = {name: -rung for rung, names in enumerate(RUNGS) for name in names}
 HEIGHT[""] = HEIGHT["warmup"]  # `import fastfnn` means all that its __init__ gathers
 
-#: The only way up, taken by a method when it is called, and by type checkers.
-WAYS_UP = {("model", "fastfnn.training.predictor.Predictor")}
+#: The only ways up, taken by methods when they are called, and by type checkers.
+WAYS_UP = {
+    ("model", f"fastfnn.{name}")
+    for name in (
+        "interchange.safetensors.save",
+        "training.fit.fit",
+        "training.inference.Evaluation",
+        "training.inference.evaluate",
+        "training.inference.predict",
+        "training.inference.predict_proba",
+        "training.predictor.Predictor",
+    )
+}
 
 #: What one may import that is neither the standard library nor ours. Everything else is for whoever asks for it.
 ALWAYS_THERE = {"numpy", "numba", "llvmlite", "safetensors", "tqdm"}

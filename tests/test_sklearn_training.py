@@ -305,6 +305,7 @@ def test_weight_decay_leaves_biases_alone(solver, alpha, largest):
         ("max_fun", 0, "max_fun is 0"),
         ("callbacks", print, "callbacks is .*; expected a list of callables"),
         ("callbacks", [3], "callbacks holds 3; expected callables"),
+        ("callbacks", [ff.EarlyStopping], r"callbacks: EarlyStopping is a class; write EarlyStopping\(\)"),
         ("monitor", "loss", "monitor is 'loss'; expected one of 'score', 'val_loss'"),
     ],
 )
@@ -319,6 +320,12 @@ def test_a_bad_parameter_is_named_before_anything_changes(name, value, message):
     model.set_params(**{name: before[name]})
     assert vars(model).keys() == before.keys()
     np.testing.assert_array_equal(model.predict_proba(X), predicted)
+
+
+@pytest.mark.parametrize("callback", [ff.EMA(0.9), ff.EverySteps(2, print)])
+def test_what_is_called_within_epochs_is_refused_where_there_are_none(callback):
+    with pytest.raises(ValueError, match="callbacks holds .* with solver 'lbfgs', which has no steps of an epoch"):
+        classifier(solver="lbfgs", callbacks=[callback]).fit(X, NAMES)
 
 
 def test_out_activation_is_checked():

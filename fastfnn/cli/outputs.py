@@ -64,7 +64,7 @@ def write(
     """Write what came of the training: all files are complete before any takes its place. An older report goes."""
     texts = {
         CURVES: as_csv(history),
-        FIGURES: _json({**figures, "history": history.to_dict()}),
+        FIGURES: _json({**figures, "history": history.columns()}),
         SETTINGS: _json(settings),
     }
     files = {MODEL: to_bytes(model), **{name: _encoded(text) for name, text in texts.items()}}

@@ -23,7 +23,7 @@ from fastfnn.cli.trained import Trained
 from fastfnn.errors import DataError, InvalidValueError
 from fastfnn.tables.formats import is_number
 from fastfnn.training import finite
-from fastfnn.training.inference import as_labels, as_probabilities
+from fastfnn.training.outputs import as_labels, as_probabilities
 from fastfnn_kernels._files import write_in_one_step
 
 Array = NDArray[Any]

@@ -94,7 +94,7 @@ def run(task: Task, data: Pass) -> Iterator[Sums]:
 
 
 def evaluate(task: Task, data: Pass) -> Sums:
-    """Loss, of weighted rows where there are weights, and hits of all rows."""
+    """Loss, of weighted rows where there are weights, and hits of all rows; and the outputs, where they are wanted."""
     loss, y, weights = task.loss, data.y, data.weights
     assert loss is not None
     assert y is not None
@@ -103,6 +103,8 @@ def evaluate(task: Task, data: Pass) -> Sums:
         value = _value(loss, prediction, y[rows], None if weights is None else weights[rows])
         total += value * loss.mean_over(y[rows]) if loss.reduction == "mean" else value
         correct += _hits(loss, prediction, y[rows])
+        if data.out is not None:
+            data.out[rows] = prediction
     if loss.reduction == "mean":
         total *= len(y) / loss.mean_over(y)
     return total, correct, len(data.x), 0

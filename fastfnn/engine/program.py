@@ -87,6 +87,8 @@ class Form(NamedTuple):
         Some labels are one beyond the last class, which means none.
     penalised : bool
         The loss has the L2 term.
+    stores : bool
+        The outputs are wanted beside the loss.
     """
 
     rows: int
@@ -99,6 +101,7 @@ class Form(NamedTuple):
     weights: Data | None
     ignores: bool
     penalised: bool
+    stores: bool
 
 
 class Program:
@@ -150,8 +153,9 @@ class Program:
         targets = form.targets.shape if form.targets is not None else out.shape[1:]
         if targets and math.prod(targets) != width:
             raise InvalidValueError(f"the model makes samples of shape {out.shape[1:]} now; {targets} were expected")
-        if task.loss is None or form.targets is None:
+        if form.stores:
             table.row("store", out="out", x=out, width=width)
+        if task.loss is None or form.targets is None:
             return 1, 1
         grad = write_loss(table, task.loss, out, form.targets, form.weights, form.ignores)
         if task.optimizer is not None:
@@ -267,7 +271,9 @@ def _bad_row(model: Sequential, data: Pass, row: int) -> InvalidValueError:
 
 def _is_plain(optimizer: Optimizer | None) -> bool:
     """Whether a step is ``parameter -= lr * gradient`` and nothing else."""
-    return type(optimizer) is SGD and not (optimizer.momentum or optimizer.weight_decay or optimizer.limits)
+    if type(optimizer) is not SGD:
+        return False
+    return not (optimizer.momentum or optimizer.weight_decay or optimizer.limits or optimizer.maximize)
 
 
 def _updates_in_place(task: Task) -> bool:
@@ -386,8 +392,8 @@ def _form(task: Task, data: Pass, n_threads: int, ignores: bool = False) -> Form
     inputs = Data("x", x.shape[1:], x.dtype, sparsity)
     targets = None if y is None else Data("y", y.shape[1:], y.dtype)
     weights = None if data.weights is None else Data("weights", (1,), data.weights.dtype)
-    in_order, penalised = data.order is None, bool(data.penalty)
-    return Form(rows, n_threads, in_order, sparsity, lazy, inputs, targets, weights, ignores, penalised)
+    in_order, penalised, stores = data.order is None, bool(data.penalty), task.loss is None or data.out is not None
+    return Form(rows, n_threads, in_order, sparsity, lazy, inputs, targets, weights, ignores, penalised, stores)
 
 
 _known_configs: weakref.WeakKeyDictionary[Sequential, tuple[Any, list[Any]]] = weakref.WeakKeyDictionary()
@@ -417,6 +423,7 @@ def _key(task: Task) -> tuple[Any, ...]:
     if optimizer is None:
         return key
     settings = operation_of(optimizer), _is_plain(optimizer), optimizer.limits is None, optimizer.decay_biases
+    settings = *settings, optimizer.maximize
     return (*key, *settings, *map(id, _state(optimizer)))
 
 

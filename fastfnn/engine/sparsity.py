@@ -112,6 +112,16 @@ class CSR:
         np.add.at(dense, (row, self.indices[place]), self.data[place])
         return dense
 
+    def part(self, rows: Array) -> CSR:
+        """A copy of the rows at these places, as sparse as they are here."""
+        lengths = np.diff(self.starts)[rows]
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        place = np.repeat(self.starts[rows] - starts[:-1], lengths) + np.arange(starts[-1])
+        twin = object.__new__(CSR)
+        twin.shape, twin.dtype, twin.starts = (len(rows), self.shape[1]), self.dtype, starts.astype(np.int64)
+        twin.indices, twin.data = self.indices[place], self.data[place]
+        return twin
+
     @property
     def sparsity(self) -> Sparsity:
         lengths = np.diff(self.starts)

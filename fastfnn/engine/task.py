@@ -43,7 +43,7 @@ class Pass(NamedTuple):
     Attributes
     ----------
     x, y, out : ndarray, or CSR for x
-        Contiguous, with at least one row; `out` takes the predictions.
+        Contiguous, with at least one row; `out` takes the predictions, in an evaluation beside the loss.
     weights : (n,) float64, optional
         What the rows' losses are multiplied by.
     order : (n,) int64, optional

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, ValuesView
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,9 @@ OURS = ("fastfnn.layers.", "fastfnn.model")
 UPDATE_SETTINGS: dict[str, Any] = {"trainable": True, "lr_scale": 1.0, "weight_decay": None}
 #: What a class has in any case.
 SAID_WITHOUT_WORDS = {"__module__", "__qualname__", "__doc__", "__firstlineno__", "__static_attributes__", "_is_own"}
+
+#: Attributes that `Layer.__init__` makes.
+MADE_AT_FIRST = {"_params", "_grads", "_buffers", "_shapes", "training", "_saved", "dtype"}
 
 
 def short_pairs(pairs: dict[str, tuple[int, int]], defaults: dict[str, tuple[int, int]]) -> dict[str, Any]:
@@ -332,6 +335,17 @@ class Layer:
         object.__setattr__(self, name, value)
         if not name.startswith("_"):
             Layer.changes += 1
+
+    if not TYPE_CHECKING:  # which would then take any attribute to be there
+
+        def __getattr__(self, name: str) -> Any:
+            """What is not there: all that `__init__` makes, where a layer of your own has forgotten it."""
+            kind = type(self).__name__
+            if "_params" not in self.__dict__ and name in MADE_AT_FIRST:
+                raise InvalidTypeError(
+                    f"__init__ of {kind} has not called super().__init__(); expected it in the first line"
+                )
+            raise AttributeError(f"{kind!r} object has no attribute {name!r}")
 
     def __call__(self, x: ArrayLike) -> Array:
         return self.forward(x)

@@ -385,6 +385,7 @@ def check_layers(layers: Iterable[Any], name: str) -> list[Layer]:
     """Refuse what is no layer with one input, and a layer that comes twice."""
     checked = list(layers)
     for i, layer in enumerate(checked):
+        check.instance(f"{name}[{i}]", layer)
         if not isinstance(layer, Layer) or isinstance(layer, Matmul):
             raise InvalidTypeError(f"{name}[{i}] is {layer!r}; expected a layer with one input, such as Linear or ReLU")
     check_appears_once(checked, name)

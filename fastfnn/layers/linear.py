@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from fastfnn import _checks as check
 from fastfnn import functional
 from fastfnn.errors import InvalidValueError
 from fastfnn.functional.products import linear_input_gradient
-from fastfnn.initializers import Initializer, initializer
+from fastfnn.initializers import Initializer, VarianceScaling, initializer
 from fastfnn.layers.base import Array, KnownShape, Layer, Shape
 
 RELU_FAMILY = ("ReLU", "LeakyReLU")
@@ -25,7 +26,10 @@ def affine_params(layer: Any, shape: Shape, rng: np.random.Generator, activation
         drawn["bias"] = (layer.bias_init, shape[1:])
     params = {}
     for name, (make, expected) in drawn.items():
-        params[name] = np.asarray(make(expected, rng), np.float64)
+        fans = {}
+        if isinstance(make, VarianceScaling) and name == "weight":
+            fans["fan_out"] = shape[-1] * math.prod(layer.weight_shape[2:])  # and a convolution's pixels
+        params[name] = np.asarray(make(expected, rng, **fans), np.float64)
         if params[name].shape != expected:
             raise InvalidValueError(f"{name}_init made shape {params[name].shape}; expected {expected}")
     return params
@@ -39,8 +43,10 @@ class Linear(Layer):
     in_features, out_features : int
     bias : bool
         Whether there is a bias vector.
-    weight_init : {"he", "xavier", "normal", "zeros"} or callable ``(shape, rng) -> array``, optional
+    weight_init : {"he", "xavier", "normal", "zeros"}, another name or callable ``(shape, rng) -> array``, optional
         None: He where a ReLU or leaky ReLU follows in the `Sequential`, else Xavier.
+        Keras' and PyTorch's names are known, too: "he_uniform", "glorot_normal", "kaiming_normal", "xavier_uniform",
+        "lecun_normal", "orthogonal", "ones" and so on; ``ff.initializers.normal(std)`` and ``constant(value)``.
     bias_init : the same; zeros by default
 
     Attributes

@@ -83,7 +83,7 @@ def _curves(history: Any) -> dict[str, Array]:
     """The lists that have something to show; a regression's accuracies are NaN."""
     if not isinstance(history, (History, Mapping)):
         raise InvalidTypeError(f"history is {type(history).__name__}; expected a History, or a dict of lists")
-    lists = history.to_dict() if isinstance(history, History) else history
+    lists = history.columns() if isinstance(history, History) else history
     known = [name for _, names in PANELS for name in names]
     if not any(name in lists for name in known):
         raise InvalidValueError(f"history has the keys {list(lists)}; expected one of {', '.join(known)}")

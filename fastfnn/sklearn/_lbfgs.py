@@ -17,7 +17,7 @@ from fastfnn.model import Sequential
 from fastfnn.optim import SGD
 from fastfnn.sklearn._objective import Objective
 from fastfnn.training import arguments
-from fastfnn.training.callbacks import EpochCallback, EpochEnd
+from fastfnn.training.callbacks import EpochCallback, EpochEnd, asks_to_end
 from fastfnn.training.inference import evaluate
 
 Array = NDArray[Any]
@@ -195,7 +195,7 @@ class Minimum:
             history.val_accuracy.append(result.accuracy)
         self.note(loss)
         end = self._end()
-        stops = [bool(callback(end)) for callback in self._callbacks]
+        stops = [asks_to_end(callback, callback(end)) for callback in self._callbacks]
         self._began = time.perf_counter()
         if any(stops):
             raise _Stop

@@ -140,9 +140,11 @@ def _check_callbacks(callbacks: Any, solver: Any) -> None:
     if not isinstance(callbacks, (list, tuple)):
         raise InvalidTypeError(f"callbacks is {callbacks!r}; expected a list of callables")
     for callback in callbacks:
+        check.instance("callbacks", callback)
         if not isinstance(callback, EverySteps) and not callable(callback):
             raise InvalidTypeError(f"callbacks holds {callback!r}; expected callables")
-        if isinstance(callback, EverySteps) and solver == "lbfgs":
+        steps = isinstance(callback, EverySteps) or getattr(callback, "within", None) is not None
+        if steps and solver == "lbfgs":
             raise InvalidValueError(f"callbacks holds {callback!r} with solver 'lbfgs', which has no steps of an epoch")
 
 

@@ -14,8 +14,21 @@ from fastfnn.engine.lowering import skips_zeros
 from fastfnn.engine.sparsity import CSR, is_sparse_matrix
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.functional._run import team_size
-from fastfnn.layers import Flatten, Normalize
-from fastfnn.losses import Loss
+from fastfnn.layers import (
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv2d,
+    Flatten,
+    LeakyReLU,
+    Linear,
+    LogSoftmax,
+    Normalize,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
+from fastfnn.losses import BCEWithLogitsLoss, CrossEntropyLoss, Loss, NLLLoss
 from fastfnn.model import Sequential, as_sequential
 from fastfnn.training.weights import ClassWeight, Weights, row_weights
 
@@ -23,6 +36,8 @@ Array = NDArray[Any]
 Inputs = ArrayLike | CSR
 #: A `Normalize` of at most this scale is for images of bytes; rows that are looked at to see whether they are that.
 MOST_SCALE, SAMPLE_ROWS = 1 / 128, 64
+#: Layers whose outputs are no logarithms of probabilities.
+NO_LOGARITHMS = (Linear, Conv2d, ReLU, LeakyReLU, Sigmoid, Tanh, Softmax, BatchNorm1d, BatchNorm2d)
 
 #: Nanoseconds of one thread's work below which a second does not pay: for a call, which wakes its threads (100,000 of
 #: work gain a tenth where calls follow each other, and lose a tenth where they do not), and for a step, which has three
@@ -85,6 +100,7 @@ def as_data(
     """Inputs, targets and weights of the rows as the kernels take them. `prefix` goes before their names in errors."""
     x_name, y_name = f"{prefix}x", f"{prefix}y"
     array, output_shape = as_inputs(model, x, x_name)
+    check.instance("loss", loss)
     if not isinstance(loss, Loss):
         raise InvalidTypeError(f"loss is {loss!r}; expected a loss such as CrossEntropyLoss()")
     if loss.reduction == "none":
@@ -99,7 +115,31 @@ def as_data(
         target = loss.check_target(target, output_shape, model.dtype)
     except (InvalidValueError, InvalidTypeError) as error:
         raise type(error)(str(error).replace("y ", f"{y_name} ", 1)) from None
+    if not prefix:
+        _warn_of_last_layer(model, loss)
     return array, target, row_weights(loss, target, output_shape, sample_weight, class_weight, f"{prefix}sample_weight")
+
+
+def _warn_of_last_layer(model: Sequential, loss: Loss) -> None:
+    """Say so where the model's last layer does what the loss does again, or does not what it needs."""
+    last: Any = model.layers[-1]
+    while isinstance(last, Sequential):
+        last = last.layers[-1]
+    if type(loss) is CrossEntropyLoss and isinstance(last, (Softmax, LogSoftmax)):
+        warn(
+            "CrossEntropyLoss takes logits, for it makes the softmax and its logarithm itself, but the model ends with "
+            f"{last!r}: expected it without this layer (predict_proba gives probabilities), or LogSoftmax and NLLLoss"
+        )
+    elif type(loss) is NLLLoss and type(last) in NO_LOGARITHMS:
+        warn(
+            f"NLLLoss takes log-probabilities, but the model ends with {last!r}: expected LogSoftmax() behind it, or "
+            "CrossEntropyLoss, which takes logits"
+        )
+    elif type(loss) is BCEWithLogitsLoss and isinstance(last, Sigmoid):
+        warn(
+            f"BCEWithLogitsLoss takes logits, for it makes the sigmoid itself, but the model ends with {last!r}: "
+            "expected it without this layer, or BCELoss"
+        )
 
 
 def may_be_one(n_threads: Any) -> bool:

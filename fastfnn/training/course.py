@@ -16,9 +16,10 @@ from fastfnn.engine import eager, program
 from fastfnn.engine.task import Pass, Sums, Task
 from fastfnn.errors import FastFNNError, InvalidValueError
 from fastfnn.history import History
+from fastfnn.metrics import Metric
 from fastfnn.schedules import Schedule
 from fastfnn.training import finite
-from fastfnn.training.callbacks import EpochCallback, EpochEnd, EverySteps, StepEnd, resume
+from fastfnn.training.callbacks import EpochCallback, EpochEnd, EverySteps, StepEnd, asks_to_end, resume
 from fastfnn.training.inference import evaluate_checked
 from fastfnn.training.progress import Progress
 
@@ -52,6 +53,8 @@ class Course:
         What is called within epochs.
     target_shape : tuple of int
         Of a row of the targets, as they were given.
+    metrics : dict of str to Metric
+        What else is computed of the validation data, which have room for the outputs then.
     history : History
         Of all epochs so far.
     stops : bool
@@ -68,6 +71,7 @@ class Course:
     callbacks: list[Any]
     every: list[EverySteps]
     target_shape: tuple[int, ...]
+    metrics: dict[str, Metric] = field(default_factory=dict)
     history: History = field(default_factory=History)
     stops: bool = False
 
@@ -83,8 +87,20 @@ class Course:
         """Of an epoch."""
         return math.ceil(len(self.data.x) / self.batch_size)
 
+    @property
+    def figures(self) -> dict[str, bool | None]:
+        """What the history is going to have, and whether each is better where it is greater."""
+        own: dict[str, bool | None] = {"loss": False, **({"accuracy": True} if self.loss.has_accuracy else {})}
+        if self.validation is None:
+            return own
+        metrics = {name: metric.greater_is_better for name, metric in self.metrics.items()}
+        return {**own, **{f"val_{name}": greater for name, greater in {**own, **metrics}.items()}}
+
     def begin(self, path: StrPath | None) -> None:
         """Bring all that takes part to where it begins, or to where a file to resume from has it."""
+        for part in (self.schedule, *self.callbacks):
+            if isinstance(part, (Schedule, EpochCallback)):
+                part.expect(self.figures)
         if path is not None:
             parts: dict[str, Any] = {"schedule": self.schedule, "rng": self.rng, "callbacks": self.callbacks}
             found = resume(
@@ -109,15 +125,20 @@ class Course:
                 break
             self._train(epoch, team, bar)
             if self.validation is not None:
-                result = evaluate_checked(self.task.model, self.loss, self.validation, team)
+                with contextlib.ExitStack() as stack:
+                    for callback in self.callbacks:
+                        if isinstance(callback, EpochCallback):
+                            stack.enter_context(callback.evaluating(self.task.model))
+                    result = evaluate_checked(self.task.model, self.loss, self.validation, team, self.metrics)
                 self.history.val_loss.append(result.loss)
                 self.history.val_accuracy.append(result.accuracy)
+                self.history.add_metrics({f"val_{name}": value for name, value in result.metrics.items()})
             if self.schedule is not None:
                 self.schedule.end_epoch(self.history)
             shown = {name: value for name, value in self.history.last().items() if name not in ("seconds", "lr")}
             bar.end_epoch(epoch, self.history.seconds[-1], shown)
             for callback in self.callbacks:
-                self.stops = bool(callback(self._end(epoch))) or self.stops
+                self.stops = asks_to_end(callback, callback(self._end(epoch))) or self.stops
 
     def finish(self) -> None:
         """Tell the callbacks that it is over."""
@@ -201,7 +222,8 @@ class Course:
             before, steps = steps, math.ceil(done / self.batch_size)
             if steps > before:
                 end = StepEnd(epoch, steps, self.task.model, self.optimizer, loss, accuracy)
-                answers = [each.callback(end) for each in self.every if steps % each.steps == 0]
+                due = [each.callback for each in self.every if steps % each.steps == 0]
+                answers = [asks_to_end(callback, callback(end)) for callback in due]
                 if any(answers):
                     self.stops = True
                     break

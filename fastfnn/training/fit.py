@@ -22,15 +22,19 @@ from fastfnn.history import History
 from fastfnn.layers import BatchNorm1d, BatchNorm2d
 from fastfnn.layers.containers import with_shapes
 from fastfnn.losses import Loss
+from fastfnn.metrics import Metric
+from fastfnn.metrics.named import Metrics
 from fastfnn.model import Sequential
 from fastfnn.optim import Optimizer
 from fastfnn.schedules import Schedule
 from fastfnn.training import arguments, finite
 from fastfnn.training.arguments import Inputs
-from fastfnn.training.callbacks import Callback, Checkpoint, EverySteps
+from fastfnn.training.callbacks import Callback, Checkpoint, EpochCallback, EverySteps
 from fastfnn.training.course import Course, train
-from fastfnn.training.inference import Evaluation, figures
+from fastfnn.training.inference import Evaluation, figures, with_outputs
+from fastfnn.training.measuring import checked_metrics
 from fastfnn.training.progress import Progress
+from fastfnn.training.splitting import split
 from fastfnn.training.weights import ClassWeight
 
 
@@ -67,10 +71,12 @@ def fit(
     sample_weight: ArrayLike | None = None,
     class_weight: ClassWeight | None = None,
     validation_data: tuple[Any, ...] | None = None,
+    validation_split: float | None = None,
+    metrics: Metrics | None = None,
     schedule: Schedule | None = None,
     seed: int | np.random.Generator | None = None,
     n_threads: int | None = None,
-    callbacks: Iterable[Callback] = (),
+    callbacks: Iterable[Callback] | Callback | None = (),
     resume: StrPath | None = None,
     progress: bool = True,
 ) -> History:
@@ -101,6 +107,18 @@ def fit(
         that a mapping lacks have 1. One output of a binary loss has the classes 0 and 1.
     validation_data : (x, y) or (x, y, sample_weight), optional
         Evaluated after each epoch.
+    validation_split : float in (0, 1), optional
+        Hold out so large a part of the rows, drawn by the seed, as validation data; of every class the same part, where
+        the loss is of classes or of one yes or no. Both parts are copied, and weights scaled in each. NaN or infinity
+        in the data is refused at once.
+    metrics : list of names, metrics and functions, or a mapping of names to them, optional
+        What is computed of the validation data after each epoch, beside loss and accuracy and in the same pass: of
+        classes "precision", "recall", "f1" (also "f1_macro", "f1_micro", "f1_weighted" and so on), "roc_auc",
+        "log_loss" and "top_5"; of numbers "mae", "mse", "rmse" and "r2"; objects such as ``ff.metrics.TopK(3)``; or any
+        function of (y_true, y_predicted), whose y_predicted is what `predict` gives, and which gets the weights of the
+        rows where it takes `sample_weight`. Labels that are rows of probabilities are taken for the likeliest class.
+        The history has them as ``val_f1`` and so on. Of the training data it has the loss and the accuracy alone,
+        which are counted while the training runs; `evaluate` computes the others.
     schedule : Schedule, optional
         From `fastfnn.schedules`: how the learning rate goes on from the optimizer's `lr`.
     seed : int or numpy.random.Generator, optional
@@ -109,9 +127,9 @@ def fit(
         The most that may be used, and at most one for each core that this process may use (a control group's quota and
         ``OMP_NUM_THREADS`` count): while it runs, it turns out whether one or all of them are faster. Default: one for
         small steps, else all cores.
-    callbacks : callables
-        Each is called with an `EpochEnd` after each epoch, or wrapped in an `EverySteps` after so many steps; a true
-        return ends the training. `EarlyStopping`, `Checkpoint`, `CSVLogger` and `TensorBoard` are such.
+    callbacks : callables, or one
+        Each is called with an `EpochEnd` after each epoch, or wrapped in an `EverySteps` after so many steps; returning
+        True ends the training. `EarlyStopping`, `Checkpoint`, `CSVLogger` and `TensorBoard` are such.
     resume : str or path, optional
         A file that a `Checkpoint` wrote: go on after its last epoch, as if the training had never stopped. Model,
         optimizer, schedule and callbacks must be of the kinds that they were; settings are those given here, but that
@@ -141,19 +159,28 @@ def fit(
     x, targets, weights = arguments.as_data(model, loss, x, y, sample_weight, class_weight)
     _check_optimizer(optimizer)
     _check_learns(model)
+    asked = _asked_metrics(metrics, loss, validation_data is not None or validation_split is not None)
+    data, validation, rng = Pass(x, targets, weights=weights), None, np.random.default_rng(seed)
+    if validation_split is not None:
+        _check_split(validation_data, resume, seed)
+        data, validation = split(model, loss, data, validation_split, rng, sample_weight, class_weight)
+    elif validation_data is not None:
+        validation = _as_validation(model, loss, validation_data)
+    x, validation = data.x, None if validation is None else with_outputs(model, validation, asked)
     epochs = check.positive_int("epochs", epochs, least=0)
     batch_size = len(x) if batch_size is None else min(len(x), check.positive_int("batch_size", batch_size))
     _check_batches(model, x, batch_size)
     course = Course(
         Task(model, loss, optimizer),
-        Pass(x, targets, weights=weights, batch_size=batch_size),
-        _as_validation(model, loss, validation_data),
+        data._replace(batch_size=batch_size),
+        validation,
         epochs,
         shuffle,
         schedule,
-        np.random.default_rng(seed),
+        rng,
         *_sorted_callbacks(callbacks),
         np.shape(y)[1:],
+        asked,
     )
     _check_schedule(schedule, epochs, course.steps)
     own = program.uncompiled(course.task)
@@ -178,6 +205,7 @@ def fit(
 
 
 def _check_optimizer(optimizer: Any) -> None:
+    check.instance("optimizer", optimizer)
     if not isinstance(optimizer, Optimizer):
         raise InvalidTypeError(f"optimizer is {optimizer!r}; expected an optimizer such as SGD(lr=0.1)")
 
@@ -186,6 +214,7 @@ def _check_schedule(schedule: Any, epochs: int, steps: int) -> None:
     """Refuse what is no schedule, or does not fit the epochs."""
     if schedule is None:
         return
+    check.instance("schedule", schedule)
     if not isinstance(schedule, Schedule):
         raise InvalidTypeError(f"schedule is {schedule!r}; expected a schedule such as ff.schedules.Cosine()")
     if epochs:
@@ -194,9 +223,29 @@ def _check_schedule(schedule: Any, epochs: int, steps: int) -> None:
         asked.factors(1, epochs, steps)
 
 
-def _as_validation(model: Sequential, loss: Loss, validation_data: Any) -> Pass | None:
-    if validation_data is None:
-        return None
+def _asked_metrics(metrics: Metrics | None, loss: Loss, validates: bool) -> dict[str, Metric]:
+    """The metrics by name, but for the accuracy, which is there anyway."""
+    found = checked_metrics(metrics, loss)
+    found.pop("accuracy", None)
+    if found and not validates:
+        raise InvalidValueError(
+            f"metrics holds {', '.join(map(repr, found))} without validation data, of which they are computed; "
+            "expected validation_data, too. evaluate(…, metrics=…) computes them of any data"
+        )
+    return found
+
+
+def _check_split(validation_data: Any, resume: Any, seed: Any) -> None:
+    if validation_data is not None:
+        raise InvalidValueError("validation_split and validation_data are both given; expected one of them")
+    if resume is not None and seed is None:
+        raise InvalidValueError(
+            "seed is None with validation_split and resume; expected the seed that the training had, for else other "
+            "rows are held out"
+        )
+
+
+def _as_validation(model: Sequential, loss: Loss, validation_data: Any) -> Pass:
     if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
         raise InvalidTypeError(
             f"validation_data is {type(validation_data).__name__}; expected (x, y) or (x, y, sample_weight)"
@@ -207,13 +256,20 @@ def _as_validation(model: Sequential, loss: Loss, validation_data: Any) -> Pass 
     return data
 
 
-def _sorted_callbacks(callbacks: Iterable[Callback]) -> tuple[list[Any], list[EverySteps]]:
+def _sorted_callbacks(callbacks: Iterable[Callback] | Callback | None) -> tuple[list[Any], list[EverySteps]]:
     """Those called after epochs, checkpoints last, for they save the state of the others; and those within epochs."""
     after_epochs, after_steps = [], []
+    if callbacks is None or isinstance(callbacks, EverySteps) or callable(callbacks):
+        callbacks = [] if callbacks is None else [callbacks]
+    if not isinstance(callbacks, Iterable):
+        raise InvalidTypeError(f"callbacks is {callbacks!r}; expected a list of callables")
     for callback in callbacks:
+        check.instance("callbacks", callback)
         if not isinstance(callback, EverySteps) and not callable(callback):
             raise InvalidTypeError(f"callbacks holds {callback!r}; expected callables")
         (after_steps if isinstance(callback, EverySteps) else after_epochs).append(callback)
+        if isinstance(callback, EpochCallback) and callback.within is not None:
+            after_steps.append(callback.within)
     return sorted(after_epochs, key=lambda callback: isinstance(callback, Checkpoint)), after_steps
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,36 +17,73 @@ from fastfnn.engine.context import few_outputs
 from fastfnn.engine.sparsity import CSR
 from fastfnn.engine.task import Pass, Sums, Task
 from fastfnn.errors import InvalidValueError
-from fastfnn.functional import sigmoid, softmax
-from fastfnn.layers import Layer, LogSoftmax, Sigmoid, Softmax
+from fastfnn.layers import LogSoftmax, Sigmoid, Softmax
 from fastfnn.losses import TASKS, Loss
+from fastfnn.metrics import Metric
+from fastfnn.metrics.named import Metrics
 from fastfnn.model import Sequential
 from fastfnn.training import arguments, finite
 from fastfnn.training.arguments import Array, Inputs
+from fastfnn.training.measuring import checked_metrics, measure
+from fastfnn.training.outputs import as_labels, as_probabilities
 
 
-class Evaluation(NamedTuple):
-    """Loss, and the share of rows whose class is right, of binary outputs the share of these (NaN for numbers)."""
-
+class _Figures(NamedTuple):
     loss: float
     accuracy: float
 
 
-def figures(sums: Sums, loss: Loss, y: Array) -> Evaluation:
-    """Loss and accuracy of all rows, whose targets are `y`."""
+class Evaluation(_Figures):
+    """Loss, and the share of rows whose class is right, of binary outputs the share of these (NaN for numbers).
+
+    Attributes
+    ----------
+    loss, accuracy : float
+        ``loss, accuracy = evaluation``.
+    metrics : mapping of str to float
+        What else was asked for, by name.
+    """
+
+    metrics: Mapping[str, float] = MappingProxyType({})
+
+    def __new__(cls, loss: float, accuracy: float, metrics: Mapping[str, float] | None = None) -> Evaluation:
+        made = super().__new__(cls, loss, accuracy)
+        if metrics:
+            made.metrics = dict(metrics)
+        return made
+
+    def __repr__(self) -> str:
+        more = f", metrics={self.metrics}" if self.metrics else ""
+        return f"Evaluation(loss={self.loss!r}, accuracy={self.accuracy!r}{more})"
+
+
+def figures(sums: Sums, loss: Loss, y: Array, metrics: Mapping[str, float] | None = None) -> Evaluation:
+    """Loss and accuracy of all rows, whose targets are `y`, and what metrics said of them."""
     total, correct, rows, _ = sums
     value = total / rows if loss.reduction == "mean" else total
-    return Evaluation(value, correct / (rows * loss.kept_share(y)) if loss.has_accuracy else math.nan)
+    share = correct / (rows * loss.kept_share(y)) if loss.has_accuracy else math.nan
+    return Evaluation(value, share, metrics)
 
 
-def evaluate_checked(model: Sequential, loss: Loss, data: Pass, team: Any) -> Evaluation:
+def with_outputs(model: Sequential, data: Pass, metrics: Mapping[str, Metric]) -> Pass:
+    """The data with room for the outputs, where metrics need them."""
+    if not metrics:
+        return data
+    return data._replace(out=np.empty((len(data.x), *model.output_shape(data.x.shape[1:])), model.dtype))
+
+
+def evaluate_checked(
+    model: Sequential, loss: Loss, data: Pass, team: Any, metrics: Mapping[str, Metric] | None = None
+) -> Evaluation:
+    """One pass over the data makes the loss and, where there are metrics, the outputs that they need."""
     task, sums = Task(model, loss), (0.0, 0, 0, 0)
     assert data.y is not None
-    if not program.is_compiled(task):
-        return figures(eager.evaluate(task, data), loss, data.y)
-    for sums in program.run(task, data, team):  # noqa: B007 (the last is used)
-        pass
-    return figures(sums, loss, data.y)
+    if program.is_compiled(task):
+        for sums in program.run(task, data, team):  # noqa: B007 (the last is used)
+            pass
+    else:
+        sums = eager.evaluate(task, data)
+    return figures(sums, loss, data.y, measure(metrics, model, loss, data) if metrics else None)
 
 
 def evaluate(
@@ -54,26 +93,33 @@ def evaluate(
     *,
     loss: Loss,
     sample_weight: ArrayLike | None = None,
+    metrics: Metrics | None = None,
     n_threads: int | None = None,
 ) -> Evaluation:
     """Loss and accuracy on a data set, which goes through in chunks: memory does not grow with it.
+
+    With `metrics` the outputs of all rows are kept while it runs.
 
     Parameters
     ----------
     model, x, y, loss, n_threads
         As in `fit`.
     sample_weight : (n,) array, optional
-        Weights of the rows in the loss: Σ w l / Σ w for a mean. The accuracy counts all rows alike.
+        Weights of the rows in the loss, Σ w l / Σ w for a mean, and in the metrics. The accuracy counts all rows alike.
+    metrics : list of names, metrics and functions, or a mapping of names to them, optional
+        As in `fit`.
 
     Returns
     -------
     Evaluation
-        ``loss, accuracy = evaluate(...)``; the accuracy is NaN where the targets are numbers.
+        ``loss, accuracy = evaluate(...)``; the accuracy is NaN where the targets are numbers. Its attribute `metrics`
+        has the others by name: ``evaluate(..., metrics=["f1"]).metrics["f1"]``.
     """
     x, y, weights = arguments.as_data(model, loss, x, y, sample_weight)
-    data = Pass(x, y, weights=weights)
+    asked = checked_metrics(metrics, loss)
+    data = with_outputs(model, Pass(x, y, weights=weights), asked)
     with arguments.team_for(model, x, len(x), n_threads, training=False) as team:
-        result = evaluate_checked(model, loss, data, team)
+        result = evaluate_checked(model, loss, data, team, asked)
     found = None if math.isfinite(result.loss) else finite.described(data)
     if found:
         warn(f"evaluate: {found}, so the loss is {result.loss}", RuntimeWarning)
@@ -141,15 +187,6 @@ def probabilities_of(model: Sequential, out: Array, multilabel: bool, task: str 
     return as_probabilities(last, out, multilabel or kind == "binary")
 
 
-def as_probabilities(last: Layer, out: Array, multilabel: bool) -> Array:
-    """What `predict_proba` makes of the outputs of a model's last layer."""
-    if isinstance(last, (Softmax, Sigmoid)):
-        return out
-    if isinstance(last, LogSoftmax):
-        return np.exp(out)
-    return sigmoid(out) if multilabel or out.shape[-1] == 1 else softmax(out)
-
-
 def predict(
     model: Sequential, x: Inputs, *, multilabel: bool = False, task: str | None = None, n_threads: int | None = None
 ) -> NDArray[Any]:
@@ -207,12 +244,3 @@ def predictions_of(model: Sequential, out: Array, multilabel: bool, task: str | 
         RuntimeWarning,
     )
     return made
-
-
-def as_labels(last: Layer, out: Array, multilabel: bool) -> NDArray[np.int64]:
-    """What `predict` makes of the outputs of a model's last layer."""
-    if not multilabel and out.shape[-1] > 1:
-        return out.argmax(axis=-1)
-    threshold = 0.5 if isinstance(last, (Softmax, Sigmoid)) else 0.0
-    above = (out > threshold).astype(np.int64)
-    return above if multilabel else above[..., 0]

@@ -111,6 +111,7 @@ def lr_find(
         raise InvalidValueError(f"first is {first:g}; expected less than last, which is {last:g}")
     steps, batch_size = check.positive_int("steps", steps, least=10), check.positive_int("batch_size", batch_size)
     x, y, _ = as_data(model, loss, x, y)
+    check.instance("optimizer", optimizer)
     if not isinstance(optimizer, Optimizer):
         raise InvalidTypeError(f"optimizer is {optimizer!r}; expected an optimizer such as SGD(lr=0.1)")
     if model.task is not None or optimizer.steps:

@@ -22,8 +22,10 @@ def _format(values: dict[str, float]) -> str:
 def _brief(values: dict[str, float]) -> str:
     """The figures that fit beside a bar."""
     short = {"loss": "loss", "accuracy": "acc", "val_accuracy": "val"}
+    metrics = [name for name in values if name.startswith("val_") and name not in ("val_loss", "val_accuracy")]
+    short |= {name: name.removeprefix("val_") for name in metrics}
     shown = {name: values[name] for name in short if not math.isnan(values.get(name, math.nan))}
-    figures = (shown_figure(value) if name == "loss" else f"{value:.1%}" for name, value in shown.items())
+    figures = (f"{value:.1%}" if "accuracy" in name else shown_figure(value) for name, value in shown.items())
     return ", ".join(f"{short[name]} {figure}" for name, figure in zip(shown, figures, strict=True))
 
 

@@ -88,6 +88,95 @@ def adam(
         param[i] -= rate * m / (math.sqrt(s) + floor)
 
 
+@kernel(reference.amsgrad, outputs=4, in_place=True)
+def amsgrad(
+    param: NDArray[Any],
+    mean: NDArray[Any],
+    square: NDArray[Any],
+    largest: NDArray[Any],
+    grad: NDArray[Any],
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    correction1: float,
+    correction2: float,
+    tid: int,
+    n_threads: int,
+) -> None:
+    """`adam` that divides by the root of the largest second average so far (Reddi et al. 2018, PyTorch's form)."""
+    one, zero = param.dtype.type(1), param.dtype.type(0)
+    start, stop = share(param.size, tid, n_threads, GRAIN)
+    grad, param, mean = grad[start:stop], param[start:stop], mean[start:stop]
+    square, largest = square[start:stop], largest[start:stop]
+    in_gradient, beside_it = (zero, lr * weight_decay) if decoupled else (weight_decay, zero)
+    root = math.sqrt(correction2)
+    rate, floor = settled(lr * root / correction1), eps * root
+    for i in range(grad.size):
+        g = grad[i] + in_gradient * param[i]
+        param[i] -= beside_it * param[i]
+        m = beta1 * mean[i] + (one - beta1) * g
+        s = beta2 * square[i] + (one - beta2) * g * g
+        most = largest[i] if largest[i] > s else s
+        mean[i], square[i], largest[i] = m, s, most
+        param[i] -= rate * m / (math.sqrt(most) + floor)
+
+
+#: A product of momenta below which one minus it is 1 in float64.
+VANISHED = 2.0**-60
+
+
+def nadam_shares(step: int, beta1: float, momentum_decay: float) -> tuple[float, float]:
+    """What the gradient and its average count in NAdam's step (from 1): ``(1 - μ) / (1 - Π)`` and ``μ' / (1 - Π μ')``.
+
+    The momentum of step i is ``β1 (1 - 0.96**(i ψ) / 2)``, μ is that of this step, μ' of the next, and Π the product up
+    to this one (Dozat 2016, PyTorch's form). That has vanished after some hundred steps, so it is made anew each time.
+    """
+    product, i = 1.0, 1
+    while i <= step and product > VANISHED:
+        product *= beta1 * (1.0 - 0.5 * 0.96 ** (i * momentum_decay))
+        i += 1
+    now = beta1 * (1.0 - 0.5 * 0.96 ** (step * momentum_decay))
+    later = beta1 * (1.0 - 0.5 * 0.96 ** ((step + 1) * momentum_decay))
+    return (1.0 - now) / (1.0 - product), later / (1.0 - product * later)
+
+
+@kernel(reference.nadam, outputs=3, in_place=True)
+def nadam(
+    param: NDArray[Any],
+    mean: NDArray[Any],
+    square: NDArray[Any],
+    grad: NDArray[Any],
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    of_gradient: float,
+    of_mean: float,
+    correction2: float,
+    tid: int,
+    n_threads: int,
+) -> None:
+    """w ← w - lr (a g + b m) / (√(s / c2) + ε), with the shares a and b of `nadam_shares` (Dozat 2016)."""
+    one, zero = param.dtype.type(1), param.dtype.type(0)
+    start, stop = share(param.size, tid, n_threads, GRAIN)
+    grad, param, mean, square = grad[start:stop], param[start:stop], mean[start:stop], square[start:stop]
+    in_gradient, beside_it = (zero, lr * weight_decay) if decoupled else (weight_decay, zero)
+    root = math.sqrt(correction2)
+    now, before, floor = settled(lr * root * of_gradient), settled(lr * root * of_mean), eps * root
+    for i in range(grad.size):
+        g = grad[i] + in_gradient * param[i]
+        param[i] -= beside_it * param[i]
+        m = beta1 * mean[i] + (one - beta1) * g
+        s = beta2 * square[i] + (one - beta2) * g * g
+        mean[i], square[i] = m, s
+        param[i] -= (now * g + before * m) / (math.sqrt(s) + floor)
+
+
 @kernel(reference.rmsprop, outputs=2, in_place=True)
 def rmsprop(
     param: NDArray[Any],
@@ -109,6 +198,75 @@ def rmsprop(
         s = alpha * square[i] + (one - alpha) * g * g
         square[i] = s
         param[i] -= lr * g / (math.sqrt(s) + eps)
+
+
+@kernel(reference.rmsprop_momentum, outputs=3, in_place=True)
+def rmsprop_momentum(
+    param: NDArray[Any],
+    square: NDArray[Any],
+    velocity: NDArray[Any],
+    grad: NDArray[Any],
+    lr: float,
+    alpha: float,
+    eps: float,
+    weight_decay: float,
+    momentum: float,
+    tid: int,
+    n_threads: int,
+) -> None:
+    """s ← α s + (1 - α) g²; v ← μ v + g / (√s + ε); w ← w - lr v (PyTorch's form)."""
+    one = param.dtype.type(1)
+    start, stop = share(param.size, tid, n_threads, GRAIN)
+    grad, param, square, velocity = grad[start:stop], param[start:stop], square[start:stop], velocity[start:stop]
+    for i in range(grad.size):
+        g = grad[i] + weight_decay * param[i]
+        s = alpha * square[i] + (one - alpha) * g * g
+        v = momentum * velocity[i] + g / (math.sqrt(s) + eps)
+        square[i], velocity[i] = s, v
+        param[i] -= lr * v
+
+
+@kernel(reference.rmsprop_centered, outputs=4, in_place=True)
+def rmsprop_centered(
+    param: NDArray[Any],
+    square: NDArray[Any],
+    mean: NDArray[Any],
+    velocity: NDArray[Any],
+    grad: NDArray[Any],
+    lr: float,
+    alpha: float,
+    eps: float,
+    weight_decay: float,
+    momentum: float,
+    tid: int,
+    n_threads: int,
+) -> None:
+    """`rmsprop_momentum` by the variance: m ← α m + (1 - α) g; v ← μ v + g / (√(s - m²) + ε) (Graves 2013).
+
+    A variance that rounding has made negative counts as 0, where PyTorch's root is NaN.
+    """
+    one, zero = param.dtype.type(1), param.dtype.type(0)
+    start, stop = share(param.size, tid, n_threads, GRAIN)
+    grad, param, square = grad[start:stop], param[start:stop], square[start:stop]
+    mean, velocity = mean[start:stop], velocity[start:stop]
+    for i in range(grad.size):
+        g = grad[i] + weight_decay * param[i]
+        s = alpha * square[i] + (one - alpha) * g * g
+        m = alpha * mean[i] + (one - alpha) * g
+        variance = s - m * m
+        variance = zero if variance < zero else variance
+        v = momentum * velocity[i] + g / (math.sqrt(variance) + eps)
+        square[i], mean[i], velocity[i] = s, m, v
+        param[i] -= lr * v
+
+
+@kernel(reference.negate, in_place=True)
+def negate(grad: NDArray[Any], tid: int, n_threads: int) -> None:
+    """-g: to maximise. In place."""
+    start, stop = share(grad.size, tid, n_threads, GRAIN)
+    grad = grad[start:stop]
+    for i in range(grad.size):
+        grad[i] = -grad[i]
 
 
 @kernel(reference.adagrad, outputs=2, in_place=True)

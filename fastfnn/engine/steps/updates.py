@@ -10,13 +10,14 @@ import numpy as np
 import fastfnn_kernels as kernels
 from fastfnn.engine.steps.table import Array, Table
 from fastfnn.model import Sequential
-from fastfnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, Part, RMSprop, block_sums, settled_eps
+from fastfnn.optim import SGD, Adagrad, Adam, AdamW, NAdam, Optimizer, Part, RMSprop, block_sums, settled_eps
 
 
 def _adam(optimizer: Any) -> tuple[str, dict[str, float]]:
     beta1, beta2 = optimizer.betas
     own = {"beta1": beta1, "beta2": beta2, "eps": optimizer.eps}
-    return "adam", {**own, "decoupled": optimizer.decoupled, "epsilon_hat": optimizer.epsilon_hat}
+    operation = "amsgrad" if optimizer.amsgrad else "adam"
+    return operation, {**own, "decoupled": optimizer.decoupled, "epsilon_hat": optimizer.epsilon_hat}
 
 
 def _sgd(optimizer: Any) -> tuple[str, dict[str, float]]:
@@ -25,13 +26,27 @@ def _sgd(optimizer: Any) -> tuple[str, dict[str, float]]:
     return "sgd_momentum", {"momentum": optimizer.momentum, "nesterov": optimizer.nesterov}
 
 
+def _nadam(optimizer: Any) -> tuple[str, dict[str, float]]:
+    beta1, beta2 = optimizer.betas
+    own = {"beta1": beta1, "beta2": beta2, "eps": optimizer.eps, "momentum_decay": optimizer.momentum_decay}
+    return "nadam", {**own, "decoupled": optimizer.decoupled_weight_decay}
+
+
+def _rmsprop(optimizer: Any) -> tuple[str, dict[str, float]]:
+    own = {"alpha": optimizer.alpha, "eps": optimizer.eps}
+    if not optimizer.centered and not optimizer.momentum:
+        return "rmsprop", own
+    return "rmsprop_centered" if optimizer.centered else "rmsprop_momentum", {**own, "momentum": optimizer.momentum}
+
+
 #: Operation of each optimizer, and the settings that others have not, by the operation's names for them.
 OPTIMIZERS: dict[type[Optimizer], Callable[[Any], tuple[str, dict[str, float]]]] = {
     SGD: _sgd,
     Adam: _adam,
     AdamW: _adam,
-    RMSprop: lambda o: ("rmsprop", {"alpha": o.alpha, "eps": o.eps}),
-    Adagrad: lambda o: ("adagrad", {"eps": o.eps}),
+    NAdam: _nadam,
+    RMSprop: _rmsprop,
+    Adagrad: lambda o: ("adagrad", {"eps": o.eps, "lr_decay": o.lr_decay}),
 }
 
 
@@ -102,6 +117,8 @@ def write_update(table: Table, model: Sequential, optimizer: Optimizer) -> None:
         where = part.where
         param = model.parameters[where]
         parameters = {"param": param, "grad": model.gradients[where], "size": param.size}
+        if optimizer.maximize:
+            table.update("negate", grad=parameters["grad"], size=param.size)
         if optimizer.limits is not None:
             limits = {name: settings[name] for name in ("clip_norm", "clip_value")}
             table.update("clip_step", **parameters, **clipping, **limits, l1=settings["l1"] if decays else table.zero)

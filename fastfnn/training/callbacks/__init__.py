@@ -4,12 +4,14 @@ A callback is any callable of an `EpochEnd`, an `EpochCallback`, or an `EverySte
 """
 
 from fastfnn.history import History
-from fastfnn.training.callbacks.base import Callback, EpochCallback, EpochEnd, EverySteps, StepEnd
+from fastfnn.training.callbacks.averaging import EMA
+from fastfnn.training.callbacks.base import Callback, EpochCallback, EpochEnd, EverySteps, StepEnd, asks_to_end
 from fastfnn.training.callbacks.checkpoints import Checkpoint, Resumed, resume
 from fastfnn.training.callbacks.logs import CSVLogger, TensorBoard
 from fastfnn.training.callbacks.stopping import EarlyStopping
 
 __all__ = [
+    "EMA",
     "CSVLogger",
     "Callback",
     "Checkpoint",
@@ -21,5 +23,6 @@ __all__ = [
     "Resumed",
     "StepEnd",
     "TensorBoard",
+    "asks_to_end",
     "resume",
 ]

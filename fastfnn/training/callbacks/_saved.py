@@ -84,7 +84,7 @@ def to_bytes(end: EpochEnd) -> bytes:
         "format": FORMAT,
         "epoch": end.epoch,
         "stopped": bool(end.stops),
-        "history": end.history.to_dict(),
+        "history": end.history.columns(),
         "dropout_steps": [layer.step for layer in dropouts(end.model)],
         "optimizer": _part(optimizer, _of_optimizer(end)),
         "schedule": _part(end.schedule, {} if end.schedule is None else end.schedule.state()),
@@ -148,7 +148,7 @@ def _understood(training: dict[str, Any], model: Sequential, tensors: dict[str, 
         return Part(str(entry["kind"]), dict(entry["values"]), arrays)
 
     epoch = check.positive_int("epoch", training["epoch"])
-    history = History(**{name: [float(figure) for figure in column] for name, column in training["history"].items()})
+    history = History.from_dict(training["history"])
     if history.epochs != epoch:
         raise InvalidValueError(f"the history has {history.epochs} epochs; expected {epoch}")
     optimizer, generator = part(training["optimizer"], "optimizer."), part(training["generator"], "generator.")

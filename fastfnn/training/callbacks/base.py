@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from fastfnn.engine.task import Pass
 from fastfnn.errors import InvalidTypeError
 from fastfnn.history import History
 from fastfnn.model import Sequential
+from fastfnn.monitor import Figures
 from fastfnn.optim import Optimizer
 from fastfnn.schedules import Schedule
 
@@ -52,15 +54,45 @@ class EpochEnd:
     first_lr: float | None = None
 
 
+def asks_to_end(callback: Any, answer: Any) -> bool:
+    """Whether a callback's answer ends the training: True does, None and False do not, and nothing else is one."""
+    if answer is None:
+        return False
+    if isinstance(answer, (bool, np.bool_)):
+        return bool(answer)
+    raise InvalidTypeError(
+        f"the callback {callback!r} returned {answer!r}; expected True to end the training, or else False or None"
+    )
+
+
 class EpochCallback:
-    """Base of callbacks that know where a training begins and ends, and may have a state that a checkpoint keeps."""
+    """Base of callbacks that know where a training begins and ends, and may have a state that a checkpoint keeps.
+
+    Attributes
+    ----------
+    within : EverySteps or None
+        What is called within epochs for it.
+    """
+
+    within: EverySteps | None = None
 
     def begin(self) -> None:
         """A training begins from its first epoch: forget the last one."""
 
+    def expect(self, figures: Figures) -> None:
+        """A training begins or goes on that is going to have these figures: refuse it where one is missing.
+
+        `figures` are those of the history by their names, and whether each is better where it is greater; None: nobody
+        knows.
+        """
+
     def arrange(self, epoch: Pass) -> Pass:
         """An epoch begins, for which this was arranged: its order, weights and rates; return what it shall be."""
         return epoch
+
+    def evaluating(self, model: Sequential) -> AbstractContextManager[None]:
+        """Around the evaluation of the validation data: the model may be another there."""
+        return nullcontext()
 
     def __call__(self, end: EpochEnd) -> bool | None:
         """An epoch is over. True ends the training."""
@@ -113,7 +145,7 @@ class EverySteps:
     steps : int
         Between two calls; they are counted from each epoch's beginning.
     callback : callable
-        A true return ends the training.
+        Returning True ends the training; anything else but False and None is refused.
     """
 
     def __init__(self, steps: int, callback: Callable[[StepEnd], Any]) -> None:

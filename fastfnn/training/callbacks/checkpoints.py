@@ -16,13 +16,13 @@ from fastfnn.history import History
 from fastfnn.interchange import safetensors
 from fastfnn.layers import Dropout, Layer
 from fastfnn.model import Sequential
+from fastfnn.monitor import Figures, Monitor
 from fastfnn.optim import Optimizer
 from fastfnn.schedules import Schedule
 from fastfnn.training.callbacks import _saved
 from fastfnn.training.callbacks._saved import Saved
 from fastfnn.training.callbacks.base import EpochCallback, EpochEnd
 from fastfnn.training.callbacks.logs import check_folder
-from fastfnn.training.callbacks.monitor import MONITORS, gain, watched
 from fastfnn_kernels._files import write_in_one_step
 
 
@@ -37,8 +37,9 @@ class Checkpoint(EpochCallback):
         By custom ``*.safetensors``. It is replaced in one step: whatever happens, there is the old file or the new.
     every : int
         Epochs from one file to the next. The epoch after which a callback ends the training always has one.
-    monitor : {"loss", "accuracy", "val_loss", "val_accuracy"}, optional
-        What is to be best; by default the loss of the validation data, or of the training where there are none.
+    monitor, mode : str, optional
+        What is to be best, and whether by being smaller or greater, as in `EarlyStopping`; by default the loss of the
+        validation data, or of the training where there are none.
     best_only : bool
         Write only after epochs whose figure is better than all before: the file then holds the best of them.
 
@@ -47,17 +48,29 @@ class Checkpoint(EpochCallback):
     FileNotFoundError
         When a training begins: there is no such folder.
     InvalidValueError, InvalidTypeError
-        After an epoch: a layer is not one of fastfnn's, JSON cannot hold the state of a callback or a schedule, or the
-        training has no such figure as `monitor`.
+        When a training begins: it has no such figure as `monitor`. After an epoch: a layer is not one of fastfnn's, or
+        JSON cannot hold the state of a callback or a schedule.
     """
 
-    def __init__(self, path: StrPath, every: int = 1, *, monitor: str | None = None, best_only: bool = False) -> None:
+    def __init__(
+        self,
+        path: StrPath,
+        every: int = 1,
+        *,
+        monitor: str | None = None,
+        mode: str | None = None,
+        best_only: bool = False,
+    ) -> None:
         self.path = as_path(path, "path")
         self.every = check.positive_int("every", every)
-        self.monitor = None if monitor is None else check.one_of("monitor", monitor, MONITORS)
-        self.best_only = bool(best_only)
+        self._monitor = Monitor(monitor, mode)
+        self.monitor, self.mode, self.best_only = monitor, mode, bool(best_only)
         if self.monitor is not None and not self.best_only:
             raise InvalidValueError(f"monitor is {monitor!r} with best_only False; expected best_only=True")
+
+    def expect(self, figures: Figures) -> None:
+        if self.best_only:
+            self._monitor.expect(figures)
 
     def begin(self) -> None:
         check_folder(self.path)
@@ -70,12 +83,13 @@ class Checkpoint(EpochCallback):
         """Whether the newest figure is better than all before, which a resumed training's history has, too."""
         if not self.best_only:
             return True
-        name, values = watched(self.monitor, history)
-        return all(gain(name, values[-1], value) > 0 for value in [None, *values[:-1]])
+        name, values = self._monitor.watched(history)
+        return all(self._monitor.gain(name, values[-1], value) > 0 for value in [None, *values[:-1]])
 
     def config(self) -> dict[str, Any]:
         config: dict[str, Any] = {"path": str(self.path), "every": self.every}
-        return {**config, "monitor": self.monitor, "best_only": True} if self.best_only else config
+        mode = {} if self.mode is None else {"mode": self.mode}
+        return {**config, "monitor": self.monitor, **mode, "best_only": True} if self.best_only else config
 
 
 @dataclass

@@ -50,7 +50,7 @@ class CSVLogger(EpochCallback):
 
 def as_csv(history: History) -> str:
     """A line of names, then one for each epoch."""
-    columns = {name: values for name, values in history.to_dict().items() if values}
+    columns = {name: values for name, values in history.columns().items() if values}
     lines = [",".join(["epoch", *columns])]
     for epoch, figures in enumerate(zip_longest(*columns.values(), fillvalue=math.nan), 1):
         lines.append(",".join([str(epoch), *("" if math.isnan(x) else repr(float(x)) for x in figures)]))

@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from fastfnn import _checks as check
+from fastfnn.monitor import Figures, Monitor
 from fastfnn.training.callbacks.base import Array, EpochCallback, EpochEnd
-from fastfnn.training.callbacks.monitor import MONITORS, gain, watched
 
 
 class EarlyStopping(EpochCallback):
     """Ends the training when a figure has not become better for some epochs (Prechelt 1998).
 
-    Better is a smaller loss or a larger accuracy; NaN is never better.
+    NaN is never better.
 
     Parameters
     ----------
-    monitor : {"loss", "accuracy", "val_loss", "val_accuracy"}, optional
-        None: the loss of the validation data, or of the training where there are none.
+    monitor : str, optional
+        "loss", "accuracy", "val_loss", "val_accuracy" or that of a metric, such as "val_f1". None: the loss of the
+        validation data, or of the training where there are none.
     patience : int
         So many epochs in a row without a better figure end the training.
     min_delta : float
@@ -25,6 +26,9 @@ class EarlyStopping(EpochCallback):
     restore_best : bool
         Give the model the parameters and buffers of the best epoch at the end, however the training ends; only an
         error leaves them.
+    mode : {"min", "max"}, optional
+        Whether a smaller or a greater figure is better. Needed only for a function of your own: of losses and of
+        fastfnn's metrics it is known.
 
     Attributes
     ----------
@@ -36,13 +40,19 @@ class EarlyStopping(EpochCallback):
     Raises
     ------
     InvalidValueError
-        After the first epoch: the training has no such figure.
+        When a training begins: it has no such figure.
     """
 
     def __init__(
-        self, monitor: str | None = None, patience: int = 10, min_delta: float = 0.0, restore_best: bool = True
+        self,
+        monitor: str | None = None,
+        patience: int = 10,
+        min_delta: float = 0.0,
+        restore_best: bool = True,
+        mode: str | None = None,
     ) -> None:
-        self.monitor = None if monitor is None else check.one_of("monitor", monitor, MONITORS)
+        self._monitor = Monitor(monitor, mode)
+        self.monitor, self.mode = monitor, mode
         self.patience = check.positive_int("patience", patience)
         self.min_delta = check.real("min_delta", min_delta, least=0)
         self.restore_best = bool(restore_best)
@@ -54,9 +64,12 @@ class EarlyStopping(EpochCallback):
         self.stopped_epoch: int | None = None
         self._snapshot: dict[str, Array] = {}
 
+    def expect(self, figures: Figures) -> None:
+        self._monitor.expect(figures)
+
     def __call__(self, end: EpochEnd) -> bool:
-        name, values = watched(self.monitor, end.history)
-        if gain(name, values[-1], self.best) > (self.min_delta if self.best is not None else 0):
+        name, values = self._monitor.watched(end.history)
+        if self._monitor.gain(name, values[-1], self.best) > (self.min_delta if self.best is not None else 0):
             self.best, self.best_epoch = values[-1], end.epoch
             if self.restore_best:
                 self._snapshot = end.model.snapshot()
@@ -78,5 +91,5 @@ class EarlyStopping(EpochCallback):
         self.stopped_epoch, self._snapshot = values["stopped_epoch"], dict(arrays)
 
     def config(self) -> dict[str, Any]:
-        names = ("monitor", "patience", "min_delta", "restore_best")
+        names = ("monitor", "patience", "min_delta", "restore_best", *(["mode"] if self.mode else []))
         return {name: getattr(self, name) for name in names}

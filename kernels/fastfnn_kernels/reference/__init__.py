@@ -83,8 +83,13 @@ from fastfnn_kernels.reference.normalization import (
 from fastfnn_kernels.reference.optim import (
     adagrad,
     adam,
+    amsgrad,
     clip_step,
+    nadam,
+    negate,
     rmsprop,
+    rmsprop_centered,
+    rmsprop_momentum,
     sgd,
     sgd_momentum,
     square_sums,

@@ -58,6 +58,104 @@ def adam(
     return w - lr * (m / correction1) / (np.sqrt(s / correction2) + eps), m, s
 
 
+def amsgrad(
+    param: ArrayLike,
+    mean: ArrayLike,
+    square: ArrayLike,
+    largest: ArrayLike,
+    grad: ArrayLike,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    correction1: float,
+    correction2: float,
+) -> tuple[Array, Array, Array, Array]:
+    """Adam that divides by the root of the largest second average so far (Reddi et al. 2018, PyTorch's form)."""
+    w, g = np.asarray(param, np.float64), np.asarray(grad, np.float64)
+    if decoupled:
+        w = w - lr * weight_decay * w
+    else:
+        g = g + weight_decay * w
+    m = beta1 * np.asarray(mean, np.float64) + (1 - beta1) * g
+    s = beta2 * np.asarray(square, np.float64) + (1 - beta2) * g * g
+    most = np.maximum(np.asarray(largest, np.float64), s)
+    return w - lr * (m / correction1) / (np.sqrt(most / correction2) + eps), m, s, most
+
+
+def nadam(
+    param: ArrayLike,
+    mean: ArrayLike,
+    square: ArrayLike,
+    grad: ArrayLike,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    of_gradient: float,
+    of_mean: float,
+    correction2: float,
+) -> tuple[Array, Array, Array]:
+    """w ← w - lr (a g + b m) / (√(s / c2) + ε), with the shares a and b of the step (Dozat 2016, PyTorch's form)."""
+    w, g = np.asarray(param, np.float64), np.asarray(grad, np.float64)
+    if decoupled:
+        w = w - lr * weight_decay * w
+    else:
+        g = g + weight_decay * w
+    m = beta1 * np.asarray(mean, np.float64) + (1 - beta1) * g
+    s = beta2 * np.asarray(square, np.float64) + (1 - beta2) * g * g
+    return w - lr * (of_gradient * g + of_mean * m) / (np.sqrt(s / correction2) + eps), m, s
+
+
+def rmsprop_momentum(
+    param: ArrayLike,
+    square: ArrayLike,
+    velocity: ArrayLike,
+    grad: ArrayLike,
+    lr: float,
+    alpha: float,
+    eps: float,
+    weight_decay: float,
+    momentum: float,
+) -> tuple[Array, Array, Array]:
+    """s ← α s + (1 - α) g²; v ← μ v + g / (√s + ε); w ← w - lr v (PyTorch's form)."""
+    w = np.asarray(param, np.float64)
+    g = np.asarray(grad, np.float64) + weight_decay * w
+    s = alpha * np.asarray(square, np.float64) + (1 - alpha) * g * g
+    v = momentum * np.asarray(velocity, np.float64) + g / (np.sqrt(s) + eps)
+    return w - lr * v, s, v
+
+
+def rmsprop_centered(
+    param: ArrayLike,
+    square: ArrayLike,
+    mean: ArrayLike,
+    velocity: ArrayLike,
+    grad: ArrayLike,
+    lr: float,
+    alpha: float,
+    eps: float,
+    weight_decay: float,
+    momentum: float,
+) -> tuple[Array, Array, Array, Array]:
+    """`rmsprop_momentum` by the variance: m ← α m + (1 - α) g; v ← μ v + g / (√(s - m²) + ε) (Graves 2013)."""
+    w = np.asarray(param, np.float64)
+    g = np.asarray(grad, np.float64) + weight_decay * w
+    s = alpha * np.asarray(square, np.float64) + (1 - alpha) * g * g
+    m = alpha * np.asarray(mean, np.float64) + (1 - alpha) * g
+    v = momentum * np.asarray(velocity, np.float64) + g / (np.sqrt(np.maximum(s - m * m, 0)) + eps)
+    return w - lr * v, s, m, v
+
+
+def negate(grad: ArrayLike) -> Array:
+    """-g: to maximise."""
+    return -np.asarray(grad, np.float64)
+
+
 def rmsprop(
     param: ArrayLike, square: ArrayLike, grad: ArrayLike, lr: float, alpha: float, eps: float, weight_decay: float
 ) -> tuple[Array, Array]:

@@ -31,6 +31,7 @@ NOT_KERNELS = {
     "gemm.scratch_for",
     "marked.marks_for",
     "marked.scratch_for",
+    "optim.nadam_shares",
     "optim.norm_blocks",
     "packed.marks_for",
     "packed.pack",

@@ -84,6 +84,28 @@ def _adam(decoupled: bool) -> Callable[..., tuple[Any, ...]]:
     return draw
 
 
+def _amsgrad(d: Draw, n: int) -> tuple[Any, ...]:
+    param, mean, square, grad, *settings = _adam(decoupled=False)(d, n)
+    return param, mean, square, d.between(0.01, 1, n), grad, *settings
+
+
+def _nadam(d: Draw, n: int) -> tuple[Any, ...]:
+    *arguments, _, correction2 = _adam(decoupled=True)(d, n)
+    shares = map(d.scalar, optim.nadam_shares(3, 0.9, 4e-3))
+    return *arguments, *shares, correction2
+
+
+def _rmsprop(centered: bool) -> Callable[..., tuple[Any, ...]]:
+    """A second average that is more than the first one's square, as it is of any gradients."""
+
+    def draw(d: Draw, n: int) -> tuple[Any, ...]:
+        averages = (d.between(0.5, 1, n), *([d.between(-0.5, 0.5, n)] if centered else []))
+        settings = map(d.scalar, (0.01, 0.9, 1e-3, 0.02, 0.8))
+        return d.normal(n), *averages, d.normal(n), d.normal(n), *settings
+
+    return draw
+
+
 def _with_squares(*scalars: float) -> Callable[..., tuple[Any, ...]]:
     return lambda d, n: (d.normal(n), d.between(0.01, 1, n), d.normal(n), *map(d.scalar, scalars))
 
@@ -231,6 +253,11 @@ SPECS = [
     spec_of("adam", optim.adam, _adam(decoupled=False), 15, **FLAT),
     spec_of("adamw", optim.adam, _adam(decoupled=True), 15, **FLAT),
     spec_of("rmsprop", optim.rmsprop, _with_squares(0.01, 0.99, 1e-8, 0.02), 10, **FLAT),
+    spec_of("amsgrad", optim.amsgrad, _amsgrad, 16, **FLAT),
+    spec_of("nadam", optim.nadam, _nadam, 17, **FLAT),
+    spec_of("rmsprop_momentum", optim.rmsprop_momentum, _rmsprop(centered=False), 12, **FLAT),
+    spec_of("rmsprop_centered", optim.rmsprop_centered, _rmsprop(centered=True), 17, **FLAT),
+    spec_of("negate", optim.negate, lambda d, n: (d.normal(n),), 1, **FLAT),
     spec_of("adagrad", optim.adagrad, _with_squares(0.01, 1e-8, 0.02), 8, **FLAT),
     spec_of("square_sums", optim.square_sums, _square_sums, 2, scale=lambda n: n, **LONG),
     spec_of("clip_step", optim.clip_step, _limits(math.inf, math.inf, 0.0), 4, **FLAT),
