@@ -1,6 +1,6 @@
 """How weights start. An initializer is a callable ``(shape, rng) -> float64 array``; shape is (inputs, outputs).
 
-The default fits the activation that follows: He for the ReLU family, Xavier for everything else.
+The default fits the activation that follows: He for the ReLU family, LeCun for SELU, Xavier for everything else.
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ def xavier(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float
     return rng.uniform(-bound, bound, shape)
 
 
+def lecun(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+    """N(0, 1 / inputs): keeps the variance through a SELU (LeCun et al. 1998, Klambauer et al. 2017)."""
+    return rng.normal(0.0, math.sqrt(1.0 / max(1, shape[0])), shape)
+
+
 def normal(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
     """N(0, 1): the exercise's start, ten times too wide for a layer of a hundred inputs."""
     return rng.normal(0.0, 1.0, shape)
@@ -38,7 +43,7 @@ def zeros(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float6
     return np.zeros(shape)
 
 
-BY_NAME: dict[str, Initializer] = {"he": he, "xavier": xavier, "normal": normal, "zeros": zeros}
+BY_NAME: dict[str, Initializer] = {"he": he, "xavier": xavier, "lecun": lecun, "normal": normal, "zeros": zeros}
 
 
 def initializer(name: str, value: Any) -> Any:

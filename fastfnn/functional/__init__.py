@@ -12,6 +12,12 @@ from __future__ import annotations
 
 from fastfnn.functional._run import FLOPS_PER_NANOSECOND, NANOSECONDS_PER_ELEMENT, cores
 from fastfnn.functional.activations import (
+    elu,
+    elu_backward,
+    gelu,
+    gelu_backward,
+    hardswish,
+    hardswish_backward,
     leaky_relu,
     leaky_relu_backward,
     log,
@@ -19,16 +25,25 @@ from fastfnn.functional.activations import (
     log_softmax,
     log_softmax_backward,
     relu,
+    relu6,
+    relu6_backward,
     relu_backward,
+    selu,
+    selu_backward,
     sigmoid,
     sigmoid_backward,
+    silu,
+    silu_backward,
     softmax,
     softmax_backward,
+    softplus,
+    softplus_backward,
     tanh,
     tanh_backward,
 )
 from fastfnn.functional.convolution import conv2d, conv2d_backward
-from fastfnn.functional.dropout import dropout, dropout_backward
+from fastfnn.functional.dropout import dropout, dropout2d, dropout2d_backward, dropout_backward
+from fastfnn.functional.layer_norm import layer_norm, layer_norm_backward
 from fastfnn.functional.losses import (
     binary_cross_entropy,
     binary_cross_entropy_backward,
@@ -49,6 +64,7 @@ from fastfnn.functional.losses import (
     poisson_nll_loss_backward,
 )
 from fastfnn.functional.normalization import batch_norm, batch_norm_backward
+from fastfnn.functional.padding import zero_pad2d, zero_pad2d_backward
 from fastfnn.functional.pooling import (
     avg_pool2d,
     avg_pool2d_backward,
@@ -57,6 +73,7 @@ from fastfnn.functional.pooling import (
     max_pool2d,
     max_pool2d_backward,
 )
+from fastfnn.functional.prelu import prelu, prelu_backward
 from fastfnn.functional.products import (
     linear,
     linear_backward,
@@ -82,13 +99,23 @@ __all__ = [
     "cross_entropy_and_gradient",
     "cross_entropy_backward",
     "dropout",
+    "dropout2d",
+    "dropout2d_backward",
     "dropout_backward",
+    "elu",
+    "elu_backward",
+    "gelu",
+    "gelu_backward",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
+    "hardswish",
+    "hardswish_backward",
     "huber_loss",
     "huber_loss_backward",
     "l1_loss",
     "l1_loss_backward",
+    "layer_norm",
+    "layer_norm_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
@@ -107,12 +134,24 @@ __all__ = [
     "nll_loss_backward",
     "poisson_nll_loss",
     "poisson_nll_loss_backward",
+    "prelu",
+    "prelu_backward",
     "relu",
+    "relu6",
+    "relu6_backward",
     "relu_backward",
+    "selu",
+    "selu_backward",
     "sigmoid",
     "sigmoid_backward",
+    "silu",
+    "silu_backward",
     "softmax",
     "softmax_backward",
+    "softplus",
+    "softplus_backward",
     "tanh",
     "tanh_backward",
+    "zero_pad2d",
+    "zero_pad2d_backward",
 ]

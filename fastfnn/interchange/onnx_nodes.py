@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -110,7 +111,7 @@ def chain_of(onnx: Any, proto: Any) -> Chain:
             raise InvalidValueError(f"expected one {name} of the graph; got {names}")
     nodes: deque[Node] = deque()
     current = inputs[0].name
-    for proto_node in graph.node:
+    for proto_node in _with_swish(onnx, graph.node):
         node = _node(onnx, proto_node, opset)
         taken = [name for name in proto_node.input if name and name not in constants]
         if node.op == "Constant":
@@ -135,6 +136,24 @@ def chain_of(onnx: Any, proto: Any) -> Chain:
             f"the graph's output is {graph.output[0].name!r}; expected {current!r}, the chain's end"
         )
     return Chain(nodes, constants, *_input_shape(inputs[0]))
+
+
+def _with_swish(onnx: Any, nodes: Any) -> Iterator[Any]:
+    """The nodes, but a Sigmoid and the Mul of it by what it took are one Swish, as newer opsets have it."""
+    takers = collections.Counter(name for node in nodes for name in node.input)
+    sigmoids = {node.output[0]: node for node in nodes if node.op_type == "Sigmoid" and takers[node.output[0]] == 1}
+    swishes: dict[str, Any] = {}
+    for node in nodes:
+        for taken, other in (node.input, node.input[::-1]) if node.op_type == "Mul" else ():
+            if taken in sigmoids and sigmoids[taken].input[0] == other:
+                swishes[taken] = node
+    merged = {id(node) for node in swishes.values()}
+    for node in nodes:
+        if node.op_type == "Sigmoid" and node.output[0] in swishes:
+            mul = swishes[node.output[0]]
+            yield onnx.helper.make_node("Swish", list(node.input), list(mul.output), name=mul.name)
+        elif id(node) not in merged:
+            yield node
 
 
 def _unsqueezed(node: Node, array: Array, axes: Any = None) -> Array:

@@ -9,7 +9,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from fastfnn.errors import FastFNNError, InvalidTypeError, InvalidValueError
-from fastfnn.layers import Flatten, GlobalAvgPool2d, Layer, LogSoftmax, Normalize, Softmax
+from fastfnn.layers import (
+    AdaptiveAvgPool2d,
+    Flatten,
+    GlobalAvgPool2d,
+    GlobalMaxPool2d,
+    Layer,
+    LogSoftmax,
+    Normalize,
+    Softmax,
+)
 from fastfnn.layers import state_dict as state_dicts
 from fastfnn.layers.base import KnownShape
 from fastfnn.model import Sequential, as_sequential
@@ -18,7 +27,21 @@ if TYPE_CHECKING:
     from torch import nn
 
 #: Modules that change no shape.
-ELEMENTWISE = ("Dropout", "LeakyReLU", "ReLU", "Sigmoid", "Tanh")
+ELEMENTWISE = (
+    "Dropout",
+    "ELU",
+    "GELU",
+    "Hardswish",
+    "LeakyReLU",
+    "PReLU",
+    "ReLU",
+    "ReLU6",
+    "SELU",
+    "SiLU",
+    "Sigmoid",
+    "Softplus",
+    "Tanh",
+)
 
 
 def from_torch(module: nn.Module, dtype: Any = None) -> Sequential:
@@ -27,10 +50,11 @@ def from_torch(module: nn.Module, dtype: Any = None) -> Sequential:
     Parameters
     ----------
     module : torch.nn.Sequential, or one module
-        Of ``Linear Conv2d MaxPool2d AvgPool2d AdaptiveAvgPool2d(1) Flatten ReLU LeakyReLU Sigmoid Tanh Softmax
-        LogSoftmax Dropout BatchNorm1d BatchNorm2d Identity`` and further `Sequential`, which are flattened. An
-        `Identity` is left out. An ``AdaptiveAvgPool2d(1)`` needs a `Flatten` behind it, as `GlobalAvgPool2d` gives
-        rows; softmaxes are over the last axis, or over axis 1 of rows.
+        Of ``Linear Conv2d MaxPool2d AvgPool2d AdaptiveAvgPool2d AdaptiveMaxPool2d(1) ZeroPad2d Flatten ReLU LeakyReLU
+        PReLU ReLU6 GELU SiLU ELU SELU Softplus Hardswish Sigmoid Tanh Softmax LogSoftmax Dropout Dropout2d BatchNorm1d
+        BatchNorm2d LayerNorm Identity`` and further `Sequential`, which are flattened. An `Identity` is left out. An
+        adaptive pooling to size 1 needs a `Flatten` behind it, as `GlobalAvgPool2d` gives rows; softmaxes are over the
+        last axis, or over axis 1 of rows.
     dtype : {"float32", "float64"}, optional
         None: float64 if the module holds a parameter or buffer of that dtype, else float32.
 
@@ -115,10 +139,12 @@ def _leaves(nn: Any, module: Any, place: str) -> Iterator[tuple[str, Any]]:
 
 
 def _is_global_pool(nn: Any, module: Any) -> bool:
-    """Whether a `Sequential` is what `to_torch` makes of a `GlobalAvgPool2d`."""
+    """Whether a `Sequential` is what `to_torch` makes of a `GlobalAvgPool2d` or `GlobalMaxPool2d`."""
     kinds = [type(child) for child in module] if type(module) is nn.Sequential else []
-    ours = (GlobalAvgPool2d, Flatten)
-    return kinds == [nn.AdaptiveAvgPool2d, nn.Flatten] and not any(map(_unlike_ours, module, ours))
+    pools = {nn.AdaptiveAvgPool2d: GlobalAvgPool2d, nn.AdaptiveMaxPool2d: GlobalMaxPool2d}
+    if len(kinds) != 2 or kinds[0] not in pools or kinds[1] is not nn.Flatten:
+        return False
+    return not any(map(_unlike_ours, module, (pools[kinds[0]], Flatten)))
 
 
 def _kinds() -> dict[str, type[Layer]]:
@@ -147,10 +173,12 @@ def _layer(nn: Any, place: str, module: Any) -> Layer:
     if name == "NormalizeModule" and type(module) is _normalize_class():
         layer: Layer = Normalize(**module.settings)
     elif type(module) is nn.Sequential:  # all others are flattened
-        layer = GlobalAvgPool2d()
+        layer = _kinds()[type(module[0]).__name__]()
     elif name not in kinds or type(module) is not getattr(nn, name, None):  # a subclass may do something else
         raise InvalidTypeError(f"{place} is {name}; expected one of {', '.join(sorted(kinds))}")
     else:
+        if name == "AdaptiveAvgPool2d" and _unlike_ours(module, GlobalAvgPool2d):
+            kinds[name] = AdaptiveAvgPool2d
         expected = _unlike_ours(module, kinds[name])
         if expected:
             raise InvalidValueError(f"{place} is {module!r}; expected {expected}")
@@ -167,7 +195,7 @@ def _check_places(leaves: list[tuple[str, Any]], layers: dict[str, Layer]) -> No
     shape: KnownShape | None = None
     for i, (place, module) in enumerate(leaves):
         layer = layers[place]
-        if type(module).__name__ == "AdaptiveAvgPool2d":
+        if isinstance(layer, (GlobalAvgPool2d, GlobalMaxPool2d)) and type(module).__name__ != "Sequential":
             following = (type(other).__name__ for _, other in leaves[i + 1 :])
             if next((name for name in following if name not in ELEMENTWISE), None) != "Flatten":
                 raise InvalidValueError(

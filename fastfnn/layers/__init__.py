@@ -1,23 +1,48 @@
 """The layers, by family."""
 
-from fastfnn.layers.activations import LeakyReLU, Log, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
+from fastfnn.layers.activations import (
+    ELU,
+    GELU,
+    SELU,
+    Hardswish,
+    LeakyReLU,
+    Log,
+    LogSoftmax,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
 from fastfnn.layers.base import Layer
 from fastfnn.layers.convolution import Conv2d
-from fastfnn.layers.dropout import Dropout
+from fastfnn.layers.dropout import Dropout, Dropout2d
 from fastfnn.layers.inputs import Flatten, Normalize
 from fastfnn.layers.linear import Linear, Matmul
-from fastfnn.layers.normalization import BatchNorm1d, BatchNorm2d
-from fastfnn.layers.pooling import AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from fastfnn.layers.normalization import BatchNorm1d, BatchNorm2d, LayerNorm
+from fastfnn.layers.padding import ZeroPad2d
+from fastfnn.layers.pooling import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, GlobalMaxPool2d, MaxPool2d
+from fastfnn.layers.prelu import PReLU
 
 __all__ = [
+    "ELU",
+    "GELU",
+    "SELU",
+    "AdaptiveAvgPool2d",
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
     "Conv2d",
     "Dropout",
+    "Dropout2d",
     "Flatten",
     "GlobalAvgPool2d",
+    "GlobalMaxPool2d",
+    "Hardswish",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "Log",
@@ -25,8 +50,13 @@ __all__ = [
     "Matmul",
     "MaxPool2d",
     "Normalize",
+    "PReLU",
     "ReLU",
+    "ReLU6",
+    "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
     "Tanh",
+    "ZeroPad2d",
 ]

@@ -25,7 +25,7 @@ class Conv2d(Layer):
     groups : int
         Cuts the channels into groups; `in_channels` groups are a depthwise convolution.
     bias : bool
-    weight_init : {"he", "xavier", "normal", "zeros"} or callable ``(shape, rng) -> array``, optional
+    weight_init : {"he", "xavier", "lecun", "normal", "zeros"} or callable ``(shape, rng) -> array``, optional
         As in `Linear`, for ``shape = (in_channels / groups * kernel pixels, out_channels)``.
     bias_init : the same; zeros by default
 
