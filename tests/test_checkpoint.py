@@ -18,6 +18,7 @@ ARGUMENTS = {
     "AvgPool2d": (2,),
     "BatchNorm1d": (3,),
     "BatchNorm2d": (3,),
+    "Conv1d": (3, 2, 5),
     "Conv2d": (3, 2, 5),
     "LayerNorm": ((3, 2),),
     "Linear": (3, 2),

@@ -74,6 +74,8 @@ CALLS = {
     "dropout2d_backward": (IMAGES, 0.3, 5, 2),
     "zero_pad2d": (IMAGES, (1, 0, 2, 3)),
     "zero_pad2d_backward": (IMAGES, (1, 0, 2, 1)),
+    "conv1d": (IMAGES[0], FILTERS[:, :, 0].repeat(5, axis=1), np.append(BIAS, 1), 2, 1, 2),
+    "conv1d_backward": (RNG.normal(size=(3, 6, 4)), IMAGES[0], FILTERS[:, :, 0].repeat(5, axis=1), 2, 1, 2),
     "prelu": (IMAGES, BIAS[:3]),
     "prelu_backward": (IMAGES**2, IMAGES, BIAS[:3]),
     "layer_norm": (IMAGES, (5, 7), WEIGHT.T, WEIGHT.T, 1e-3),

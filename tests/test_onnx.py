@@ -19,6 +19,8 @@ CASES = {
     "AvgPool2d without padding": ([ff.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False)], (2, 8, 9)),
     "BatchNorm1d": ([ff.BatchNorm1d(5, eps=1e-3, momentum=0.3)], (5,)),
     "BatchNorm2d": ([ff.BatchNorm2d(3)], (3, 4, 5)),
+    "Conv1d": ([ff.Conv1d(4, 6, 3, 2, 1, 2, groups=2)], (4, 11)),
+    "Conv1d without bias": ([ff.Conv1d(2, 3, 4, bias=False), ff.ReLU()], (2, 7)),
     "Conv2d": ([ff.Conv2d(4, 6, (3, 2), (2, 1), (1, 0), (1, 2), groups=2)], (4, 9, 8)),
     "Conv2d without bias": ([ff.Conv2d(2, 3, 3, padding=1, bias=False)], (2, 5, 6)),
     "Conv2d of images without channels": ([ff.Normalize(0.4, 0.2), ff.Conv2d(1, 3, 3)], (6, 5)),

@@ -107,6 +107,7 @@ CHECKED = {
     *("nll_gradient", "linear_backward_input", "linear_backward_weight"),
     *(f"batch_norm_backward{piece}" for piece in ("", "_sums", "_combine", "_coefficients", "_apply")),
     "dropout_backward",
+    "conv1d_backward",
     *("dropout2d_backward", "pad_planes_backward", "zero_pad2d_backward"),
     *("prelu_backward", "prelu_rows_backward", "prelu_backward_weight"),
     *(f"layer_norm_{piece}" for piece in ("backward", "rows_backward", "backward_weight")),
@@ -444,3 +445,13 @@ def test_zeros_around_images(rng: Rng) -> None:
     assert_is_gradient(got, lambda x: ref.zero_pad2d(x, padding), x, upstream)
     np.testing.assert_array_equal(ref.pad_planes(x[0], *padding), ref.zero_pad2d(x, padding)[0])
     np.testing.assert_array_equal(ref.pad_planes_backward(upstream[0], *padding), got[0])
+
+
+def test_convolution_of_lines(rng: Rng) -> None:
+    x, weight, bias = rng.normal(size=(2, 4, 7)), rng.normal(size=(6, 2, 2)), rng.normal(size=6)
+    settings = (2, 1, 3, 2)
+    upstream = rng.normal(size=ref.conv1d(x, weight, bias, *settings).shape)
+    grads = ref.conv1d_backward(upstream, x, weight, *settings)
+    assert_is_gradient(grads[0], lambda x: ref.conv1d(x, weight, bias, *settings), x, upstream)
+    assert_is_gradient(grads[1], lambda weight: ref.conv1d(x, weight, bias, *settings), weight, upstream)
+    assert_is_gradient(grads[2], lambda bias: ref.conv1d(x, weight, bias, *settings), bias, upstream)

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 nn = torch.nn
 
 RNG = np.random.default_rng(71)
-ROWS, IMAGES = (9, 6), (5, 4, 11, 12)
+ROWS, IMAGES, LINES = (9, 6), (5, 4, 11, 12), (5, 4, 13)
 TOLERANCE = {"float32": 1e-6, "float64": 1e-14}
 
 #: One of our layers, and the shape of a batch for it.
@@ -29,6 +29,7 @@ OURS = {
         IMAGES,
     ),
     "conv by channel": (lambda: ff.Conv2d(4, 8, 5, padding=2, groups=4), IMAGES),
+    "conv of lines": (lambda: ff.Conv1d(4, 6, 3, 2, 1, 2, groups=2, bias=False), LINES),
     "max pool": (lambda: ff.MaxPool2d(2), IMAGES),
     "max pool with all": (lambda: ff.MaxPool2d((3, 2), (2, 3), (1, 0), (1, 2), ceil_mode=True), IMAGES),
     "average pool": (lambda: ff.AvgPool2d((2, 3)), IMAGES),
@@ -80,6 +81,8 @@ THEIRS = {
     ),
     "conv, same": (lambda: nn.Conv2d(4, 6, (3, 5), padding="same", dilation=(2, 1)), IMAGES),
     "conv, same by dilation": (lambda: nn.Conv2d(4, 6, (2, 3), padding="same", dilation=(2, 1)), IMAGES),
+    "conv of lines": (lambda: nn.Sequential(nn.Conv1d(4, 6, 3, 2, groups=2), nn.ReLU(), nn.Conv1d(6, 2, 2)), LINES),
+    "conv of lines, same": (lambda: nn.Conv1d(4, 6, 5, padding="same"), LINES),
     "conv, valid": (lambda: nn.Conv2d(4, 6, (3, 5), padding="valid", stride=2), IMAGES),
     "max pool with all": (lambda: nn.MaxPool2d((3, 2), (2, 3), (1, 0), (1, 2), ceil_mode=True), IMAGES),
     "average pool with all": (lambda: nn.AvgPool2d(3, (2, 3), (1, 0), ceil_mode=True, count_include_pad=False), IMAGES),

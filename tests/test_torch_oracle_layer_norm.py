@@ -6,6 +6,7 @@ from _torch_samples import samples
 
 import fastfnn as ff
 from fastfnn import functional as F
+from fastfnn.engine import lowering
 
 torch = pytest.importorskip("torch")
 
@@ -68,10 +69,11 @@ def test_a_mean_far_from_zero_leaves_what_there_is_of_digits(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_training_follows_torch(dtype):
+def test_training_follows_torch(dtype, monkeypatch):
     """Some steps of a network from the same weights: compiled, in chunks, and all parameters in the end."""
+    monkeypatch.setattr(lowering, "CHUNK_ROWS", 64)
     x, y = RNG.normal(size=(300, 8)).astype(dtype), RNG.integers(0, 3, 300)
-    layers = ff.Linear(8, 20), ff.LayerNorm(20), ff.GELU(), ff.Linear(20, 3)
+    layers = ff.Linear(8, 20), ff.LayerNorm(20), ff.GELU(), ff.Linear(20, 20), ff.PReLU(20), ff.Linear(20, 3)
     model = ff.Sequential(*layers, seed=0, dtype=dtype)
     twin = ff.to_torch(model)
     optimizer = torch.optim.SGD(twin.parameters(), 0.1, momentum=0.9)

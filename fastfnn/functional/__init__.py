@@ -41,7 +41,7 @@ from fastfnn.functional.activations import (
     tanh,
     tanh_backward,
 )
-from fastfnn.functional.convolution import conv2d, conv2d_backward
+from fastfnn.functional.convolution import conv1d, conv1d_backward, conv2d, conv2d_backward
 from fastfnn.functional.dropout import dropout, dropout2d, dropout2d_backward, dropout_backward
 from fastfnn.functional.layer_norm import layer_norm, layer_norm_backward
 from fastfnn.functional.losses import (
@@ -92,6 +92,8 @@ __all__ = [
     "binary_cross_entropy_backward",
     "binary_cross_entropy_with_logits",
     "binary_cross_entropy_with_logits_backward",
+    "conv1d",
+    "conv1d_backward",
     "conv2d",
     "conv2d_backward",
     "cores",

@@ -19,6 +19,7 @@ from fastfnn.layers import (
     AvgPool2d,
     BatchNorm1d,
     BatchNorm2d,
+    Conv1d,
     Conv2d,
     Flatten,
     GlobalAvgPool2d,
@@ -177,7 +178,20 @@ class Reader:
                 return linear(weight, bias)
         return linear(weight, None)
 
-    def conv(self, node: Node) -> tuple[Conv2d, Arrays]:
+    def conv1d(self, node: Node, weight: Array) -> tuple[Conv1d, Arrays]:
+        kernel, pads = node.take("kernel_shape", weight.shape[2:]), node.take("pads", [0, 0])
+        steps = (node.take(name, [1]) for name in ("strides", "dilations"))
+        (stride,), (dilation,) = steps
+        auto, groups = node.take("auto_pad", "NOTSET"), node.take("group", 1)
+        if auto not in ("NOTSET", "VALID") or tuple(kernel) != weight.shape[2:] or len(set(pads)) != 1:
+            raise InvalidValueError(f"auto_pad is {auto}, pads is {pads}; expected the same number in front and behind")
+        arrays = {"weight": weight, **({"bias": self.floats(node, 2, ndim=1)} if node.has(2) else {})}
+        sizes = kernel[0], stride, pads[0], dilation, groups
+        return Conv1d(weight.shape[1] * groups, len(weight), *sizes, "bias" in arrays), arrays
+
+    def conv(self, node: Node) -> tuple[Conv1d | Conv2d, Arrays]:
+        if self.floats(node, 1).ndim == 3:
+            return self.conv1d(node, self.floats(node, 1))
         weight = self.floats(node, 1, ndim=4)
         kernel = node.take_pair("kernel_shape", weight.shape[2:])
         if kernel != weight.shape[2:]:

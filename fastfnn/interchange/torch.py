@@ -50,11 +50,11 @@ def from_torch(module: nn.Module, dtype: Any = None) -> Sequential:
     Parameters
     ----------
     module : torch.nn.Sequential, or one module
-        Of ``Linear Conv2d MaxPool2d AvgPool2d AdaptiveAvgPool2d AdaptiveMaxPool2d(1) ZeroPad2d Flatten ReLU LeakyReLU
-        PReLU ReLU6 GELU SiLU ELU SELU Softplus Hardswish Sigmoid Tanh Softmax LogSoftmax Dropout Dropout2d BatchNorm1d
-        BatchNorm2d LayerNorm Identity`` and further `Sequential`, which are flattened. An `Identity` is left out. An
-        adaptive pooling to size 1 needs a `Flatten` behind it, as `GlobalAvgPool2d` gives rows; softmaxes are over the
-        last axis, or over axis 1 of rows.
+        Of ``Linear Conv1d Conv2d MaxPool2d AvgPool2d AdaptiveAvgPool2d AdaptiveMaxPool2d(1) ZeroPad2d Flatten ReLU
+        LeakyReLU PReLU ReLU6 GELU SiLU ELU SELU Softplus Hardswish Sigmoid Tanh Softmax LogSoftmax Dropout Dropout2d
+        BatchNorm1d BatchNorm2d LayerNorm Identity`` and further `Sequential`, which are flattened. An `Identity` is
+        left out. An adaptive pooling to size 1 needs a `Flatten` behind it, as `GlobalAvgPool2d` gives rows; softmaxes
+        are over the last axis, or over axis 1 of rows.
     dtype : {"float32", "float64"}, optional
         None: float64 if the module holds a parameter or buffer of that dtype, else float32.
 

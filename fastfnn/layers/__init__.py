@@ -18,6 +18,7 @@ from fastfnn.layers.activations import (
 )
 from fastfnn.layers.base import Layer
 from fastfnn.layers.convolution import Conv2d
+from fastfnn.layers.convolution1d import Conv1d
 from fastfnn.layers.dropout import Dropout, Dropout2d
 from fastfnn.layers.inputs import Flatten, Normalize
 from fastfnn.layers.linear import Linear, Matmul
@@ -34,6 +35,7 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
+    "Conv1d",
     "Conv2d",
     "Dropout",
     "Dropout2d",

@@ -33,6 +33,8 @@ from fastfnn_kernels.reference.activations import (
     tanh_backward,
 )
 from fastfnn_kernels.reference.conv import (
+    conv1d,
+    conv1d_backward,
     conv2d,
     conv2d_backward,
     conv2d_fused,
