@@ -238,7 +238,7 @@ BAD_LAYERS = [
     (lambda: ff.PReLU(3).forward(np.ones((2, 4))), InvalidValueError, r"shape \(4,\); expected 3 channels first"),
     (lambda: ff.ZeroPad2d((1, -1, 0, 0)), InvalidValueError, r"padding\[1\] is -1; expected an integer of at least 0"),
     (lambda: ff.ZeroPad2d((1, 1)), InvalidValueError, r"padding is \(1, 1\); expected an integer, or \(left, right,"),
-    (lambda: ff.AdaptiveAvgPool2d(3).forward(np.ones((2, 1, 6, 5))), InvalidValueError, r"that \(3, 3\) divides"),
+    (lambda: ff.AdaptiveAvgPool2d(3).forward(np.ones((2, 1, 6, 5))), InvalidValueError, r"divides, which is \(3, 3\)"),
     (
         lambda: ff.Dropout2d().forward(np.ones((2, 5))),
         InvalidValueError,

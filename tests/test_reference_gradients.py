@@ -107,7 +107,7 @@ CHECKED = {
     *("nll_gradient", "linear_backward_input", "linear_backward_weight"),
     *(f"batch_norm_backward{piece}" for piece in ("", "_sums", "_combine", "_coefficients", "_apply")),
     "dropout_backward",
-    "conv1d_backward",
+    *("conv1d_backward", "adaptive_avg_pool2d_backward", "global_max_pool2d_backward"),
     *("dropout2d_backward", "pad_planes_backward", "zero_pad2d_backward"),
     *("prelu_backward", "prelu_rows_backward", "prelu_backward_weight"),
     *(f"layer_norm_{piece}" for piece in ("backward", "rows_backward", "backward_weight")),
@@ -455,3 +455,20 @@ def test_convolution_of_lines(rng: Rng) -> None:
     assert_is_gradient(grads[0], lambda x: ref.conv1d(x, weight, bias, *settings), x, upstream)
     assert_is_gradient(grads[1], lambda weight: ref.conv1d(x, weight, bias, *settings), weight, upstream)
     assert_is_gradient(grads[2], lambda bias: ref.conv1d(x, weight, bias, *settings), bias, upstream)
+
+
+@pytest.mark.parametrize("output_size", [1, 2, (4, 1), (2, 3)])
+def test_adaptive_average(output_size: Any, rng: Rng) -> None:
+    x = rng.normal(size=(2, 3, 4, 6))
+    upstream = rng.normal(size=ref.adaptive_avg_pool2d(x, output_size).shape)
+    assert upstream.shape[2:] == tuple(np.broadcast_to(output_size, 2))
+    got = ref.adaptive_avg_pool2d_backward(upstream, x.shape)
+    assert_is_gradient(got, lambda x: ref.adaptive_avg_pool2d(x, output_size), x, upstream)
+
+
+def test_global_maximum(rng: Rng) -> None:
+    x, upstream = rng.normal(size=(2, 3, 4, 6)), rng.normal(size=(2, 3))
+    assert_is_gradient(ref.global_max_pool2d_backward(upstream, x), ref.global_max_pool2d, x, upstream)
+    ties = ref.global_max_pool2d_backward(upstream, np.ones((2, 3, 2, 2)))
+    np.testing.assert_array_equal(ties[:, :, 0, 0], upstream)
+    assert not ties[:, :, 1].any()

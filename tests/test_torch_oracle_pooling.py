@@ -161,6 +161,8 @@ def test_adaptive_average(output, dtype):
     tolerance = {"float32": 1e-6, "float64": 1e-14}[dtype]
     np.testing.assert_allclose(layer.forward(x.detach()), expected.detach(), tolerance, tolerance)
     np.testing.assert_allclose(layer.backward(grad), x.grad, tolerance, tolerance)
+    np.testing.assert_allclose(F.adaptive_avg_pool2d(x.detach(), output), expected.detach(), tolerance, tolerance)
+    np.testing.assert_allclose(F.adaptive_avg_pool2d_backward(grad, tuple(x.shape)), x.grad, tolerance, tolerance)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -172,6 +174,8 @@ def test_global_maximum(image, dtype):
     expected.backward(grad)
     np.testing.assert_array_equal(layer.forward(x.detach()), expected.detach())
     np.testing.assert_array_equal(layer.backward(grad), x.grad)
+    np.testing.assert_array_equal(F.global_max_pool2d(x.detach()), expected.detach())
+    np.testing.assert_array_equal(F.global_max_pool2d_backward(grad, x.detach()), x.grad)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -66,10 +66,14 @@ from fastfnn.functional.losses import (
 from fastfnn.functional.normalization import batch_norm, batch_norm_backward
 from fastfnn.functional.padding import zero_pad2d, zero_pad2d_backward
 from fastfnn.functional.pooling import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
     avg_pool2d,
     avg_pool2d_backward,
     global_avg_pool2d,
     global_avg_pool2d_backward,
+    global_max_pool2d,
+    global_max_pool2d_backward,
     max_pool2d,
     max_pool2d_backward,
 )
@@ -84,6 +88,8 @@ from fastfnn.functional.products import (
 __all__ = [
     "FLOPS_PER_NANOSECOND",
     "NANOSECONDS_PER_ELEMENT",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
     "avg_pool2d",
     "avg_pool2d_backward",
     "batch_norm",
@@ -110,6 +116,8 @@ __all__ = [
     "gelu_backward",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
+    "global_max_pool2d",
+    "global_max_pool2d_backward",
     "hardswish",
     "hardswish_backward",
     "huber_loss",

@@ -132,8 +132,11 @@ class Conv1d(Layer):
             if total % 2:
                 raise InvalidValueError("padding 'same' differs from side to side here; expected the same on both")
             padding = (total // 2,)
-        sizes = (each[0] for each in (module.kernel_size, module.stride, padding, module.dilation))
-        return cls(module.in_channels, module.out_channels, *sizes, module.groups, module.bias is not None)
+        size, stride, room, dilation = (
+            each[0] for each in (module.kernel_size, module.stride, padding, module.dilation)
+        )
+        settings = size, stride, room, dilation, module.groups, module.bias is not None
+        return cls(module.in_channels, module.out_channels, *settings)
 
     def to_onnx(self, graph: Any) -> None:
         stride, padding, dilation, groups = self._settings

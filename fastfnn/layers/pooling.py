@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from fastfnn import _checks as check
 from fastfnn import functional
 from fastfnn.errors import InvalidValueError
-from fastfnn.functional.pooling import Pair, Windows, max_pool, max_pool_backward
+from fastfnn.functional.pooling import Pair, Windows, dividing_windows, max_pool, max_pool_backward
 from fastfnn.layers.base import Array, KnownShape, Layer, Shape, short_pairs
 
 
@@ -179,14 +179,11 @@ class AdaptiveAvgPool2d(_Pool):
 
     def windows_of(self, input_shape: Shape) -> Windows:
         """The windows of images of that shape."""
-        *_, height, width = _image_shape(self, input_shape)
-        rows, columns = self.output_size
-        if height % rows or width % columns or 0 in input_shape:
-            raise InvalidValueError(
-                f"{self!r} got samples of shape {input_shape}; expected a height and width that {self.output_size} "
-                "divides, or an AvgPool2d, whose windows are told"
-            )
-        return Windows((height // rows, width // columns))
+        shape = _image_shape(self, input_shape)
+        try:
+            return dividing_windows(shape, self.output_size)
+        except InvalidValueError as error:
+            raise InvalidValueError(f"{self!r}: {error}") from None
 
     def forward(self, x: ArrayLike) -> Array:
         """(n, c, h, w) to (n, c, *output_size)."""

@@ -126,12 +126,16 @@ from fastfnn_kernels.reference.optim import (
 from fastfnn_kernels.reference.packed import packed_linear
 from fastfnn_kernels.reference.padding import pad_planes, pad_planes_backward, zero_pad2d, zero_pad2d_backward
 from fastfnn_kernels.reference.pool import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
     avg_pool,
     avg_pool2d,
     avg_pool2d_backward,
     avg_pool_backward,
     global_avg_pool2d,
     global_avg_pool2d_backward,
+    global_max_pool2d,
+    global_max_pool2d_backward,
     max_pool,
     max_pool2d,
     max_pool2d_backward,
