@@ -64,6 +64,15 @@ def pair(name: str, value: Any, *, least: int = 1) -> tuple[int, int]:
     return positive_int(f"{name}[0]", value[0], least=least), positive_int(f"{name}[1]", value[1], least=least)
 
 
+def sizes(name: str, value: Any) -> tuple[int, ...]:
+    """`value` as the sizes of some axes: an integer, or several of them."""
+    if isinstance(value, (tuple, list)):
+        if not value:
+            raise InvalidValueError(f"{name} is {value!r}; expected an integer, or several of them")
+        return tuple(positive_int(f"{name}[{i}]", size) for i, size in enumerate(value))
+    return (positive_int(name, value),)
+
+
 def counter(name: str, value: Any) -> int:
     """`value` as an int that fits an int64 and is not negative."""
     return positive_int(name, value, least=0)

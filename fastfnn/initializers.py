@@ -1,6 +1,6 @@
 """How weights start. An initializer is a callable ``(shape, rng) -> float64 array``; shape is (inputs, outputs).
 
-The default fits the activation that follows: He for the ReLU family, Xavier for everything else.
+The default fits the activation that follows: He for the ReLU family, LeCun for SELU, Xavier for everything else.
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ def xavier(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float
     """Uniform with variance 2 / (inputs + outputs), for sigmoid, tanh and softmax (Glorot & Bengio 2010)."""
     bound = math.sqrt(6.0 / max(1, shape[0] + shape[-1]))
     return rng.uniform(-bound, bound, shape)
+
+
+def lecun(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+    """N(0, 1 / inputs): keeps the variance through a SELU (LeCun et al. 1998, Klambauer et al. 2017)."""
+    return rng.normal(0.0, math.sqrt(1.0 / max(1, shape[0])), shape)
 
 
 def normal(shape: Any, rng: Any = None) -> Any:
@@ -67,7 +72,7 @@ def zeros(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float6
     return np.zeros(shape)
 
 
-BY_NAME: dict[str, Initializer] = {"he": he, "xavier": xavier, "normal": normal, "zeros": zeros}
+BY_NAME: dict[str, Initializer] = {"he": he, "xavier": xavier, "lecun": lecun, "normal": normal, "zeros": zeros}
 
 
 def ones(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:

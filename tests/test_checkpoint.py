@@ -14,12 +14,16 @@ from fastfnn.interchange.safetensors import KEY, LAYERS
 RNG = np.random.default_rng(23)
 #: What layers cannot be made without.
 ARGUMENTS = {
+    "AdaptiveAvgPool2d": (2,),
     "AvgPool2d": (2,),
     "BatchNorm1d": (3,),
     "BatchNorm2d": (3,),
+    "Conv1d": (3, 2, 5),
     "Conv2d": (3, 2, 5),
+    "LayerNorm": ((3, 2),),
     "Linear": (3, 2),
     "MaxPool2d": (2,),
+    "ZeroPad2d": ((1, 2, 3, 4),),
 }
 
 

@@ -41,6 +41,22 @@ MIDDLES = {
     "leaky relu": lambda: [ff.LeakyReLU(0.2)],
     "sigmoid, log": lambda: [ff.Sigmoid(), ff.Log()],
     "tanh": lambda: [ff.Tanh()],
+    "gelu, gelu by tanh": lambda: [ff.GELU(), ff.Linear(12, 12), ff.GELU("tanh")],
+    "silu, hardswish": lambda: [ff.SiLU(), ff.Linear(12, 12), ff.Hardswish()],
+    "elu, selu": lambda: [ff.ELU(0.7), ff.Linear(12, 12), ff.SELU()],
+    "softplus, relu6": lambda: [ff.Softplus(2.0, 1.0), ff.Linear(12, 12), ff.ReLU6()],
+    "convolved lines": lambda: [Split(), ff.Conv1d(3, 8, 3, padding=1), ff.ReLU(), ff.Conv1d(8, 3, 1), ff.Flatten()],
+    "convolved lines with all": lambda: [
+        Split(),
+        ff.Conv1d(3, 6, 2, 1, 2, 2, 3, False),
+        ff.Tanh(),
+        ff.Flatten(),
+        ff.Linear(36, 12),
+    ],
+    "prelu": lambda: [ff.PReLU(), ff.Linear(12, 12), ff.PReLU(12)],
+    "layer norm": lambda: [ff.LayerNorm(12), ff.ReLU()],
+    "layer norm of several axes": lambda: [Split(), ff.LayerNorm((3, 4), bias=False), ff.LayerNorm(4), ff.Flatten()],
+    "layer norm without affine": lambda: [ff.LayerNorm(12, elementwise_affine=False), ff.Tanh()],
     "softmax": lambda: [ff.Softmax()],
     "log softmax": lambda: [ff.LogSoftmax()],
     "softmax of several axes": lambda: [Split(), ff.Softmax(), ff.Flatten()],
@@ -97,6 +113,11 @@ def test_compiled_equals_eager_for_every_layer(middle, first, dtype):
         assert_same(runs[0], expected, dtype)
         for run in runs[1:]:
             assert all(a.tobytes() == b.tobytes() for a, b in zip(run, runs[0], strict=True))
+
+
+@pytest.mark.parametrize("middle", MIDDLES)
+def test_every_layer_has_a_step(middle):
+    assert not lowering.uncompiled(network(middle))
 
 
 LOSSES = {

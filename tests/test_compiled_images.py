@@ -34,6 +34,34 @@ NETWORKS = {
     ],
     "depthwise": lambda: [ff.Conv2d(2, 4, 3, groups=2, dilation=2), ff.ReLU(), ff.Conv2d(4, 5, 1), ff.Flatten()],
     "pools": lambda: [ff.MaxPool2d(3, stride=2, padding=1, ceil_mode=True), ff.Conv2d(2, 4, 2), ff.GlobalAvgPool2d()],
+    "prelu": lambda: [ff.PReLU(2), ff.Conv2d(2, 4, 3), ff.PReLU(4, 0.1), ff.MaxPool2d(2), ff.PReLU(), ff.Flatten()],
+    "adaptive average": lambda: [
+        ff.Conv2d(2, 3, 2),
+        ff.AdaptiveAvgPool2d((4, 3)),
+        ff.AdaptiveAvgPool2d(1),
+        ff.Flatten(),
+    ],
+    "global maximum": lambda: [ff.Conv2d(2, 4, 3), ff.ReLU(), ff.GlobalMaxPool2d()],
+    "padded": lambda: [
+        ff.ZeroPad2d((0, 1, 2, 3)),
+        ff.Conv2d(2, 4, 3),
+        ff.ZeroPad2d((1, 0, 0, 1)),
+        ff.Conv2d(4, 2, 2),
+        ff.Flatten(),
+    ],
+    "dropped channels": lambda: [
+        ff.Dropout2d(0.4, seed=3),
+        ff.Conv2d(2, 4, 3),
+        ff.Dropout2d(0.3, seed=5),
+        ff.Flatten(),
+    ],
+    "layer norm": lambda: [
+        ff.LayerNorm((2, 9, 10)),
+        ff.Conv2d(2, 4, 3),
+        ff.LayerNorm((4, 7, 8)),
+        ff.ReLU(),
+        ff.Flatten(),
+    ],
     "batch norm, dropout": lambda: [
         ff.BatchNorm2d(2, affine=False),
         ff.Dropout(0.2, seed=3),
@@ -92,6 +120,11 @@ def test_compiled_equals_eager_on_any_number_of_threads(name, dtype):
         assert_same(runs[0], expected, dtype)
         for run in runs[1:]:
             assert all(a.tobytes() == b.tobytes() for a, b in zip(run, runs[0], strict=True))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_layer_has_a_step(name):
+    assert not lowering.uncompiled(network(name))
 
 
 @needs_jit

@@ -218,3 +218,19 @@ def test_the_seed_is_saved_with_the_model(tmp_path):
 def test_bad_layers_are_named(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_dropout2d_drops_whole_channels_about_as_often_as_it_should(dtype):
+    out = F.dropout2d(np.ones((200, 20, 3, 2), dtype), 0.3, seed=5, step=1)
+    each = out.reshape(4000, 6)
+    assert (each == each[:, :1]).all()
+    np.testing.assert_allclose(np.unique(out), [0, 1 / 0.7], rtol=1e-6)
+    assert abs((each[:, 0] == 0).mean() - 0.3) < 0.03
+
+
+def test_dropout2d_does_nothing_in_inference():
+    layer, x = ff.Dropout2d(0.9, seed=0), np.ones((2, 3, 4, 4), "float32")
+    layer.training = False
+    np.testing.assert_array_equal(layer.forward(x), x)
+    np.testing.assert_array_equal(layer.backward(x), x)

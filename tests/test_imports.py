@@ -126,6 +126,7 @@ def test_the_references_know_nothing_of_numba_or_of_the_kernels(path: Path) -> N
     for line, name, _ in imports(path):
         allowed = name.startswith("fastfnn_kernels.reference") or name.split(".")[0] in {
             "__future__",
+            "math",
             "numpy",
             "typing",
         }

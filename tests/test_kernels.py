@@ -89,7 +89,11 @@ def test_a_nan_goes_where_the_twin_says(name: str, dtype: str, rng: np.random.Ge
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    "name", ["relu", "leaky_relu", "sigmoid", "tanh", "log", "gemm_nn_bias", "gemm_nn_bias_relu", "linear_relu"]
+    "name",
+    [
+        *("relu", "leaky_relu", "sigmoid", "tanh", "log", "gelu", "gelu_tanh", "silu", "scaled_elu", "softplus"),
+        *("relu6", "hardswish", "gemm_nn_bias", "gemm_nn_bias_relu", "linear_relu"),
+    ],
 )
 def test_a_nan_passes_through_what_a_network_is_made_of(name: str, dtype: str, rng: np.random.Generator) -> None:
     spec = SPECS[name]

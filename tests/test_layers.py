@@ -20,20 +20,42 @@ LAYERS = {
     "ReLU": (lambda: ff.ReLU(), RNG.normal(size=(5, 6))),
     "LeakyReLU": (lambda: ff.LeakyReLU(0.3), RNG.normal(size=(5, 6))),
     "LeakyReLU rising": (lambda: ff.LeakyReLU(-0.5), RNG.normal(size=(5, 6))),
+    "PReLU": (lambda: ff.PReLU(init=0.3), RNG.normal(size=(5, 6))),
+    "PReLU of each feature": (lambda: ff.PReLU(6), RNG.normal(size=(5, 6))),
+    "PReLU of each channel": (lambda: ff.PReLU(3, -0.2), RNG.normal(size=(9, 3, 2, 4))),
     "Sigmoid": (lambda: ff.Sigmoid(), RNG.normal(size=(5, 6))),
     "Tanh": (lambda: ff.Tanh(), RNG.normal(size=(5, 6))),
+    "GELU": (lambda: ff.GELU(), RNG.normal(size=(5, 6))),
+    "GELU by tanh": (lambda: ff.GELU("tanh"), RNG.normal(size=(5, 6))),
+    "SiLU": (lambda: ff.SiLU(), RNG.normal(size=(5, 6))),
+    "ELU": (lambda: ff.ELU(0.7), RNG.normal(size=(5, 6))),
+    "SELU": (lambda: ff.SELU(), RNG.normal(size=(5, 6))),
+    "Softplus": (lambda: ff.Softplus(1.5, 0.8), RNG.choice([-1, 1], (5, 6)) * RNG.uniform(0.6, 2, (5, 6))),
+    "ReLU6": (lambda: ff.ReLU6(), 4 * RNG.normal(size=(5, 6))),
+    "Hardswish": (lambda: ff.Hardswish(), 3 * RNG.normal(size=(5, 6))),
     "Softmax": (lambda: ff.Softmax(), RNG.normal(size=(5, 6))),
     "LogSoftmax": (lambda: ff.LogSoftmax(), RNG.normal(size=(5, 6))),
     "Log": (lambda: ff.Log(), RNG.uniform(0.5, 2, (5, 6))),
     "BatchNorm1d": (lambda: ff.BatchNorm1d(6), RNG.normal(size=(5, 6))),
     "BatchNorm1d without affine": (lambda: ff.BatchNorm1d(6, affine=False), RNG.normal(size=(5, 6))),
     "BatchNorm2d": (lambda: ff.BatchNorm2d(2, eps=1e-3, momentum=0.5), RNG.normal(size=(3, 2, 4, 2))),
+    "LayerNorm": (lambda: ff.LayerNorm(6, eps=1e-3), RNG.normal(size=(5, 6))),
+    "LayerNorm of several axes": (lambda: ff.LayerNorm((4, 2)), RNG.normal(size=(3, 2, 4, 2))),
+    "LayerNorm of each row": (lambda: ff.LayerNorm(4, bias=False), RNG.normal(size=(3, 2, 4))),
+    "LayerNorm without affine": (lambda: ff.LayerNorm([6], elementwise_affine=False), RNG.normal(size=(5, 6))),
     "Dropout": (lambda: ff.Dropout(0.3, seed=4), RNG.normal(size=(5, 6))),
     "Dropout with a seed of its own": (lambda: ff.Dropout(0.7), RNG.normal(size=(2, 3, 4))),
     "MaxPool2d": (lambda: ff.MaxPool2d(2), RNG.normal(size=(3, 2, 5, 7))),
     "MaxPool2d overlapping": (lambda: ff.MaxPool2d((3, 2), 1, (1, 0), (2, 1), True), RNG.normal(size=(2, 2, 5, 6))),
     "AvgPool2d": (lambda: ff.AvgPool2d(2), RNG.normal(size=(3, 2, 5, 7))),
     "AvgPool2d overlapping": (lambda: ff.AvgPool2d(3, (2, 1), 1, True, False), RNG.normal(size=(2, 2, 6, 5))),
+    "Conv1d": (lambda: ff.Conv1d(2, 3, 3, padding=1), RNG.normal(size=(3, 2, 7))),
+    "Conv1d with all": (lambda: ff.Conv1d(4, 6, 2, 2, 1, 3, groups=2, bias=False), RNG.normal(size=(3, 4, 9))),
+    "AdaptiveAvgPool2d": (lambda: ff.AdaptiveAvgPool2d((3, 1)), RNG.normal(size=(3, 2, 6, 5))),
+    "GlobalMaxPool2d": (lambda: ff.GlobalMaxPool2d(), RNG.normal(size=(3, 2, 5, 7))),
+    "ZeroPad2d": (lambda: ff.ZeroPad2d(1), RNG.normal(size=(3, 2, 3, 4))),
+    "ZeroPad2d on some sides": (lambda: ff.ZeroPad2d((2, 0, 0, 1)), RNG.normal(size=(3, 2, 3, 4))),
+    "Dropout2d": (lambda: ff.Dropout2d(0.3, seed=4), RNG.normal(size=(5, 3, 2, 4))),
     "GlobalAvgPool2d": (lambda: ff.GlobalAvgPool2d(), RNG.normal(size=(3, 2, 5, 7))),
 }
 
@@ -111,16 +133,19 @@ def test_backward_overwrites_the_gradients_of_the_last_call():
 
 def test_the_default_start_fits_the_activation_that_follows():
     spread = {}
-    for activation in (ff.ReLU(), ff.LeakyReLU(), ff.Sigmoid(), ff.Tanh()):
+    for activation in (ff.ReLU(), ff.LeakyReLU(), ff.PReLU(), ff.GELU(), ff.SELU(), ff.Sigmoid(), ff.Tanh()):
         model = ff.Sequential(ff.Linear(400, 300), activation, seed=0)
         spread[type(activation).__name__] = model[0].params["weight"].std()
         assert not model[0].params["bias"].any()
-    he, xavier = np.sqrt(2 / 400), np.sqrt(2 / 700)
-    for name, expected in {"ReLU": he, "LeakyReLU": he, "Sigmoid": xavier, "Tanh": xavier}.items():
+    he, lecun, xavier = np.sqrt(2 / 400), np.sqrt(1 / 400), np.sqrt(2 / 700)
+    fitting = {"ReLU": he, "LeakyReLU": he, "PReLU": he, "GELU": he, "SELU": lecun, "Sigmoid": xavier, "Tanh": xavier}
+    for name, expected in fitting.items():
         assert spread[name] == pytest.approx(expected, rel=0.01)
 
 
-@pytest.mark.parametrize(("name", "spread"), [("normal", 1.0), ("zeros", 0.0), ("he", 0.1), ("xavier", 0.0816)])
+@pytest.mark.parametrize(
+    ("name", "spread"), [("normal", 1.0), ("zeros", 0.0), ("he", 0.1), ("lecun", 0.0707), ("xavier", 0.0816)]
+)
 def test_initialisers_by_name(name, spread):
     model = ff.Sequential(ff.Linear(200, 100, weight_init=name, bias_init="zeros"), seed=1)
     assert model[0].params["weight"].std() == pytest.approx(spread, rel=0.02)
@@ -194,12 +219,47 @@ BAD_LAYERS = [
     (lambda: ff.Linear(3, 2, weight_init="hee"), InvalidValueError, "weight_init is 'hee'; expected .*'he'"),
     (lambda: ff.Linear(3, 2, bias_init=3), InvalidTypeError, "bias_init is 3"),
     (lambda: ff.Linear(3, 2).forward(np.ones((4, 5))), InvalidValueError, r"x has shape \(4, 5\); expected \(n, 3\)"),
+    (lambda: ff.LayerNorm(0), InvalidValueError, "normalized_shape is 0; expected an integer of at least 1"),
+    (lambda: ff.LayerNorm(()), InvalidValueError, r"normalized_shape is \(\); expected an integer, or several"),
+    (lambda: ff.LayerNorm((3, 1.5)), InvalidTypeError, r"normalized_shape\[1\] is 1.5; expected an integer"),
+    (lambda: ff.LayerNorm(3, eps=-1), InvalidValueError, "eps is -1; expected at least 0"),
+    (
+        lambda: ff.LayerNorm(3).forward(np.ones((3, 4))),
+        InvalidValueError,
+        r"shape \(4,\); expected \(3,\) as last axes",
+    ),
     (lambda: ff.Normalize(std=0), InvalidValueError, "std is 0; expected more than 0"),
     (lambda: ff.Normalize([1, 2], [1, 2, 3]), InvalidValueError, "std has 3 values; expected 2"),
     (lambda: ff.Normalize([1, 2]).forward(np.ones((2, 3, 4))), InvalidValueError, "expected 2 channels first"),
     (lambda: ff.Normalize(float("nan")), InvalidValueError, "mean is nan; expected a finite number"),
     (lambda: ff.Flatten().forward(np.ones(3)), InvalidValueError, r"x has shape \(3,\)"),
     (lambda: ff.LeakyReLU("x"), InvalidTypeError, "negative_slope is 'x'"),
+    (lambda: ff.PReLU(0), InvalidValueError, "num_parameters is 0; expected an integer of at least 1"),
+    (lambda: ff.PReLU(3).forward(np.ones((2, 4))), InvalidValueError, r"shape \(4,\); expected 3 channels first"),
+    (lambda: ff.ZeroPad2d((1, -1, 0, 0)), InvalidValueError, r"padding\[1\] is -1; expected an integer of at least 0"),
+    (lambda: ff.ZeroPad2d((1, 1)), InvalidValueError, r"padding is \(1, 1\); expected an integer, or \(left, right,"),
+    (lambda: ff.AdaptiveAvgPool2d(3).forward(np.ones((2, 1, 6, 5))), InvalidValueError, r"divides, which is \(3, 3\)"),
+    (
+        lambda: ff.Dropout2d().forward(np.ones((2, 5))),
+        InvalidValueError,
+        r"x has shape \(2, 5\); expected 4 dimensions",
+    ),
+    (lambda: ff.Conv1d(3, 4, 2, groups=2), InvalidValueError, "groups is 2; expected a divisor of in_channels"),
+    (lambda: ff.Conv1d(3, 4, (2, 2)), InvalidTypeError, r"kernel_size is \(2, 2\); expected an integer"),
+    (
+        lambda: ff.Conv1d(3, 4, 5).forward(np.ones((2, 3, 4))),
+        InvalidValueError,
+        "width, 4 with padding, is less than the 5",
+    ),
+    (
+        lambda: ff.Conv1d(3, 4, 5).forward(np.ones((2, 2, 9))),
+        InvalidValueError,
+        r"shape \(2, 9\); expected \(3, length\)",
+    ),
+    (lambda: ff.GELU("erf"), InvalidValueError, "approximate is 'erf'; expected one of 'none', 'tanh'"),
+    (lambda: ff.ELU("x"), InvalidTypeError, "alpha is 'x'; expected a number"),
+    (lambda: ff.Softplus(beta=0), InvalidValueError, "beta is 0; expected more than 0"),
+    (lambda: ff.Softplus(threshold=np.inf), InvalidValueError, "threshold is inf; expected a finite number"),
 ]
 
 

@@ -47,6 +47,8 @@ CONSTANTS = {
     "axis1": np.array([1]),
     "axes23": np.array([-2, -1]),
     "yes": np.array(True),
+    "none": np.array(0, np.float32),
+    "six": np.array(6, np.float32),
 }
 
 
@@ -73,6 +75,10 @@ READ = {
     ),
     "a mean of pixels, flattened": ("h = ReduceMean <axes = [-1, -2]> (x) y = Flatten(h)", IMAGES, ["GlobalAvgPool2d"]),
     "a mean over axes that are an input": ("h = ReduceMean(x, axes23) y = Flatten(h)", IMAGES, ["GlobalAvgPool2d"], 18),
+    "Sigmoid and Mul": ("h = Sigmoid(x) i = Mul(x, h) j = Sigmoid(i) y = Mul(j, i)", ROWS, ["SiLU", "SiLU"]),
+    "Swish": ("y = Swish(x)", ROWS, ["SiLU"], 24),
+    "Clip": ("h = Clip(x, none, six) y = Clip(h, none)", ROWS, ["ReLU6", "ReLU"]),
+    "Clip with attributes": ("y = Clip <min = 0.0, max = 6.0> (x)", ROWS, ["ReLU6"], 10),
     "rows as an exporter counts them": (
         "size = Shape(x) c = Constant <value_int = 0> () r = Gather(size, c) a = Constant <value_ints = [0]> () "
         "u = Unsqueeze(r, a) m = Constant <value_ints = [-1]> () to = Concat <axis = 0> (u, m) y = Reshape(x, to)",

@@ -65,6 +65,10 @@ TARGETS = [labels, one_hot, probabilities, weights]
 FROM_INPUT = {
     "leaky_relu": lambda g, x: ref.leaky_relu_backward(g, x, 0.01),
     "log": ref.log_backward,
+    **{
+        name: getattr(ref, f"{name}_backward")
+        for name in ("elu", "gelu", "gelu_tanh", "hardswish", "relu6", "selu", "silu", "softplus")
+    },
 }
 FROM_OUTPUT = {
     "relu": ref.relu_backward,
@@ -103,6 +107,11 @@ CHECKED = {
     *("nll_gradient", "linear_backward_input", "linear_backward_weight"),
     *(f"batch_norm_backward{piece}" for piece in ("", "_sums", "_combine", "_coefficients", "_apply")),
     "dropout_backward",
+    *("conv1d_backward", "adaptive_avg_pool2d_backward", "global_max_pool2d_backward"),
+    *("dropout2d_backward", "pad_planes_backward", "zero_pad2d_backward"),
+    *("prelu_backward", "prelu_rows_backward", "prelu_backward_weight"),
+    *(f"layer_norm_{piece}" for piece in ("backward", "rows_backward", "backward_weight")),
+    "scaled_elu_backward",
     "sparse_backward_weight",
     "marked_backward_weight",
     *(f"conv2d_{piece}" for piece in ("backward", "fused_backward", "fused_backward_weight")),
@@ -122,6 +131,18 @@ def test_activations(name: str, rng: Rng) -> None:
     upstream = rng.normal(size=x.shape)
     got = FROM_INPUT[name](upstream, x) if name in FROM_INPUT else FROM_OUTPUT[name](upstream, forward(x))
     assert_is_gradient(got, forward, x, upstream)
+
+
+def test_gelu_by_tanh_is_close_to_gelu(rng: Rng) -> None:
+    x = np.linspace(-6, 6, 1001)
+    np.testing.assert_allclose(ref.gelu(x, "tanh"), ref.gelu(x), atol=5e-4)
+    np.testing.assert_array_equal(ref.gelu_backward(x, x, "tanh"), ref.gelu_tanh_backward(x, x))
+
+
+def test_scaled_elu(rng: Rng) -> None:
+    x, upstream = off_zero(rng, 4, 5), rng.normal(size=(4, 5))
+    got = ref.scaled_elu_backward(upstream, x, 0.7, 1.3)
+    assert_is_gradient(got, lambda x: ref.scaled_elu(x, 0.7, 1.3), x, upstream)
 
 
 def test_products(rng: Rng) -> None:
@@ -367,3 +388,87 @@ def test_one_step_of_each_optimizer_by_hand() -> None:
     assert squares == pytest.approx([25.0])
     assert ref.clip_step([3.0, -4.0], squares, [1.0, 0.0], 1.0, np.inf, 0.0) == pytest.approx([0.6, -0.8])
     assert ref.clip_step([3.0, -4.0], squares, [1.0, 0.0], 9.0, 3.5, 0.1) == pytest.approx([3.1, -3.5])
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3)])
+def test_layer_norm(shape: tuple[int, ...], rng: Rng) -> None:
+    x, upstream = rng.normal(size=(4, 2, 3)), rng.normal(size=(4, 2, 3))
+    weight, bias = rng.normal(size=shape), rng.normal(size=shape)
+    grads = ref.layer_norm_backward(upstream, x, shape, weight, 1e-3)
+    assert_is_gradient(grads[0], lambda x: ref.layer_norm(x, shape, weight, bias, 1e-3), x, upstream)
+    assert_is_gradient(grads[1], lambda weight: ref.layer_norm(x, shape, weight, bias, 1e-3), weight, upstream)
+    assert_is_gradient(grads[2], lambda bias: ref.layer_norm(x, shape, weight, bias, 1e-3), bias, upstream)
+
+
+def test_layer_norm_of_rows_is_made_of_its_pieces(rng: Rng) -> None:
+    x, weight, upstream = rng.normal(size=(4, 3)).astype("float32"), rng.normal(size=3), rng.normal(size=(4, 3))
+    out, statistics = ref.layer_norm_rows(x, weight, 0 * weight, 1e-3)
+    centre, factor, shift = statistics.T[:, :, None]
+    np.testing.assert_allclose(out, ((x - centre) * factor + shift) * weight, rtol=1e-12)
+    np.testing.assert_array_equal(centre, centre.astype("float32"))
+    grads = ref.layer_norm_backward(upstream, x, 3, weight, 1e-3)
+    np.testing.assert_array_equal(ref.layer_norm_rows_backward(upstream, x, statistics, weight), grads[0])
+    twice = ref.layer_norm_backward_weight(*grads[1:], upstream, x, statistics, accumulate=True)
+    np.testing.assert_allclose(twice, 2 * np.array(grads[1:]), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("shape", "channels"), [((5, 3), 3), ((11, 3, 2, 2), 3), ((4, 3), 1), ((6,), 1)])
+def test_prelu(shape: tuple[int, ...], channels: int, rng: Rng) -> None:
+    x, weight, upstream = off_zero(rng, *shape), rng.normal(size=channels), rng.normal(size=shape)
+    grad_x, grad_weight = ref.prelu_backward(upstream, x, weight)
+    assert_is_gradient(grad_x, lambda x: ref.prelu(x, weight), x, upstream)
+    assert_is_gradient(grad_weight, lambda weight: ref.prelu(x, weight), weight, upstream)
+
+
+def test_prelu_of_blocks_of_rows(rng: Rng) -> None:
+    x, weight, upstream = rng.normal(size=(19, 3, 4)), rng.normal(size=3), rng.normal(size=(19, 3, 4))
+    grad_x, partials = ref.prelu_rows_backward(upstream, x, weight)
+    np.testing.assert_array_equal(grad_x, ref.prelu_backward(upstream, x, weight)[0])
+    for block, rows in enumerate((slice(8), slice(8, 16), slice(16, 19))):
+        expected = ref.prelu_backward(upstream[rows], x[rows], weight)[1]
+        np.testing.assert_allclose(partials[block], expected, rtol=1e-12)
+    np.testing.assert_allclose(ref.prelu_backward_weight(weight, partials, True), weight + partials.sum(axis=0))
+
+
+def test_dropped_channels(rng: Rng) -> None:
+    x, upstream = rng.normal(size=(3, 4, 2, 2)), rng.normal(size=(3, 4, 2, 2))
+    got = ref.dropout2d_backward(upstream, 0.4, 5, 2)
+    assert_is_gradient(got, lambda x: ref.dropout2d(x, 0.4, 5, 2), x, upstream)
+    planes = ref.dropout_planes(x[1:].reshape(8, 4), 0.4, 5, 2, 4)
+    np.testing.assert_array_equal(planes.reshape(2, 4, 2, 2), ref.dropout2d(x, 0.4, 5, 2)[1:])
+
+
+def test_zeros_around_images(rng: Rng) -> None:
+    padding = (1, 0, 2, 3)
+    x, upstream = rng.normal(size=(2, 3, 2, 4)), rng.normal(size=(2, 3, 7, 5))
+    got = ref.zero_pad2d_backward(upstream, padding)
+    assert_is_gradient(got, lambda x: ref.zero_pad2d(x, padding), x, upstream)
+    np.testing.assert_array_equal(ref.pad_planes(x[0], *padding), ref.zero_pad2d(x, padding)[0])
+    np.testing.assert_array_equal(ref.pad_planes_backward(upstream[0], *padding), got[0])
+
+
+def test_convolution_of_lines(rng: Rng) -> None:
+    x, weight, bias = rng.normal(size=(2, 4, 7)), rng.normal(size=(6, 2, 2)), rng.normal(size=6)
+    settings = (2, 1, 3, 2)
+    upstream = rng.normal(size=ref.conv1d(x, weight, bias, *settings).shape)
+    grads = ref.conv1d_backward(upstream, x, weight, *settings)
+    assert_is_gradient(grads[0], lambda x: ref.conv1d(x, weight, bias, *settings), x, upstream)
+    assert_is_gradient(grads[1], lambda weight: ref.conv1d(x, weight, bias, *settings), weight, upstream)
+    assert_is_gradient(grads[2], lambda bias: ref.conv1d(x, weight, bias, *settings), bias, upstream)
+
+
+@pytest.mark.parametrize("output_size", [1, 2, (4, 1), (2, 3)])
+def test_adaptive_average(output_size: Any, rng: Rng) -> None:
+    x = rng.normal(size=(2, 3, 4, 6))
+    upstream = rng.normal(size=ref.adaptive_avg_pool2d(x, output_size).shape)
+    assert upstream.shape[2:] == tuple(np.broadcast_to(output_size, 2))
+    got = ref.adaptive_avg_pool2d_backward(upstream, x.shape)
+    assert_is_gradient(got, lambda x: ref.adaptive_avg_pool2d(x, output_size), x, upstream)
+
+
+def test_global_maximum(rng: Rng) -> None:
+    x, upstream = rng.normal(size=(2, 3, 4, 6)), rng.normal(size=(2, 3))
+    assert_is_gradient(ref.global_max_pool2d_backward(upstream, x), ref.global_max_pool2d, x, upstream)
+    ties = ref.global_max_pool2d_backward(upstream, np.ones((2, 3, 2, 2)))
+    np.testing.assert_array_equal(ties[:, :, 0, 0], upstream)
+    assert not ties[:, :, 1].any()

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 nn = torch.nn
 
 RNG = np.random.default_rng(71)
-ROWS, IMAGES = (9, 6), (5, 4, 11, 12)
+ROWS, IMAGES, LINES = (9, 6), (5, 4, 11, 12), (5, 4, 13)
 TOLERANCE = {"float32": 1e-6, "float64": 1e-14}
 
 #: One of our layers, and the shape of a batch for it.
@@ -29,6 +29,7 @@ OURS = {
         IMAGES,
     ),
     "conv by channel": (lambda: ff.Conv2d(4, 8, 5, padding=2, groups=4), IMAGES),
+    "conv of lines": (lambda: ff.Conv1d(4, 6, 3, 2, 1, 2, groups=2, bias=False), LINES),
     "max pool": (lambda: ff.MaxPool2d(2), IMAGES),
     "max pool with all": (lambda: ff.MaxPool2d((3, 2), (2, 3), (1, 0), (1, 2), ceil_mode=True), IMAGES),
     "average pool": (lambda: ff.AvgPool2d((2, 3)), IMAGES),
@@ -38,9 +39,27 @@ OURS = {
     "batch norm": (lambda: ff.BatchNorm1d(6, eps=1e-3, momentum=0.3), ROWS),
     "batch norm without weights": (lambda: ff.BatchNorm1d(6, affine=False), ROWS),
     "batch norm of images": (lambda: ff.BatchNorm2d(4, eps=1e-4, momentum=0.2), IMAGES),
+    "layer norm": (lambda: ff.LayerNorm(6, eps=1e-3), ROWS),
+    "layer norm of images": (lambda: ff.LayerNorm((4, 11, 12), bias=False), IMAGES),
+    "layer norm without weights": (lambda: ff.LayerNorm(12, elementwise_affine=False), IMAGES),
+    "adaptive average": (lambda: ff.AdaptiveAvgPool2d((11, 3)), IMAGES),
+    "global maximum": (lambda: ff.GlobalMaxPool2d(), IMAGES),
+    "zeros around": (lambda: ff.ZeroPad2d((1, 0, 2, 3)), IMAGES),
+    "dropped channels": (lambda: ff.Dropout2d(0.3), IMAGES),
     "flatten": (lambda: ff.Flatten(), IMAGES),
     "relu": (lambda: ff.ReLU(), ROWS),
     "leaky relu": (lambda: ff.LeakyReLU(0.2), ROWS),
+    "prelu": (lambda: ff.PReLU(init=0.1), IMAGES),
+    "prelu of features": (lambda: ff.PReLU(6), ROWS),
+    "prelu of channels": (lambda: ff.PReLU(4), IMAGES),
+    "gelu": (lambda: ff.GELU(), ROWS),
+    "gelu by tanh": (lambda: ff.GELU("tanh"), IMAGES),
+    "silu": (lambda: ff.SiLU(), ROWS),
+    "elu": (lambda: ff.ELU(0.7), ROWS),
+    "selu": (lambda: ff.SELU(), IMAGES),
+    "softplus": (lambda: ff.Softplus(2.0, 1.5), ROWS),
+    "relu6": (lambda: ff.ReLU6(), ROWS),
+    "hardswish": (lambda: ff.Hardswish(), IMAGES),
     "sigmoid": (lambda: ff.Sigmoid(), ROWS),
     "tanh": (lambda: ff.Tanh(), IMAGES),
     "softmax": (lambda: ff.Softmax(), ROWS),
@@ -62,12 +81,18 @@ THEIRS = {
     ),
     "conv, same": (lambda: nn.Conv2d(4, 6, (3, 5), padding="same", dilation=(2, 1)), IMAGES),
     "conv, same by dilation": (lambda: nn.Conv2d(4, 6, (2, 3), padding="same", dilation=(2, 1)), IMAGES),
+    "conv of lines": (lambda: nn.Sequential(nn.Conv1d(4, 6, 3, 2, groups=2), nn.ReLU(), nn.Conv1d(6, 2, 2)), LINES),
+    "conv of lines, same": (lambda: nn.Conv1d(4, 6, 5, padding="same"), LINES),
     "conv, valid": (lambda: nn.Conv2d(4, 6, (3, 5), padding="valid", stride=2), IMAGES),
     "max pool with all": (lambda: nn.MaxPool2d((3, 2), (2, 3), (1, 0), (1, 2), ceil_mode=True), IMAGES),
     "average pool with all": (lambda: nn.AvgPool2d(3, (2, 3), (1, 0), ceil_mode=True, count_include_pad=False), IMAGES),
     "global average": (lambda: nn.Sequential(nn.AdaptiveAvgPool2d((1, 1)), nn.ReLU(), nn.Flatten()), IMAGES),
     "batch norm": (lambda: nn.BatchNorm1d(6, eps=1e-3, momentum=0.3), ROWS),
     "batch norm without weights": (lambda: nn.BatchNorm2d(4, affine=False), IMAGES),
+    "layer norm": (lambda: nn.LayerNorm([11, 12], eps=1e-3), IMAGES),
+    "layer norm without weights": (lambda: nn.LayerNorm(6, elementwise_affine=False), ROWS),
+    "adaptive average": (lambda: nn.Sequential(nn.ZeroPad2d((0, 0, 1, 0)), nn.AdaptiveAvgPool2d((4, 6))), IMAGES),
+    "global maximum": (lambda: nn.Sequential(nn.Dropout2d(), nn.AdaptiveMaxPool2d(1), nn.ELU(), nn.Flatten()), IMAGES),
     "softmax over axis 1": (lambda: nn.Sequential(nn.Flatten(), nn.Softmax(dim=1)), IMAGES),
     "softmax over axis 1 behind images": (
         lambda: nn.Sequential(nn.MaxPool2d(3), nn.Flatten(), nn.Tanh(), nn.Softmax(dim=1)),
@@ -76,6 +101,15 @@ THEIRS = {
     "softmax over the last axis of images": (lambda: nn.Sequential(nn.AvgPool2d(2), nn.Softmax(dim=-1)), IMAGES),
     "log softmax over the last axis": (lambda: nn.LogSoftmax(dim=-1), IMAGES),
     "in place": (lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU(inplace=True)), ROWS),
+    "prelu": (lambda: nn.PReLU(4, init=0.5), IMAGES),
+    "activations": (
+        lambda: nn.Sequential(nn.SiLU(inplace=True), nn.ELU(0.3), nn.GELU("tanh"), nn.ReLU6(), nn.Softplus(2, 3)),
+        ROWS,
+    ),
+    "global average of activations": (
+        lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Hardswish(), nn.SELU(), nn.Flatten()),
+        IMAGES,
+    ),
     "identities": (lambda: nn.Sequential(nn.Identity(), nn.Tanh(), nn.Sequential(nn.Identity())), ROWS),
     "one module twice": (lambda: nn.Sequential(*[nn.Tanh()] * 2, nn.Linear(6, 6)), ROWS),
     "nested and named": (
@@ -301,22 +335,26 @@ class Mine(nn.Linear):
 
 
 REFUSED = {
-    "GELU": (
-        lambda: nn.Sequential(nn.Linear(3, 3), nn.GELU()),
-        r"module\[1\] is GELU; expected one of Adaptive.*Tanh$",
+    "CELU": (
+        lambda: nn.Sequential(nn.Linear(3, 3), nn.CELU()),
+        r"module\[1\] is CELU; expected one of Adaptive.*ZeroPad2d$",
     ),
     "a nested one": (
-        lambda: nn.Sequential(nn.ReLU(), nn.Sequential(nn.ReLU(), nn.Sequential(nn.ReLU6()))),
-        r"module\[1\]\[1\]\[0\] is ReLU6; expected one of",
+        lambda: nn.Sequential(nn.ReLU(), nn.Sequential(nn.ReLU(), nn.Sequential(nn.CELU()))),
+        r"module\[1\]\[1\]\[0\] is CELU; expected one of",
     ),
-    "one alone": (lambda: nn.Conv1d(2, 3, 1), "module is Conv1d; expected one of"),
+    "one alone": (lambda: nn.Conv3d(2, 3, 1), "module is Conv3d; expected one of"),
     "a Sequential that does more": (lambda: nn.Sequential(Residual(nn.Tanh())), r"module\[0\] is Residual; expected"),
     "a subclass": (lambda: Mine(3, 2), "module is Mine; expected one of"),
     "padding mode": (lambda: nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect"), r"expected padding_mode='zeros'$"),
     "uneven padding": (lambda: nn.Conv2d(1, 1, (3, 4), padding="same"), "padding 'same' differs from side to side"),
     "indices": (lambda: nn.MaxPool2d(2, return_indices=True), "expected return_indices=False"),
     "divisor": (lambda: nn.AvgPool2d(2, divisor_override=3), "expected divisor_override=None"),
-    "adaptive": (lambda: nn.AdaptiveAvgPool2d(2), r"expected output_size=1 or \(1, 1\)"),
+    "adaptive": (lambda: nn.AdaptiveMaxPool2d(2), r"expected output_size=1 or \(1, 1\)"),
+    "adaptive to what comes": (
+        lambda: nn.AdaptiveAvgPool2d((None, 2)),
+        r"output_size\[0\] is None; expected an integer",
+    ),
     "adaptive, not flattened": (
         lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.ReLU()),
         r"module\[0\] is AdaptiveAvgPool2d\(output_size=1\) without a Flatten behind it",
@@ -376,26 +414,26 @@ def test_layers_without_a_counterpart_are_named():
         ff.to_torch(ff.ReLU())
 
 
-class Swish(ff.Layer):
-    """A user's own: x σ(x)."""
+class Mish(ff.Layer):
+    """A user's own: x tanh(softplus(x))."""
 
-    torch_names = ("SiLU",)
+    torch_names = ("Mish",)
 
     def forward(self, x):
-        return x * ff.functional.sigmoid(x)
+        return x * ff.functional.tanh(ff.functional.softplus(x))
 
     def to_torch(self, nn):
-        return nn.SiLU()
+        return nn.Mish()
 
 
 def test_layers_of_ones_own_say_what_they_are_in_pytorch(rng):
-    model = ff.Sequential(ff.Linear(5, 4), Swish(), ff.Linear(4, 2), seed=0)
+    model = ff.Sequential(ff.Linear(5, 4), Mish(), ff.Linear(4, 2), seed=0)
     module = ff.to_torch(model)
     x = rng.normal(size=(7, 5)).astype("float32")
     expected = module(torch.from_numpy(x)).detach().numpy()
     np.testing.assert_allclose(model.forward(x), expected, rtol=1e-5, atol=1e-6)
     back = ff.from_torch(module)
-    assert [type(layer) for layer in back.layers] == [ff.Linear, Swish, ff.Linear]
+    assert [type(layer) for layer in back.layers] == [ff.Linear, Mish, ff.Linear]
     np.testing.assert_array_equal(back.parameters, model.parameters)
 
 

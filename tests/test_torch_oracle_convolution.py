@@ -11,6 +11,7 @@ from fastfnn import functional as F
 torch = pytest.importorskip("torch")
 
 DTYPES = ("float32", "float64")
+RNG = np.random.default_rng(31)
 
 
 @pytest.fixture(autouse=True)
@@ -136,3 +137,20 @@ def test_lenet5_follows_torch_for_five_steps_of_training(rng):
     for name, parameter in twin.named_parameters():
         ours = as_in_torch(model.named_parameters()[name])
         np.testing.assert_allclose(ours, parameter.detach().numpy(), 1e-7, 1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("settings", [(1, 0, 1, 1), (2, 1, 1, 1), (1, 2, 3, 2), (3, 0, 2, 4)])
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_lines_with_all_gradients(size, settings, dtype):
+    stride, padding, dilation, groups = settings
+    arrays = [RNG.normal(size=s) for s in ((3, 4, 17), (8, 4 // groups, size), (8,))]
+    leaves = [torch.tensor(a, dtype=getattr(torch, dtype), requires_grad=True) for a in arrays]
+    expected = torch.nn.functional.conv1d(*leaves, stride, padding, dilation, groups)
+    grad = torch.tensor(RNG.normal(size=tuple(expected.shape)), dtype=leaves[0].dtype)
+    expected.backward(grad)
+    x, weight, bias = (leaf.detach().numpy() for leaf in leaves)
+    tolerance = {"float32": 3e-5, "float64": 1e-12}[dtype]
+    np.testing.assert_allclose(F.conv1d(x, weight, bias, *settings), expected.detach(), tolerance, tolerance)
+    for mine, leaf in zip(F.conv1d_backward(grad.numpy(), x, weight, *settings), leaves, strict=True):
+        np.testing.assert_allclose(mine, leaf.grad, tolerance, tolerance)

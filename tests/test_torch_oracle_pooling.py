@@ -149,3 +149,41 @@ def test_padding_wider_than_half_a_window_as_padding_by_hand(kernel, stride, pad
     gradient = next(module.parameters()).grad.numpy()
     before = module[0].weight.detach().numpy()
     np.testing.assert_allclose(model.layers[0].params["weight"], before - gradient, tolerance, tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("output", [1, 2, (3, 1), (6, 4)])
+def test_adaptive_average(output, dtype):
+    x = torch.tensor(RNG.normal(size=(3, 4, 6, 4)), dtype=getattr(torch, dtype), requires_grad=True)
+    layer, expected = ff.AdaptiveAvgPool2d(output), torch.nn.functional.adaptive_avg_pool2d(x, output)
+    grad = torch.tensor(RNG.normal(size=tuple(expected.shape)), dtype=x.dtype)
+    expected.backward(grad)
+    tolerance = {"float32": 1e-6, "float64": 1e-14}[dtype]
+    np.testing.assert_allclose(layer.forward(x.detach()), expected.detach(), tolerance, tolerance)
+    np.testing.assert_allclose(layer.backward(grad), x.grad, tolerance, tolerance)
+    np.testing.assert_allclose(F.adaptive_avg_pool2d(x.detach(), output), expected.detach(), tolerance, tolerance)
+    np.testing.assert_allclose(F.adaptive_avg_pool2d_backward(grad, tuple(x.shape)), x.grad, tolerance, tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("image", [(1, 1), (2, 2), (5, 7), (1, 33)])
+def test_global_maximum(image, dtype):
+    x = torch.tensor(RNG.integers(-2, 3, (3, 4, *image)), dtype=getattr(torch, dtype), requires_grad=True)
+    layer, expected = ff.GlobalMaxPool2d(), torch.nn.functional.adaptive_max_pool2d(x, 1).flatten(1)
+    grad = torch.tensor(RNG.normal(size=(3, 4)), dtype=x.dtype)
+    expected.backward(grad)
+    np.testing.assert_array_equal(layer.forward(x.detach()), expected.detach())
+    np.testing.assert_array_equal(layer.backward(grad), x.grad)
+    np.testing.assert_array_equal(F.global_max_pool2d(x.detach()), expected.detach())
+    np.testing.assert_array_equal(F.global_max_pool2d_backward(grad, x.detach()), x.grad)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("padding", [0, 2, (1, 0, 0, 3), (0, 33, 1, 0)])
+def test_zeros_around_images(padding, dtype):
+    x = torch.tensor(RNG.normal(size=(2, 3, 4, 5)), dtype=getattr(torch, dtype), requires_grad=True)
+    expected = torch.nn.ZeroPad2d(padding)(x)
+    grad = torch.tensor(RNG.normal(size=tuple(expected.shape)), dtype=x.dtype)
+    expected.backward(grad)
+    np.testing.assert_array_equal(F.zero_pad2d(x.detach(), padding), expected.detach())
+    np.testing.assert_array_equal(F.zero_pad2d_backward(grad, padding), x.grad)

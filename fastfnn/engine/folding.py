@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfnn.engine.lowering import MOST_SHIFT
-from fastfnn.layers import BatchNorm1d, BatchNorm2d, Conv2d, Dropout, Flatten, Layer, Linear, Normalize
+from fastfnn.layers import BatchNorm1d, BatchNorm2d, Conv2d, Dropout, Dropout2d, Flatten, Layer, Linear, Normalize
 from fastfnn.model import Sequential
 
 Array = NDArray[Any]
@@ -34,7 +34,7 @@ def folded(model: Sequential, sample_shape: tuple[int, ...], input_dtype: np.dty
             layers.append(_after_normalize(layer, normalize, came))
         elif kind in (BatchNorm1d, BatchNorm2d) and layers and type(layers[-1]) in (Linear, Conv2d):
             layers.append(_before_batch_norm(layers.pop(), layer))
-        elif kind is not Dropout:
+        elif kind not in (Dropout, Dropout2d):
             layers.append(copy.deepcopy(layer))
         shape = layer.output_shape(shape)
     twin = Sequential(*layers, seed=0, dtype=model.dtype)
@@ -44,7 +44,7 @@ def folded(model: Sequential, sample_shape: tuple[int, ...], input_dtype: np.dty
 
 def _scaled_linear(model: Sequential, input_dtype: np.dtype[Any]) -> Layer | None:
     """The `Linear` that a first `Normalize` can be part of, if there is one."""
-    numbers = [layer for layer in model.layers if type(layer) not in (Flatten, Dropout)]
+    numbers = [layer for layer in model.layers if type(layer) not in (Flatten, Dropout, Dropout2d)]
     if [type(layer) for layer in numbers[:2]] != [Normalize, Linear] or input_dtype != model.dtype:
         return None
     normalize: Any = numbers[0]

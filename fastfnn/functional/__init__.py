@@ -12,6 +12,12 @@ from __future__ import annotations
 
 from fastfnn.functional._run import FLOPS_PER_NANOSECOND, NANOSECONDS_PER_ELEMENT, cores
 from fastfnn.functional.activations import (
+    elu,
+    elu_backward,
+    gelu,
+    gelu_backward,
+    hardswish,
+    hardswish_backward,
     leaky_relu,
     leaky_relu_backward,
     log,
@@ -19,17 +25,26 @@ from fastfnn.functional.activations import (
     log_softmax,
     log_softmax_backward,
     relu,
+    relu6,
+    relu6_backward,
     relu_backward,
+    selu,
+    selu_backward,
     sigmoid,
     sigmoid_backward,
+    silu,
+    silu_backward,
     softmax,
     softmax_backward,
+    softplus,
+    softplus_backward,
     tanh,
     tanh_backward,
 )
-from fastfnn.functional.convolution import conv2d, conv2d_backward
-from fastfnn.functional.dropout import dropout, dropout_backward
+from fastfnn.functional.convolution import conv1d, conv1d_backward, conv2d, conv2d_backward
+from fastfnn.functional.dropout import dropout, dropout2d, dropout2d_backward, dropout_backward
 from fastfnn.functional.embedding import embedding, embedding_backward
+from fastfnn.functional.layer_norm import layer_norm, layer_norm_backward
 from fastfnn.functional.losses import (
     binary_cross_entropy,
     binary_cross_entropy_backward,
@@ -50,14 +65,20 @@ from fastfnn.functional.losses import (
     poisson_nll_loss_backward,
 )
 from fastfnn.functional.normalization import batch_norm, batch_norm_backward
+from fastfnn.functional.padding import zero_pad2d, zero_pad2d_backward
 from fastfnn.functional.pooling import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
     avg_pool2d,
     avg_pool2d_backward,
     global_avg_pool2d,
     global_avg_pool2d_backward,
+    global_max_pool2d,
+    global_max_pool2d_backward,
     max_pool2d,
     max_pool2d_backward,
 )
+from fastfnn.functional.prelu import prelu, prelu_backward
 from fastfnn.functional.products import (
     linear,
     linear_backward,
@@ -68,6 +89,8 @@ from fastfnn.functional.products import (
 __all__ = [
     "FLOPS_PER_NANOSECOND",
     "NANOSECONDS_PER_ELEMENT",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
     "avg_pool2d",
     "avg_pool2d_backward",
     "batch_norm",
@@ -76,6 +99,8 @@ __all__ = [
     "binary_cross_entropy_backward",
     "binary_cross_entropy_with_logits",
     "binary_cross_entropy_with_logits_backward",
+    "conv1d",
+    "conv1d_backward",
     "conv2d",
     "conv2d_backward",
     "cores",
@@ -83,15 +108,27 @@ __all__ = [
     "cross_entropy_and_gradient",
     "cross_entropy_backward",
     "dropout",
+    "dropout2d",
+    "dropout2d_backward",
     "dropout_backward",
+    "elu",
+    "elu_backward",
     "embedding",
     "embedding_backward",
+    "gelu",
+    "gelu_backward",
     "global_avg_pool2d",
     "global_avg_pool2d_backward",
+    "global_max_pool2d",
+    "global_max_pool2d_backward",
+    "hardswish",
+    "hardswish_backward",
     "huber_loss",
     "huber_loss_backward",
     "l1_loss",
     "l1_loss_backward",
+    "layer_norm",
+    "layer_norm_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
@@ -110,12 +147,24 @@ __all__ = [
     "nll_loss_backward",
     "poisson_nll_loss",
     "poisson_nll_loss_backward",
+    "prelu",
+    "prelu_backward",
     "relu",
+    "relu6",
+    "relu6_backward",
     "relu_backward",
+    "selu",
+    "selu_backward",
     "sigmoid",
     "sigmoid_backward",
+    "silu",
+    "silu_backward",
     "softmax",
     "softmax_backward",
+    "softplus",
+    "softplus_backward",
     "tanh",
     "tanh_backward",
+    "zero_pad2d",
+    "zero_pad2d_backward",
 ]

@@ -93,6 +93,99 @@ def log_backward(grad_out: ArrayLike, x: ArrayLike, *, n_threads: int | None = N
     return _elementwise_backward(kernels.activations.log_backward, grad_out, "x", x, n_threads=n_threads)
 
 
+def gelu(x: ArrayLike, approximate: str = "none", *, n_threads: int | None = None) -> Array:
+    """``x Φ(x)`` with the normal distribution Φ (Hendrycks & Gimpel 2016).
+
+    Parameters
+    ----------
+    x : array_like
+    approximate : {"none", "tanh"}
+        "tanh": ``x/2 (1 + tanh(sqrt(2/π) (x + 0.044715 x³)))``, which differs by 5e-4 at most.
+    """
+    kinds = {"none": kernels.activations.gelu, "tanh": kernels.activations.gelu_tanh}
+    return _elementwise(kinds[check.one_of("approximate", approximate, ("none", "tanh"))], x, n_threads=n_threads)
+
+
+def gelu_backward(
+    grad_out: ArrayLike, x: ArrayLike, approximate: str = "none", *, n_threads: int | None = None
+) -> Array:
+    """The gradient for x, from x."""
+    kinds = {"none": kernels.activations.gelu_backward, "tanh": kernels.activations.gelu_tanh_backward}
+    backward = kinds[check.one_of("approximate", approximate, ("none", "tanh"))]
+    return _elementwise_backward(backward, grad_out, "x", x, n_threads=n_threads)
+
+
+def silu(x: ArrayLike, *, n_threads: int | None = None) -> Array:
+    """``x σ(x)``, elementwise; also called swish (Elfwing et al. 2018)."""
+    return _elementwise(kernels.activations.silu, x, n_threads=n_threads)
+
+
+def silu_backward(grad_out: ArrayLike, x: ArrayLike, *, n_threads: int | None = None) -> Array:
+    """The gradient for x, from x."""
+    return _elementwise_backward(kernels.activations.silu_backward, grad_out, "x", x, n_threads=n_threads)
+
+
+def elu(x: ArrayLike, alpha: float = 1.0, *, n_threads: int | None = None) -> Array:
+    """x where it is positive, else ``alpha (exp(x) - 1)`` (Clevert et al. 2016)."""
+    scalars = check.real("alpha", alpha), 1.0
+    return _elementwise(kernels.activations.scaled_elu, x, *scalars, n_threads=n_threads)
+
+
+def elu_backward(grad_out: ArrayLike, x: ArrayLike, alpha: float = 1.0, *, n_threads: int | None = None) -> Array:
+    """The gradient for x, from x."""
+    scalars = check.real("alpha", alpha), 1.0
+    backward = kernels.activations.scaled_elu_backward
+    return _elementwise_backward(backward, grad_out, "x", x, *scalars, n_threads=n_threads)
+
+
+def selu(x: ArrayLike, *, n_threads: int | None = None) -> Array:
+    """1.0507 times an `elu` with alpha 1.6733: keeps mean 0 and variance 1 (Klambauer et al. 2017)."""
+    scalars = kernels.reference.SELU_ALPHA, kernels.reference.SELU_SCALE
+    return _elementwise(kernels.activations.scaled_elu, x, *scalars, n_threads=n_threads)
+
+
+def selu_backward(grad_out: ArrayLike, x: ArrayLike, *, n_threads: int | None = None) -> Array:
+    """The gradient for x, from x."""
+    scalars = kernels.reference.SELU_ALPHA, kernels.reference.SELU_SCALE
+    backward = kernels.activations.scaled_elu_backward
+    return _elementwise_backward(backward, grad_out, "x", x, *scalars, n_threads=n_threads)
+
+
+def softplus(x: ArrayLike, beta: float = 1.0, threshold: float = 20.0, *, n_threads: int | None = None) -> Array:
+    """``log(1 + exp(beta x)) / beta``, without overflow; x itself where ``beta x`` is above the threshold."""
+    scalars = check.real("beta", beta, above=0), check.real("threshold", threshold)
+    return _elementwise(kernels.activations.softplus, x, *scalars, n_threads=n_threads)
+
+
+def softplus_backward(
+    grad_out: ArrayLike, x: ArrayLike, beta: float = 1.0, threshold: float = 20.0, *, n_threads: int | None = None
+) -> Array:
+    """The gradient for x, from x."""
+    scalars = check.real("beta", beta, above=0), check.real("threshold", threshold)
+    backward = kernels.activations.softplus_backward
+    return _elementwise_backward(backward, grad_out, "x", x, *scalars, n_threads=n_threads)
+
+
+def relu6(x: ArrayLike, *, n_threads: int | None = None) -> Array:
+    """x between 0 and 6, and the nearer of them outside; NaN stays NaN."""
+    return _elementwise(kernels.activations.relu6, x, n_threads=n_threads)
+
+
+def relu6_backward(grad_out: ArrayLike, x: ArrayLike, *, n_threads: int | None = None) -> Array:
+    """The gradient for x, from x."""
+    return _elementwise_backward(kernels.activations.relu6_backward, grad_out, "x", x, n_threads=n_threads)
+
+
+def hardswish(x: ArrayLike, *, n_threads: int | None = None) -> Array:
+    """``x relu6(x + 3) / 6``, elementwise (Howard et al. 2019)."""
+    return _elementwise(kernels.activations.hardswish, x, n_threads=n_threads)
+
+
+def hardswish_backward(grad_out: ArrayLike, x: ArrayLike, *, n_threads: int | None = None) -> Array:
+    """The gradient for x, from x."""
+    return _elementwise_backward(kernels.activations.hardswish_backward, grad_out, "x", x, n_threads=n_threads)
+
+
 def _rows(name: str, x: ArrayLike, dtype: Any = None) -> tuple[Array, tuple[int, ...]]:
     """`x` as (rows, classes), and its own shape; the last axis may not be empty."""
     array = check.float_array(name, x, dtype=dtype)

@@ -1,4 +1,4 @@
-"""Convolution of (n, channels, height, width) images.
+"""Convolution of (n, channels, height, width) images, and of (n, channels, length) lines, images of one row.
 
 `stride`, `padding` and `dilation` are numbers, or (height, width) pairs. As in every network library the filter is not
 turned round: mathematically it is a cross-correlation.
@@ -173,3 +173,68 @@ def conv2d_backward(
     if grad.shape != shape:
         raise InvalidValueError(f"grad_out has shape {grad.shape}; expected {shape}, the shape of the output")
     return convolve_backward(grad, x, weight, filters, n_threads)
+
+
+def _line_filters(weight: Array, stride: int, padding: int, dilation: int, groups: int) -> Filters:
+    """Of a weight (k, c / groups, 1, size)."""
+    steps = check.positive_int("stride", stride), check.positive_int("dilation", dilation)
+    room = check.positive_int("padding", padding, least=0)
+    return Filters(weight.shape, (1, steps[0]), (0, room), (1, steps[1]), groups)
+
+
+def conv1d(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+    groups: int = 1,
+    *,
+    n_threads: int | None = None,
+) -> Array:
+    """Convolve lines with filters.
+
+    Parameters
+    ----------
+    x : (n, c, length)
+    weight : (k, c / groups, size)
+    bias : (k,), optional
+    stride, padding, dilation, groups : int
+        As in `conv2d`.
+
+    Returns
+    -------
+    (n, k, out_length) with ``out_length = (length + 2 * padding - dilation * (size - 1) - 1) // stride + 1``
+    """
+    lines = check.float_array("x", x, ndim=3)[:, :, None]
+    weight = check.float_array("weight", weight, ndim=3, dtype=lines.dtype)[:, :, None]
+    if bias is not None:
+        bias = check.float_array("bias", bias, dtype=lines.dtype)
+        if bias.shape != weight.shape[:1]:
+            raise InvalidValueError(f"bias has shape {bias.shape}; expected {weight.shape[:1]}, one for each filter")
+    filters = _line_filters(weight, stride, padding, dilation, groups)
+    return convolve(lines, weight, bias, filters, n_threads)[:, :, 0]
+
+
+def conv1d_backward(
+    grad_out: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+    groups: int = 1,
+    *,
+    n_threads: int | None = None,
+) -> tuple[Array, Array, Array]:
+    """``(grad_x, grad_weight, grad_bias)`` of `conv1d`."""
+    lines = check.float_array("x", x, ndim=3)[:, :, None]
+    weight = check.float_array("weight", weight, ndim=3, dtype=lines.dtype)[:, :, None]
+    filters = _line_filters(weight, stride, padding, dilation, groups)
+    grad = check.float_array("grad_out", grad_out, dtype=lines.dtype)
+    shape = (len(lines), filters.filters, filters.out_size(lines.shape)[1])
+    if grad.shape != shape:
+        raise InvalidValueError(f"grad_out has shape {grad.shape}; expected {shape}, the shape of the output")
+    grad_x, grad_weight, grad_bias = convolve_backward(grad[:, :, None], lines, weight, filters, n_threads)
+    return grad_x[:, :, 0], grad_weight[:, :, 0], grad_bias

@@ -204,3 +204,50 @@ def global_avg_pool2d_backward(grad_out: ArrayLike, x_shape: tuple[int, ...], *,
     shape = _x_shape(x_shape, grad_out, 2)
     grad_x = np.empty(shape, grad_out.dtype)
     return run_on_team(kernels.pool.global_avg_pool2d_backward, grad_x, grad_out, shape, n_threads=n_threads)
+
+
+def dividing_windows(x_shape: tuple[int, ...], output_size: Pair) -> Windows:
+    """Windows side by side, so many that the output has this size; `x_shape` ends with (height, width)."""
+    (height, width), (rows, columns) = x_shape[-2:], check.pair("output_size", output_size)
+    if not height or not width or height % rows or width % columns:
+        raise InvalidValueError(
+            f"x has shape {x_shape}; expected a height and width that output_size divides, which is {(rows, columns)}; "
+            "or avg_pool2d, whose windows are told"
+        )
+    return Windows((height // rows, width // columns))
+
+
+def adaptive_avg_pool2d(x: ArrayLike, output_size: Pair, *, n_threads: int | None = None) -> Array:
+    """Means of windows side by side: (n, c, h, w) to (n, c, *output_size), which divides the images' size.
+
+    PyTorch's windows of several sizes, where it does not, are refused.
+    """
+    x = check.float_array("x", x, ndim=4)
+    return avg_pool2d(x, dividing_windows(x.shape, output_size).kernel_size, n_threads=n_threads)
+
+
+def adaptive_avg_pool2d_backward(
+    grad_out: ArrayLike, x_shape: tuple[int, ...], *, n_threads: int | None = None
+) -> Array:
+    """The gradient for x of `adaptive_avg_pool2d`."""
+    grad_out = check.float_array("grad_out", grad_out, ndim=4)
+    height, width = grad_out.shape[2:]
+    windows = dividing_windows(_x_shape(x_shape, grad_out, 4), (height, width))
+    return avg_pool2d_backward(grad_out, x_shape, windows.kernel_size, n_threads=n_threads)
+
+
+def global_max_pool2d(x: ArrayLike, *, n_threads: int | None = None) -> Array:
+    """The largest of every image, NaN where there is one: (n, c, h, w) to (n, c)."""
+    x = check.float_array("x", x, ndim=4)
+    out, _ = max_pool(x, dividing_windows(x.shape, 1).sizes(x.shape), n_threads)
+    return out.reshape(x.shape[:2])
+
+
+def global_max_pool2d_backward(grad_out: ArrayLike, x: ArrayLike, *, n_threads: int | None = None) -> Array:
+    """The gradient for x of `global_max_pool2d`: all of it goes to the first of the largest."""
+    x = check.float_array("x", x, ndim=4)
+    grad_out = check.float_array("grad_out", grad_out, ndim=2, dtype=x.dtype)
+    sizes = dividing_windows(x.shape, 1).sizes(x.shape)
+    _, index = max_pool(x, sizes, n_threads)
+    check.same_shape("grad_out", grad_out, "the output", index[:, :, 0, 0])
+    return max_pool_backward(grad_out.reshape(index.shape), index, sizes, n_threads)

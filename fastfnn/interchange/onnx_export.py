@@ -17,9 +17,11 @@ from fastfnn.layers.base import Array, KnownShape, Shape
 from fastfnn.model import Sequential, as_sequential
 from fastfnn_kernels._files import write_in_one_step
 
-#: Opset and the file format that belongs to it. ONNX 1.12, of 2022, suits most runtimes; but not before ONNX 1.17 is a
-#: pooling's last window that starts in the padding left out, as `ceil_mode` has it here.
-VERSIONS, CEIL_MODE_VERSIONS = (17, 8), (22, 10)
+#: Opsets, each with the file format that belongs to it. That of ONNX 1.12, of 2022, suits most runtimes.
+VERSIONS = {17: 8, 20: 9, 22: 10}
+#: Not before this, of ONNX 1.17, is a pooling's last window that starts in the padding left out, as `ceil_mode` has it
+#: here.
+CEIL_MODE_OPSET = 22
 INPUT_DTYPES = ("uint8", "float32", "float64")
 #: Names of the axes of images whose sizes are left open.
 IMAGE_AXES = ("channels", "height", "width")
@@ -32,7 +34,8 @@ def export_onnx(
 
     The graph takes ``x`` (n, …) and gives ``y`` (n, …), for any n: what `predict_raw` gives. `Normalize` and `Flatten`
     are in it, `Dropout` is left out. Parameters and activations have the model's dtype; some runtimes, ONNX Runtime
-    among them, have no float64 convolution. The opset is 17, or 22 where a pooling has `ceil_mode`.
+    among them, have no float64 convolution. The opset is 17, 20 where there is a `GELU`, or 22 where a
+    pooling has `ceil_mode`.
     ``fastfnn[onnx]`` brings the packages.
 
     Parameters
@@ -119,6 +122,8 @@ class Graph:
         What the next node takes.
     shape
         What is known of its samples.
+    opset : int
+        What the nodes so far need.
     """
 
     def __init__(self, onnx: Any, model: Sequential) -> None:
@@ -128,6 +133,7 @@ class Graph:
         self.initializers: list[Any] = []
         self.at, self.value = "", "x"
         self.shape: KnownShape = ()
+        self.opset = min(VERSIONS)
 
     def write(self, shape: KnownShape, dtype: np.dtype[Any]) -> Any:
         """The whole model, for samples of `shape` and `dtype`."""
@@ -145,11 +151,12 @@ class Graph:
         self.nodes[-1].output[0] = "y"
         y = helper.make_tensor_value_info("y", own_type, ["n", *self.shape])
         pools = [layer for layer in self.model.all_layers() if isinstance(layer, (MaxPool2d, AvgPool2d))]
-        opset, ir_version = CEIL_MODE_VERSIONS if any(pool.windows.ceil_mode for pool in pools) else VERSIONS
+        if any(pool.windows.ceil_mode for pool in pools):
+            self.needs_opset(CEIL_MODE_OPSET)
         proto = helper.make_model(
             helper.make_graph(self.nodes, "fastfnn", [x], [y], self.initializers),
-            opset_imports=[helper.make_opsetid("", opset)],
-            ir_version=ir_version,
+            opset_imports=[helper.make_opsetid("", self.opset)],
+            ir_version=VERSIONS[self.opset],
             producer_name="fastfnn",
         )
         purpose = self.model.purpose()
@@ -201,6 +208,10 @@ class Graph:
         inputs = [*([] if of is None else [of]), self.value, *constants]
         self.nodes.append(self.onnx.helper.make_node(op, inputs, [name], name=name, doc_string=doc, **attributes))
         self.value = name
+
+    def needs_opset(self, opset: int) -> None:
+        """There is a node that older opsets than this do not have."""
+        self.opset = max(self.opset, next(known for known in sorted(VERSIONS) if known >= opset))
 
     def _unused(self, name: str) -> str:
         """A name that begins with the layer's place."""

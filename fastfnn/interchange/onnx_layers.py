@@ -13,6 +13,7 @@ import numpy as np
 
 from fastfnn.errors import FOREIGN, InvalidValueError, ModelFileError
 from fastfnn.interchange.branching import joined
+from fastfnn.interchange.onnx_activations import ACTIVATIONS
 from fastfnn.interchange.onnx_common import shape_after
 from fastfnn.interchange.onnx_nodes import JOIN, UNKNOWN, Node, naming, shortest
 from fastfnn.layers import (
@@ -20,21 +21,21 @@ from fastfnn.layers import (
     BatchNorm1d,
     BatchNorm2d,
     Columns,
+    Conv1d,
     Conv2d,
     Embedding,
     Flatten,
     GlobalAvgPool2d,
+    GlobalMaxPool2d,
     Layer,
-    LeakyReLU,
+    LayerNorm,
     Linear,
-    Log,
     LogSoftmax,
     MaxPool2d,
     Normalize,
-    ReLU,
-    Sigmoid,
+    PReLU,
     Softmax,
-    Tanh,
+    ZeroPad2d,
 )
 from fastfnn.layers.base import Array, KnownShape
 from fastfnn.model import Sequential
@@ -216,7 +217,20 @@ class Reader:
         node.expect("axis", 0, 0)
         return Embedding(*weight.shape), {"weight": weight}
 
-    def conv(self, node: Node) -> tuple[Conv2d, Arrays]:
+    def conv1d(self, node: Node, weight: Array) -> tuple[Conv1d, Arrays]:
+        kernel, pads = node.take("kernel_shape", weight.shape[2:]), node.take("pads", [0, 0])
+        steps = (node.take(name, [1]) for name in ("strides", "dilations"))
+        (stride,), (dilation,) = steps
+        auto, groups = node.take("auto_pad", "NOTSET"), node.take("group", 1)
+        if auto not in ("NOTSET", "VALID") or tuple(kernel) != weight.shape[2:] or len(set(pads)) != 1:
+            raise InvalidValueError(f"auto_pad is {auto}, pads is {pads}; expected the same number in front and behind")
+        arrays = {"weight": weight, **({"bias": self.floats(node, 2, ndim=1)} if node.has(2) else {})}
+        sizes = kernel[0], stride, pads[0], dilation, groups
+        return Conv1d(weight.shape[1] * groups, len(weight), *sizes, "bias" in arrays), arrays
+
+    def conv(self, node: Node) -> tuple[Conv1d | Conv2d, Arrays]:
+        if self.floats(node, 1).ndim == 3:
+            return self.conv1d(node, self.floats(node, 1))
         weight = self.floats(node, 1, ndim=4)
         kernel = node.take_pair("kernel_shape", weight.shape[2:])
         if kernel != weight.shape[2:]:
@@ -271,6 +285,20 @@ class Reader:
             raise InvalidValueError(f"dilations is {arguments['dilation']}; expected (1, 1)")
         return AvgPool2d(**arguments, count_include_pad=bool(node.take("count_include_pad", 0)))
 
+    def global_max_pool(self, node: Node) -> GlobalMaxPool2d:
+        self.global_avg_pool(node)
+        return GlobalMaxPool2d()
+
+    def pad(self, node: Node) -> ZeroPad2d:
+        mode, value = node.take("mode", "constant"), node.take("value", 0.0)
+        pads = self.constant(node, 1).tolist() if node.has(1) else node.take("pads", [])
+        value = self.constant(node, 2).item() if node.has(2) else value
+        if mode != "constant" or value or len(pads) != 8 or any(pads[:2] + pads[4:6]) or node.has(3):
+            raise InvalidValueError(
+                f"it pads by {pads} in mode {mode}; expected zeros around (n, c, h, w), all axes told"
+            )
+        return ZeroPad2d((pads[3], pads[7], pads[2], pads[6]))
+
     def global_avg_pool(self, node: Node) -> GlobalAvgPool2d:
         """With what takes away the two axes of size 1 that ONNX leaves."""
         if not self.rest or self.rest[0].op not in ("Flatten", "Reshape", "Squeeze"):
@@ -302,6 +330,22 @@ class Reader:
             raise InvalidValueError(f"it gets {came}; expected rows or images")
         kind = BatchNorm1d if rank == 1 else BatchNorm2d
         return kind(len(arrays["weight"]), eps, momentum), arrays
+
+    def layer_norm(self, node: Node) -> tuple[LayerNorm, Arrays]:
+        arrays = {"weight": self.floats(node, 1)}
+        if node.has(2):
+            arrays["bias"] = self.floats(node, 2)
+        axis, shape, rank = node.take("axis", -1), arrays["weight"].shape, len(self.shape or ()) + 1
+        if axis != -len(shape) and (self.shape is None or axis != rank - len(shape)):
+            raise InvalidValueError(
+                f"axis is {axis}; expected {-len(shape)}, as of the weight, which has shape {shape}"
+            )
+        node.take("stash_type", 1)  # the precision of the statistics
+        return LayerNorm(shape, node.take_real("epsilon", 1e-5), bias="bias" in arrays), arrays
+
+    def prelu(self, node: Node) -> tuple[PReLU, Arrays]:
+        slopes = self.per_channel(node)
+        return PReLU(slopes.size), {"weight": slopes}
 
     def last_axis(self, node: Node, layer: Layer) -> Layer:
         """Softmaxes."""
@@ -390,6 +434,7 @@ def linear(weight: Array, bias: Array | None) -> tuple[Linear, Arrays]:
 ELEMENTWISE = ("Add", "Div", "Mul", "Sub")
 READERS: dict[str, Callable[[Reader, Node], Any]] = {
     **dict.fromkeys(ELEMENTWISE, Reader.elementwise),
+    **ACTIVATIONS,
     "AveragePool": Reader.avg_pool,
     "BatchNormalization": Reader.batch_norm,
     "Cast": Reader.cast,
@@ -399,18 +444,17 @@ READERS: dict[str, Callable[[Reader, Node], Any]] = {
     "Gather": Reader.gather,
     "Gemm": Reader.gemm,
     "GlobalAveragePool": Reader.global_avg_pool,
+    "GlobalMaxPool": Reader.global_max_pool,
     "Identity": lambda reader, node: None,
-    "LeakyRelu": lambda reader, node: LeakyReLU(node.take_real("alpha", 0.01)),
-    "Log": lambda reader, node: Log(),
+    "LayerNormalization": Reader.layer_norm,
     "LogSoftmax": lambda reader, node: reader.last_axis(node, LogSoftmax()),
     "MatMul": Reader.matmul,
     "MaxPool": Reader.max_pool,
+    "PRelu": Reader.prelu,
+    "Pad": Reader.pad,
     "ReduceMean": Reader.reduce_mean,
-    "Relu": lambda reader, node: ReLU(),
     "Reshape": Reader.reshape,
-    "Sigmoid": lambda reader, node: Sigmoid(),
     "Softmax": lambda reader, node: reader.last_axis(node, Softmax()),
     "Squeeze": Reader.squeeze,
-    "Tanh": lambda reader, node: Tanh(),
     "Unsqueeze": Reader.unsqueeze,
 }

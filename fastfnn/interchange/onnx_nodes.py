@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections import deque
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
@@ -116,7 +117,7 @@ def chain_of(onnx: Any, proto: Any) -> Chain:
             names = ", ".join(repr(value.name) for value in values) or "none"
             raise InvalidValueError(f"expected one {name} of the graph; got {names}")
     made: dict[str, Made] = {}
-    for proto_node in graph.node:
+    for proto_node in _with_swish(onnx, graph.node):
         node = _node(onnx, proto_node, opset)
         taken = [name for name in proto_node.input if name and name not in constants]
         if node.op == "Constant":
@@ -162,6 +163,24 @@ def _nodes(items: list[Any]) -> deque[Node]:
             node.branches = [*map(_nodes, item.branches)]
         nodes.append(node)
     return nodes
+
+
+def _with_swish(onnx: Any, nodes: Any) -> Iterator[Any]:
+    """The nodes, but a Sigmoid and the Mul of it by what it took are one Swish, as newer opsets have it."""
+    takers = collections.Counter(name for node in nodes for name in node.input)
+    sigmoids = {node.output[0]: node for node in nodes if node.op_type == "Sigmoid" and takers[node.output[0]] == 1}
+    swishes: dict[str, Any] = {}
+    for node in nodes:
+        for taken, other in (node.input, node.input[::-1]) if node.op_type == "Mul" else ():
+            if taken in sigmoids and sigmoids[taken].input[0] == other:
+                swishes[taken] = node
+    merged = {id(node) for node in swishes.values()}
+    for node in nodes:
+        if node.op_type == "Sigmoid" and node.output[0] in swishes:
+            mul = swishes[node.output[0]]
+            yield onnx.helper.make_node("Swish", list(node.input), list(mul.output), name=mul.name)
+        elif id(node) not in merged:
+            yield node
 
 
 def _unsqueezed(node: Node, array: Array, axes: Any = None) -> Array:

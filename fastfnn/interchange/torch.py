@@ -12,10 +12,12 @@ from fastfnn.errors import FastFNNError, InvalidTypeError, InvalidValueError
 from fastfnn.interchange.branching import Join, joined
 from fastfnn.interchange.torch_graph import Leaf, Taken, branches, traced
 from fastfnn.layers import (
+    AdaptiveAvgPool2d,
     Chain,
     Columns,
     Flatten,
     GlobalAvgPool2d,
+    GlobalMaxPool2d,
     Layer,
     LogSoftmax,
     Normalize,
@@ -33,7 +35,21 @@ if TYPE_CHECKING:
 #: Layers of layers, which this module translates.
 CONTAINERS = (Chain, Sequential, Parallel, Residual, Columns)
 #: Modules that change no shape.
-ELEMENTWISE = ("Dropout", "LeakyReLU", "ReLU", "Sigmoid", "Tanh")
+ELEMENTWISE = (
+    "Dropout",
+    "ELU",
+    "GELU",
+    "Hardswish",
+    "LeakyReLU",
+    "PReLU",
+    "ReLU",
+    "ReLU6",
+    "SELU",
+    "SiLU",
+    "Sigmoid",
+    "Softplus",
+    "Tanh",
+)
 
 
 def from_torch(module: nn.Module, dtype: Any = None) -> Sequential:
@@ -43,10 +59,11 @@ def from_torch(module: nn.Module, dtype: Any = None) -> Sequential:
     ----------
     module : torch.nn.Module
         A `Sequential`, one module, or one with a `forward` of its own that is a chain, or whose branches meet in a sum
-        or a ``torch.cat`` (``torch.fx`` finds that out). Made of ``Linear Conv2d MaxPool2d AvgPool2d
-        AdaptiveAvgPool2d(1) Flatten ReLU LeakyReLU Sigmoid Tanh Softmax LogSoftmax Dropout BatchNorm1d BatchNorm2d
+        or a ``torch.cat`` (``torch.fx`` finds that out). Made of ``Linear Conv1d Conv2d MaxPool2d AvgPool2d
+        AdaptiveAvgPool2d AdaptiveMaxPool2d(1) ZeroPad2d Flatten ReLU LeakyReLU PReLU ReLU6 GELU SiLU ELU SELU Softplus
+        Hardswish Sigmoid Tanh Softmax LogSoftmax Dropout Dropout2d BatchNorm1d BatchNorm2d LayerNorm Embedding
         Identity`` and the functions that do the same; `Sequential` within others are flattened. An `Identity` is left
-        out. An ``AdaptiveAvgPool2d(1)`` needs a `Flatten` behind it, as `GlobalAvgPool2d` gives rows; softmaxes are
+        out. An adaptive pooling to size 1 needs a `Flatten` behind it, as `GlobalAvgPool2d` gives rows; softmaxes are
         over the last axis, or over axis 1 of rows.
     dtype : {"float32", "float64"}, optional
         None: float64 if the module holds a parameter or buffer of that dtype, else float32.
@@ -187,10 +204,12 @@ def _joined(nn: Any, item: Join, layers: dict[str, Layer]) -> Layer:
 
 
 def _is_global_pool(nn: Any, module: Any) -> bool:
-    """Whether a `Sequential` is what `to_torch` makes of a `GlobalAvgPool2d`."""
+    """Whether a `Sequential` is what `to_torch` makes of a `GlobalAvgPool2d` or `GlobalMaxPool2d`."""
     kinds = [type(child) for child in module] if type(module) is nn.Sequential else []
-    ours = (GlobalAvgPool2d, Flatten)
-    return kinds == [nn.AdaptiveAvgPool2d, nn.Flatten] and not any(map(_unlike_ours, module, ours))
+    pools = {nn.AdaptiveAvgPool2d: GlobalAvgPool2d, nn.AdaptiveMaxPool2d: GlobalMaxPool2d}
+    if len(kinds) != 2 or kinds[0] not in pools or kinds[1] is not nn.Flatten:
+        return False
+    return not any(map(_unlike_ours, module, (pools[kinds[0]], Flatten)))
 
 
 def _is_normalize(module: Any) -> bool:
@@ -224,10 +243,12 @@ def _layer(nn: Any, place: str, module: Any) -> Layer:
     if _is_normalize(module):
         layer: Layer = Normalize(**module.settings)
     elif type(module) is nn.Sequential:  # all others are flattened
-        layer = GlobalAvgPool2d()
+        layer = _kinds()[type(module[0]).__name__]()
     elif name not in kinds or type(module) is not getattr(nn, name, None):  # a subclass may do something else
         raise InvalidTypeError(f"{place} is {name}; expected one of {', '.join(sorted(kinds))}")
     else:
+        if name == "AdaptiveAvgPool2d" and _unlike_ours(module, GlobalAvgPool2d):
+            kinds[name] = AdaptiveAvgPool2d
         expected = _unlike_ours(module, kinds[name])
         if expected:
             raise InvalidValueError(f"{place} is {module!r}; expected {expected}")
@@ -253,7 +274,7 @@ def _check_places(items: list[Any], layers: dict[str, Layer], shape: KnownShape 
         if isinstance(module, Taken):
             continue
         layer = layers[place]
-        if type(module).__name__ == "AdaptiveAvgPool2d":
+        if isinstance(layer, (GlobalAvgPool2d, GlobalMaxPool2d)) and type(module).__name__ != "Sequential":
             following = (type(other).__name__ for other in _modules(items[i + 1 :]))
             if next((name for name in following if name not in ELEMENTWISE), None) != "Flatten":
                 raise InvalidValueError(

@@ -15,12 +15,16 @@ from fastfnn.functional.products import linear_input_gradient
 from fastfnn.initializers import Initializer, VarianceScaling, initializer
 from fastfnn.layers.base import Array, KnownShape, Layer, Shape
 
-RELU_FAMILY = ("ReLU", "LeakyReLU")
+#: What a weight starts as in front of an activation, by its name; "xavier" before all others.
+FITTING = {
+    **dict.fromkeys(("ReLU", "LeakyReLU", "PReLU", "ReLU6", "GELU", "SiLU", "ELU", "Hardswish"), "he"),
+    "SELU": "lecun",
+}
 
 
 def affine_params(layer: Any, shape: Shape, rng: np.random.Generator, activation: str | None) -> dict[str, Array]:
     """Weight (inputs, outputs) and bias of a layer with `weight_init`, `bias_init` and `bias`, as they start."""
-    fitting = initializer("weight_init", "he" if activation in RELU_FAMILY else "xavier")
+    fitting = initializer("weight_init", FITTING.get(activation or "", "xavier"))
     drawn: dict[str, tuple[Initializer, Shape]] = {"weight": (layer.weight_init or fitting, shape)}
     if layer.bias:
         drawn["bias"] = (layer.bias_init, shape[1:])
@@ -44,7 +48,8 @@ class Linear(Layer):
     bias : bool
         Whether there is a bias vector.
     weight_init : {"he", "xavier", "normal", "zeros"}, another name or callable ``(shape, rng) -> array``, optional
-        None: He where a ReLU or leaky ReLU follows in the `Sequential`, else Xavier.
+        None: what fits the activation that follows in the `Sequential`: He before a ReLU and its like, LeCun before
+        a `SELU`, else Xavier.
         Keras' and PyTorch's names are known, too: "he_uniform", "glorot_normal", "kaiming_normal", "xavier_uniform",
         "lecun_normal", "orthogonal", "ones" and so on; ``ff.initializers.normal(std)`` and ``constant(value)``.
     bias_init : the same; zeros by default

@@ -1,4 +1,4 @@
-"""Batch normalisation."""
+"""Batch and layer normalisation."""
 
 from __future__ import annotations
 
@@ -151,3 +151,102 @@ class BatchNorm2d(_BatchNorm):
 
     ndim, form = 4, "(n, {}, height, width)"
     torch_names = ("BatchNorm2d",)
+
+
+class LayerNorm(Layer):
+    """``(x - mean) / sqrt(variance + eps) * weight + bias``, over the last axes of each sample by itself.
+
+    Parameters
+    ----------
+    normalized_shape : int or tuple of int
+        The last axes, over which mean and (biased) variance are taken: the number of features of rows, or (channels,
+        height, width) of images.
+    eps : float
+        Added to the variance.
+    elementwise_affine : bool
+        Whether there are weight and bias.
+    bias : bool
+        Whether there is a bias beside the weight.
+
+    Attributes
+    ----------
+    params : ``weight`` of `normalized_shape`, ones at first; ``bias`` of the same, zeros
+
+    References
+    ----------
+    Ba, Kiros & Hinton 2016, "Layer Normalization".
+    """
+
+    fixed_settings = ("normalized_shape", "elementwise_affine", "bias")
+    precedes_activation = True
+    torch_names = ("LayerNorm",)
+
+    def __init__(
+        self,
+        normalized_shape: int | tuple[int, ...],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.normalized_shape = check.sizes("normalized_shape", normalized_shape)
+        self.eps = check.real("eps", eps, least=0.0)
+        self.elementwise_affine = bool(elementwise_affine)
+        self.bias = bool(bias)
+
+    @property
+    def weight_shape(self) -> Shape:
+        return self.normalized_shape if self.elementwise_affine else ()
+
+    def initial_params(self, rng: np.random.Generator, activation: str | None) -> dict[str, Array]:
+        if not self.elementwise_affine:
+            return {}
+        params = {"weight": np.ones(self.normalized_shape), "bias": np.zeros(self.normalized_shape)}
+        return params if self.bias else {"weight": params["weight"]}
+
+    def forward(self, x: ArrayLike) -> Array:
+        """(n, ..., *normalized_shape) to the same."""
+        x = check.float_array("x", x, dtype=self.dtype)
+        self.output_shape(x.shape[1:])
+        self._saved = x
+        return functional.layer_norm(
+            x, self.normalized_shape, self.params.get("weight"), self.params.get("bias"), self.eps
+        )
+
+    def backward(self, grad_out: ArrayLike) -> Array:
+        grad_x, *grads = functional.layer_norm_backward(
+            grad_out, self.saved, self.normalized_shape, self.params.get("weight"), self.eps
+        )
+        for name, grad in zip(("weight", "bias"), grads, strict=True):
+            if name in self.grads:
+                self.grads[name][...] = grad
+        return grad_x
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        expected = self.normalized_shape
+        if len(input_shape) < len(expected) or input_shape[len(input_shape) - len(expected) :] != expected:
+            raise InvalidValueError(f"{self!r} got samples of shape {input_shape}; expected {expected} as last axes")
+        return input_shape
+
+    def config(self) -> dict[str, Any]:
+        shape = self.normalized_shape
+        config = {"normalized_shape": shape[0] if len(shape) == 1 else list(shape), "eps": self.eps}
+        flags = {"elementwise_affine": self.elementwise_affine, "bias": self.bias}
+        return {**config, **{name: value for name, value in flags.items() if not value}}
+
+    def made_shape(self, came: KnownShape | None) -> KnownShape | None:
+        return came
+
+    def to_torch(self, nn: Any) -> Any:
+        return nn.LayerNorm(self.normalized_shape, self.eps, self.elementwise_affine, self.bias)
+
+    @classmethod
+    def from_torch(cls, module: Any) -> Layer:
+        affine = module.elementwise_affine
+        return cls(tuple(module.normalized_shape), module.eps, affine, not affine or module.bias is not None)
+
+    def to_onnx(self, graph: Any) -> None:
+        affine = graph.own("weight", "bias")
+        if not self.elementwise_affine:
+            affine = [graph.constant("weight", np.ones(self.normalized_shape, self.dtype))]
+        graph.add("LayerNormalization", *affine, axis=-len(self.normalized_shape), epsilon=self.eps)

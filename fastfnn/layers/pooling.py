@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from fastfnn import _checks as check
 from fastfnn import functional
 from fastfnn.errors import InvalidValueError
-from fastfnn.functional.pooling import Pair, Windows, max_pool, max_pool_backward
+from fastfnn.functional.pooling import Pair, Windows, dividing_windows, max_pool, max_pool_backward
 from fastfnn.layers.base import Array, KnownShape, Layer, Shape, short_pairs
 
 
@@ -162,6 +162,100 @@ class AvgPool2d(_WindowPool):
 
     def to_onnx(self, graph: Any) -> None:
         graph.add("AveragePool", **self._onnx_windows(), count_include_pad=int(self.count_include_pad))
+
+
+class AdaptiveAvgPool2d(_Pool):
+    """The means of windows that lie side by side, so many that the output has a given size.
+
+    Parameters
+    ----------
+    output_size : int or (height, width)
+        Divides the images' size: PyTorch's windows of several sizes are refused.
+    """
+
+    def __init__(self, output_size: Pair) -> None:
+        super().__init__()
+        self.output_size = check.pair("output_size", output_size)
+
+    def windows_of(self, input_shape: Shape) -> Windows:
+        """The windows of images of that shape."""
+        shape = _image_shape(self, input_shape)
+        try:
+            return dividing_windows(shape, self.output_size)
+        except InvalidValueError as error:
+            raise InvalidValueError(f"{self!r}: {error}") from None
+
+    def forward(self, x: ArrayLike) -> Array:
+        """(n, c, h, w) to (n, c, *output_size)."""
+        x = check.float_array("x", x, ndim=4)
+        self._saved = x.shape, self.windows_of(x.shape[1:]).kernel_size
+        return functional.avg_pool2d(x, self._saved[1])
+
+    def backward(self, grad_out: ArrayLike) -> Array:
+        return functional.avg_pool2d_backward(grad_out, *self.saved)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        self.windows_of(input_shape)
+        return input_shape[0], *self.output_size
+
+    def made_shape(self, came: KnownShape | None) -> KnownShape:
+        return (came[0] if came is not None else None), *self.output_size
+
+    def config(self) -> dict[str, Any]:
+        return short_pairs({"output_size": self.output_size}, {})
+
+    def to_torch(self, nn: Any) -> Any:
+        return nn.AdaptiveAvgPool2d(self.output_size)
+
+    @classmethod
+    def from_torch(cls, module: Any) -> Layer:
+        return cls(module.output_size)
+
+    def to_onnx(self, graph: Any) -> None:
+        """An AveragePool, which ONNX has; so the images' size must be known."""
+        if len(graph.shape) != 3 or None in graph.shape[1:]:
+            raise InvalidValueError(f"{graph.place} is {self!r}; expected input_shape, of which its windows depend")
+        size = self.windows_of((graph.shape[0] or 1, *graph.shape[1:])).kernel_size
+        graph.add("AveragePool", kernel_shape=size, strides=size, count_include_pad=1)
+
+
+class GlobalMaxPool2d(_Pool):
+    """The largest of every image: (n, c, h, w) to (n, c)."""
+
+    torch_names = ("AdaptiveMaxPool2d",)
+    torch_fixed: ClassVar[dict[str, tuple[Any, ...]]] = {"output_size": (1, (1, 1)), "return_indices": (False,)}
+
+    def windows_of(self, input_shape: Shape) -> Windows:
+        """The one window of images of that shape."""
+        *_, height, width = _image_shape(self, input_shape)
+        return Windows((height, width))
+
+    def forward(self, x: ArrayLike) -> Array:
+        x = check.float_array("x", x, ndim=4)
+        sizes = self.windows_of(x.shape[1:]).sizes(x.shape)
+        out, index = max_pool(x, sizes)
+        self._saved = index, sizes
+        return out.reshape(x.shape[:2])
+
+    def backward(self, grad_out: ArrayLike) -> Array:
+        index, sizes = self.saved
+        grad_out = check.float_array("grad_out", grad_out)
+        check.same_shape("grad_out", grad_out, "the output", index[:, :, 0, 0])
+        return max_pool_backward(grad_out.reshape(index.shape), index, sizes)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return _image_shape(self, input_shape)[:1]
+
+    def made_shape(self, came: KnownShape | None) -> KnownShape:
+        return came[:1] if came is not None else (None,)
+
+    def to_torch(self, nn: Any) -> Any:
+        """A `Sequential`, for PyTorch's pooling keeps the last two axes; `fastfnn.from_torch` knows it again."""
+        return nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten())
+
+    def to_onnx(self, graph: Any) -> None:
+        graph.add("GlobalMaxPool")
+        graph.add("Flatten", axis=1)
 
 
 class GlobalAvgPool2d(_Pool):

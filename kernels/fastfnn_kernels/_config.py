@@ -34,6 +34,10 @@ OPTIONS: dict[str, Any] = {"fastmath": FASTMATH, "error_model": "numpy", "nogil"
 #: Compiles a function that kernels call; it is cached inside the kernels that use it.
 helper: Callable[[Callable[..., Any]], Any] = numba.njit(**OPTIONS)
 
+#: The same for what vectorised loops call, however long it is: LLVM leaves no call of it, which would end a vector.
+FORCED: dict[str, Any] = {**OPTIONS, "forceinline": True}
+forced: Callable[[Callable[..., Any]], Any] = numba.njit(**FORCED)
+
 #: The same, but it becomes part of its callers. For a large one with one or two of them: LLVM would otherwise work on
 #: it at every level of calls again, as numba optimises a function together with all that it calls. And for one that
 #: adds up floats: each caller has a copy, optimised anew, whose sums may go in another order; and which copy runs

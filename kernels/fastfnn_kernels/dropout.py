@@ -35,6 +35,13 @@ def _mix_32(x: Any) -> Any:
     return np.uint32(x ^ (x >> np.uint32(16)))
 
 
+@helper
+def _key(seed: int, step: int) -> Any:
+    """Two halves of a hash of both."""
+    key = _mix_64(_mix_64(np.uint64(seed) + np.uint64(GOLDEN)) + np.uint64(step))
+    return np.uint32(key >> np.uint64(32)), np.uint32(key & np.uint64(0xFFFFFFFF))
+
+
 @kernel(reference.dropout_elements)
 def dropout(
     out: NDArray[Any],
@@ -56,8 +63,7 @@ def dropout(
     first_element : int64
         Place of ``x[0]`` within the batch. Places count modulo 2**32.
     """
-    key = _mix_64(_mix_64(np.uint64(seed) + np.uint64(GOLDEN)) + np.uint64(step))
-    high, low = np.uint32(key >> np.uint64(32)), np.uint32(key & np.uint64(0xFFFFFFFF))
+    high, low = _key(seed, step)
     threshold = np.uint32(min(p * 4294967296.0, 4294967295.0))
     scale, zero = x.dtype.type(1.0 / (1.0 - p)), x.dtype.type(0)
     start, stop = share(x.size, tid, n_threads, GRAIN)
@@ -67,3 +73,31 @@ def dropout(
         bits = _mix_32(np.uint32(_mix_32(np.uint32(element ^ high)) + low))
         element = np.uint32(element + np.uint32(1))
         out[i] = x[i] * scale if bits >= threshold else zero
+
+
+@kernel(reference.dropout_planes)
+def dropout_planes(
+    out: NDArray[Any],
+    x: NDArray[Any],
+    p: float,
+    seed: int,
+    step: int,
+    first_plane: int,
+    tid: int,
+    n_threads: int,
+) -> None:
+    """The same for whole planes of (planes, spatial): each has the bits of the element that has its number.
+
+    Each thread does its share of the planes.
+    """
+    high, low = _key(seed, step)
+    threshold = np.uint32(min(p * 4294967296.0, 4294967295.0))
+    scale, zero = x.dtype.type(1.0 / (1.0 - p)), x.dtype.type(0)
+    start, stop = share(x.shape[0], tid, n_threads, 1)
+    out, x = out[start:stop], x[start:stop]
+    for i in range(out.shape[0]):
+        plane = np.uint32(first_plane + start + i)
+        bits = _mix_32(np.uint32(_mix_32(np.uint32(plane ^ high)) + low))
+        factor = scale if bits >= threshold else zero
+        for j in range(out.shape[1]):
+            out[i, j] = x[i, j] * factor

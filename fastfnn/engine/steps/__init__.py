@@ -10,10 +10,10 @@ from fastfnn.engine.steps.base import Step
 from fastfnn.engine.steps.branches import BranchesStep, ColumnsStep, EmbeddingStep, StepChain
 from fastfnn.engine.steps.convolution import ConvStep
 from fastfnn.engine.steps.dense import LinearStep, NormalizeStep, PackedLinearStep, ReshapeStep
-from fastfnn.engine.steps.elementwise import ElementwiseStep
+from fastfnn.engine.steps.elementwise import ElementwiseStep, PReLUStep
 from fastfnn.engine.steps.losses import LOSSES, write_loss
-from fastfnn.engine.steps.normalization import BatchNormStep, DropoutStep
-from fastfnn.engine.steps.pooling import PoolStep
+from fastfnn.engine.steps.normalization import BatchNormStep, DropoutStep, LayerNormStep
+from fastfnn.engine.steps.pooling import PadStep, PoolStep
 from fastfnn.engine.steps.sparse import ListedLinearStep, MarkedLinearStep
 from fastfnn.engine.steps.table import Data, Table
 from fastfnn.engine.steps.updates import OPTIMIZERS, operation_of, write_penalty, write_settings, write_update
@@ -29,11 +29,14 @@ __all__ = [
     "DropoutStep",
     "ElementwiseStep",
     "EmbeddingStep",
+    "LayerNormStep",
     "LinearStep",
     "ListedLinearStep",
     "MarkedLinearStep",
     "NormalizeStep",
+    "PReLUStep",
     "PackedLinearStep",
+    "PadStep",
     "PoolStep",
     "ReshapeStep",
     "Step",

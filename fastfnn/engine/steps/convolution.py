@@ -11,7 +11,7 @@ import fastfnn_kernels as kernels
 from fastfnn.engine.steps.base import Step
 from fastfnn.engine.steps.table import Array, Data, Shape, Table
 from fastfnn.functional import FLOPS_PER_NANOSECOND
-from fastfnn.layers import BatchNorm2d, Layer, MaxPool2d, ReLU
+from fastfnn.layers import BatchNorm2d, Conv1d, Layer, MaxPool2d, ReLU
 
 
 def _is_2x2(layer: Any) -> bool:
@@ -38,7 +38,8 @@ class ConvStep(Step):
         self.norm: Any = next((layer for layer in layers if isinstance(layer, BatchNorm2d)), None)
         relu, pool = (any(isinstance(layer, kind) for layer in layers) for kind in (ReLU, MaxPool2d))
         self.after = kernels.convolution.POOL * pool + kernels.convolution.RELU * relu
-        self.geometry = layer.filters.geometry(in_shape if len(in_shape) == 3 else (1, *in_shape))
+        images = (in_shape[0], 1, in_shape[1]) if isinstance(layer, Conv1d) else in_shape
+        self.geometry = layer.filters.geometry(images if len(images) == 3 else (1, *images))
 
     @classmethod
     def fits(cls, layers: tuple[Layer, ...], in_shape: Shape) -> bool:

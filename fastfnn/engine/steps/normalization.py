@@ -10,7 +10,7 @@ import numpy as np
 from fastfnn.engine.steps.base import Step
 from fastfnn.engine.steps.table import Array, Data, Shape, Table
 from fastfnn.functional import NANOSECONDS_PER_ELEMENT
-from fastfnn.layers import Layer
+from fastfnn.layers import Dropout2d, Layer
 
 
 class BatchNormStep(Step):
@@ -100,6 +100,43 @@ class BatchNormStep(Step):
         return {name: self.layer.buffers[name] for name in ("running_mean", "running_var")}
 
 
+class LayerNormStep(Step):
+    """Layer normalisation."""
+
+    def __init__(self, layers: tuple[Layer, ...], in_shape: Shape, out_shape: Shape) -> None:
+        super().__init__(layers, in_shape, out_shape)
+        self.layer: Any = layers[0]
+        self.has_parameters = self.layer.elementwise_affine
+        width = math.prod(self.layer.normalized_shape)
+        self.sizes = {"blocks": math.prod(in_shape) // width, "width": width}
+
+    @property
+    def nanoseconds(self) -> float:
+        return 3 * NANOSECONDS_PER_ELEMENT * math.prod(self.out_shape)
+
+    def forward(self, table: Table, x: Array | Data) -> Array:
+        assert not isinstance(x, Data)
+        params, width = self.layer.params, self.sizes["width"]
+        self.weight = params["weight"] if "weight" in params else np.ones(width, table.dtype)
+        bias = params["bias"] if "bias" in params else np.zeros(width, table.dtype)
+        self.statistics, out = table.buffer((self.sizes["blocks"], 3)), table.buffer(self.out_shape)
+        affine = {"weight": self.weight, "bias": bias, "eps": float(self.layer.eps)}
+        table.row("layer_norm_rows", out=out, statistics=self.statistics, x=x, **affine, **self.sizes)
+        return out
+
+    def backward(self, table: Table, x: Array | Data, grad: Array) -> Array | None:
+        assert not isinstance(x, Data)
+        given, grad_x = {"grad_out": grad, "x": x, "statistics": self.statistics, **self.sizes}, None
+        if self.needs_grad_x:
+            grad_x = table.buffer(self.in_shape)
+            table.row("layer_norm_rows_backward", grad_x=grad_x, weight=self.weight, **given)
+        if self.has_parameters:
+            grads = self.layer.grads
+            grad_bias = grads["bias"] if "bias" in grads else table.empty((self.sizes["width"],))
+            table.weight("layer_norm_backward_weight", grad_weight=grads["weight"], grad_bias=grad_bias, **given)
+        return grad_x
+
+
 class DropoutStep(Step):
     """Dropout: in inference nothing."""
 
@@ -124,5 +161,9 @@ class DropoutStep(Step):
     def _drop(self, table: Table, x: Array) -> Array:
         layer, out = self.layer, table.buffer(self.out_shape)
         mask = {"p": float(layer.p), "seed": layer.seed, "counter": layer.counter}
-        table.row("dropout", out=out, x=x, width=math.prod(self.out_shape), **mask)
+        if isinstance(layer, Dropout2d):
+            channels, *pixels = self.out_shape
+            table.row("dropout_planes", out=out, x=x, channels=channels, spatial=math.prod(pixels), **mask)
+        else:
+            table.row("dropout", out=out, x=x, width=math.prod(self.out_shape), **mask)
         return out

@@ -1,4 +1,4 @@
-"""Steps of pooling that is not fused to a convolution."""
+"""Steps of pooling that is not fused to a convolution, and of padding."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import numpy as np
 import fastfnn_kernels as kernels
 from fastfnn.engine.steps.base import Step
 from fastfnn.engine.steps.table import Array, Data, Table
-from fastfnn.layers import AvgPool2d, GlobalAvgPool2d, Layer, MaxPool2d
+from fastfnn.layers import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, GlobalMaxPool2d, Layer, MaxPool2d
 
 OPERATIONS: dict[type[Layer], str] = {
     MaxPool2d: "max_pool2d",
+    GlobalMaxPool2d: "max_pool2d",
+    AdaptiveAvgPool2d: "avg_pool2d",
     AvgPool2d: "avg_pool2d",
     GlobalAvgPool2d: "global_avg_pool2d",
 }
@@ -23,7 +25,7 @@ class PoolStep(Step):
 
     def forward(self, table: Table, x: Array | Data) -> Array:
         assert not isinstance(x, Data)
-        self.index = table.buffer(self.out_shape, np.int32) if isinstance(self.layers[0], MaxPool2d) else None
+        self.index = table.buffer(self.out_shape, np.int32) if self._operation == "max_pool2d" else None
         out = table.buffer(self.out_shape)
         table.row(self._operation, out=out, x=x, **self._fields())
         return out
@@ -44,6 +46,33 @@ class PoolStep(Step):
         layer: Any = self.layers[0]
         if isinstance(layer, GlobalAvgPool2d):
             return dict(zip(("channels", "height", "width"), self.in_shape, strict=True))
-        windows = dict(zip(kernels.pool.SIZES, layer.windows.sizes(self.in_shape), strict=True))
-        own = {"index": self.index} if self.index is not None else {"count_include_pad": layer.count_include_pad}
-        return {"channels": self.in_shape[0], **windows, **own}
+        told = isinstance(layer, (MaxPool2d, AvgPool2d))
+        windows = layer.windows if told else layer.windows_of(self.in_shape)
+        sizes = dict(zip(kernels.pool.SIZES, windows.sizes(self.in_shape), strict=True))
+        if self.index is not None:
+            return {"channels": self.in_shape[0], **sizes, "index": self.index}
+        counts = isinstance(layer, AvgPool2d) and layer.count_include_pad
+        return {"channels": self.in_shape[0], **sizes, "count_include_pad": counts}
+
+
+class PadStep(Step):
+    """Zeros around images."""
+
+    def forward(self, table: Table, x: Array | Data) -> Array:
+        assert not isinstance(x, Data)
+        out = table.buffer(self.out_shape)
+        table.row("pad_planes", out=out, x=x, **self._fields())
+        return out
+
+    def backward(self, table: Table, x: Array | Data, grad: Array) -> Array | None:
+        if not self.needs_grad_x:
+            return None
+        grad_x = table.buffer(self.in_shape)
+        table.row("pad_planes_backward", grad_x=grad_x, grad_out=grad, **self._fields())
+        return grad_x
+
+    def _fields(self) -> dict[str, int]:
+        layer: Any = self.layers[0]
+        padding = dict(zip(("left", "right", "top", "bottom"), layer.padding, strict=True))
+        sizes = dict(zip(("channels", "height", "width"), self.in_shape, strict=True))
+        return {**sizes, "out_height": self.out_shape[1], "out_width": self.out_shape[2], **padding}

@@ -1,4 +1,4 @@
-"""Batch normalisation and dropout.
+"""Batch and layer normalisation, and dropout.
 
 A batch normalisation in training takes the whole batch as one chunk. The program puts a barrier between what writes
 partial sums and what reads those of all threads::
@@ -17,8 +17,9 @@ from typing import Annotated
 
 import numpy as np
 
-from fastfnn_kernels import batch_norm, dropout
+from fastfnn_kernels import batch_norm, dropout, layer_norm
 from fastfnn_kernels.operations._fields import (
+    Adds,
     Array,
     Count,
     DType,
@@ -27,12 +28,13 @@ from fastfnn_kernels.operations._fields import (
     Place,
     Tid,
     all_blocks,
+    all_rows,
     array,
     blocks,
     own,
     rows,
 )
-from fastfnn_kernels.operations._registry import by_rows, operation
+from fastfnn_kernels.operations._registry import by_rows, by_shares, operation
 
 Images = Annotated[Array, rows("channels", "spatial")]
 Channels = Annotated[Array, array("channels")]
@@ -40,6 +42,7 @@ AllPartials = Annotated[Array, all_blocks(2, "channels", dtype=np.float64)]
 Statistic = Annotated[Array, own("channels", dtype=np.float64)]
 Coefficient = Annotated[Array, own("channels")]
 Flat = Annotated[Array, rows("width", axes=1)]
+Planes = Annotated[Array, rows("channels", "spatial", axes=2)]
 Counter = Annotated[Array, array(1, dtype=np.int64)]
 PARTIALS = blocks(2, "channels", dtype=np.float64)
 
@@ -48,7 +51,7 @@ _apply, _running = batch_norm.batch_norm_apply.inlined, batch_norm.batch_norm_ru
 _backward_combine = batch_norm.batch_norm_backward_combine.inlined
 _backward_coefficients = batch_norm.batch_norm_backward_coefficients.inlined
 _backward_apply = batch_norm.batch_norm_backward_apply.inlined
-_dropout = dropout.dropout.inlined
+_dropout, _dropout_planes = dropout.dropout.inlined, dropout.dropout_planes.inlined
 
 by_rows(batch_norm.batch_norm_moments, partials=PARTIALS, x=Images)
 
@@ -167,7 +170,35 @@ def dropout_forward(out: Flat, x: Flat, width: Count, p: Float64, seed: Count, c
 
 
 @operation
+def dropout_planes_forward(
+    out: Planes, x: Planes, channels: Count, p: Float64, seed: Count, counter: Counter, place: Place
+) -> None:
+    """The same for whole channels of images."""
+    _dropout_planes(out, x, p, seed, counter[0], (place.piece + place.first) * channels, 0, 1)
+
+
+@operation
 def dropout_step(counter: Counter, tid: Tid) -> None:
     """An update, after which the next step has another mask."""
     if tid == 0:
         counter[0] += 1
+
+
+# Layer normalisation: of each block, of which a row has so many.
+BLOCKS, STATISTICS, COLUMNS = rows("blocks", "width", axes=2), rows("blocks", 3, axes=2), array("width")
+
+by_rows(
+    layer_norm.layer_norm_rows, out=BLOCKS, statistics=STATISTICS, x=BLOCKS, weight=COLUMNS, bias=COLUMNS, eps=Float64
+)
+by_rows(
+    layer_norm.layer_norm_rows_backward, grad_x=BLOCKS, grad_out=BLOCKS, x=BLOCKS, statistics=STATISTICS, weight=COLUMNS
+)
+by_shares(
+    layer_norm.layer_norm_backward_weight,
+    grad_weight=COLUMNS,
+    grad_bias=COLUMNS,
+    grad_out=all_rows("blocks", "width", axes=2),
+    x=all_rows("blocks", "width", axes=2),
+    statistics=all_rows("blocks", 3, axes=2),
+    accumulate=Adds,
+)

@@ -1,11 +1,11 @@
-"""Pooling that is not fused to a convolution: kernels, each on its thread's rows."""
+"""Pooling that is not fused to a convolution, and padding: kernels, each on its thread's rows."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from fastfnn_kernels import pool
-from fastfnn_kernels.operations._fields import Flag, Known, counts, rows
+from fastfnn_kernels import padding, pool
+from fastfnn_kernels.operations._fields import COUNT, Flag, Known, counts, rows
 from fastfnn_kernels.operations._registry import by_rows
 
 SIZES = counts(*pool.SIZES)
@@ -23,3 +23,9 @@ by_rows(
     grad_out=rows("channels"),
     x_shape=Known("(place.last - place.first, record.channels, record.height, record.width)"),
 )
+
+PLANES, PADDED = rows("channels", "height", "width", axes=3), rows("channels", "out_height", "out_width", axes=3)
+SIDES = dict.fromkeys(("left", "right", "top", "bottom"), COUNT)
+
+by_rows(padding.pad_planes, out=PADDED, x=PLANES, **SIDES)
+by_rows(padding.pad_planes_backward, grad_x=PLANES, grad_out=PADDED, **SIDES)

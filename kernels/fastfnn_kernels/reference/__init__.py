@@ -1,18 +1,40 @@
 """Slow, obvious NumPy twins of every kernel, in float64. They are the specification; they import nothing of numba."""
 
 from fastfnn_kernels.reference.activations import (
+    SELU_ALPHA,
+    SELU_SCALE,
+    elu,
+    elu_backward,
+    gelu,
+    gelu_backward,
+    gelu_tanh,
+    gelu_tanh_backward,
+    hardswish,
+    hardswish_backward,
     leaky_relu,
     leaky_relu_backward,
     log,
     log_backward,
     relu,
+    relu6,
+    relu6_backward,
     relu_backward,
+    scaled_elu,
+    scaled_elu_backward,
+    selu,
+    selu_backward,
     sigmoid,
     sigmoid_backward,
+    silu,
+    silu_backward,
+    softplus,
+    softplus_backward,
     tanh,
     tanh_backward,
 )
 from fastfnn_kernels.reference.conv import (
+    conv1d,
+    conv1d_backward,
     conv2d,
     conv2d_backward,
     conv2d_fused,
@@ -20,10 +42,24 @@ from fastfnn_kernels.reference.conv import (
     conv2d_fused_backward_weight,
     sum_blocks,
 )
-from fastfnn_kernels.reference.dropout import dropout, dropout_backward, dropout_elements
+from fastfnn_kernels.reference.dropout import (
+    dropout,
+    dropout2d,
+    dropout2d_backward,
+    dropout_backward,
+    dropout_elements,
+    dropout_planes,
+)
 from fastfnn_kernels.reference.embedding import embedding, embedding_backward
 from fastfnn_kernels.reference.gemm import gemm
 from fastfnn_kernels.reference.joins import add, put_columns, take_columns
+from fastfnn_kernels.reference.layer_norm import (
+    layer_norm,
+    layer_norm_backward,
+    layer_norm_backward_weight,
+    layer_norm_rows,
+    layer_norm_rows_backward,
+)
 from fastfnn_kernels.reference.lazy import add_pending, defer, settle
 from fastfnn_kernels.reference.linear import (
     column_sum,
@@ -95,18 +131,24 @@ from fastfnn_kernels.reference.optim import (
     square_sums,
 )
 from fastfnn_kernels.reference.packed import packed_linear
+from fastfnn_kernels.reference.padding import pad_planes, pad_planes_backward, zero_pad2d, zero_pad2d_backward
 from fastfnn_kernels.reference.pool import (
+    adaptive_avg_pool2d,
+    adaptive_avg_pool2d_backward,
     avg_pool,
     avg_pool2d,
     avg_pool2d_backward,
     avg_pool_backward,
     global_avg_pool2d,
     global_avg_pool2d_backward,
+    global_max_pool2d,
+    global_max_pool2d_backward,
     max_pool,
     max_pool2d,
     max_pool2d_backward,
     max_pool_backward,
 )
+from fastfnn_kernels.reference.prelu import prelu, prelu_backward, prelu_backward_weight, prelu_rows_backward
 from fastfnn_kernels.reference.softmax import (
     cross_entropy,
     cross_entropy_backward,

@@ -163,3 +163,33 @@ def sum_blocks(
     outs = np.asarray(grad_weight, np.float64), np.asarray(grad_bias, np.float64)
     parts = total[: outs[0].size], total[outs[0].size : outs[0].size + outs[1].size]
     return (parts[0] + outs[0], parts[1] + outs[1]) if accumulate else parts
+
+
+def conv1d(
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+    groups: int = 1,
+) -> Array:
+    """Convolve (n, c, length) with filters (k, c / groups, size): images of one row."""
+    lines, filters = np.asarray(x)[:, :, None], np.asarray(weight)[:, :, None]
+    return conv2d(lines, filters, bias, (1, stride), (0, padding), (1, dilation), groups)[:, :, 0]
+
+
+def conv1d_backward(
+    grad_out: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+    groups: int = 1,
+) -> tuple[Array, Array, Array]:
+    """``(grad_x, grad_weight, grad_bias)`` of `conv1d`."""
+    grads, lines, filters = (np.asarray(a)[:, :, None] for a in (grad_out, x, weight))
+    settings = (1, stride), (0, padding), (1, dilation), groups
+    grad_x, grad_weight, grad_bias = conv2d_backward(grads, lines, filters, *settings)
+    return grad_x[:, :, 0], grad_weight[:, :, 0], grad_bias

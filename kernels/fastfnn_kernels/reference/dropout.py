@@ -53,3 +53,21 @@ def dropout(x: ArrayLike, p: float = 0.5, seed: int = 0, step: int = 0) -> Array
 def dropout_backward(grad_out: ArrayLike, p: float = 0.5, seed: int = 0, step: int = 0) -> Array:
     """The same mask and scale for the gradient."""
     return dropout_elements(grad_out, p, seed, step, 0)
+
+
+def dropout_planes(x: ArrayLike, p: float, seed: int, step: int, first_plane: int) -> Array:
+    """The same for whole planes of (planes, spatial): what falls on an element there falls on a plane."""
+    values = np.asarray(x, np.float64)
+    return values * dropout_elements(np.ones((len(values), 1)), p, seed, step, first_plane)
+
+
+def dropout2d(x: ArrayLike, p: float = 0.5, seed: int = 0, step: int = 0) -> Array:
+    """Each channel of each image (n, c, h, w) is 0 with probability p, else scaled by 1 / (1 - p)."""
+    values = np.asarray(x, np.float64)
+    ones = np.ones((*values.shape[:2], 1, 1))
+    return values * dropout_elements(ones, p, seed, step, 0)
+
+
+def dropout2d_backward(grad_out: ArrayLike, p: float = 0.5, seed: int = 0, step: int = 0) -> Array:
+    """The same mask and scale for the gradient."""
+    return dropout2d(grad_out, p, seed, step)

@@ -161,3 +161,31 @@ def global_avg_pool2d(x: ArrayLike) -> Array:
 def global_avg_pool2d_backward(grad_out: ArrayLike, x_shape: tuple[int, ...]) -> Array:
     share = _f64(grad_out) / (x_shape[2] * x_shape[3])
     return np.broadcast_to(share[:, :, None, None], x_shape).copy()
+
+
+def adaptive_avg_pool2d(x: ArrayLike, output_size: Pair) -> Array:
+    """Means of windows side by side, so many that the output has this size, which divides that of the images."""
+    return avg_pool2d(x, _dividing(np.shape(x), output_size))
+
+
+def adaptive_avg_pool2d_backward(grad_out: ArrayLike, x_shape: tuple[int, ...]) -> Array:
+    height, width = np.shape(grad_out)[2:]
+    return avg_pool2d_backward(grad_out, x_shape, _dividing(x_shape, (height, width)))
+
+
+def _dividing(x_shape: tuple[int, ...], output_size: Pair) -> tuple[int, int]:
+    rows, columns = (output_size, output_size) if isinstance(output_size, int) else output_size
+    return x_shape[2] // rows, x_shape[3] // columns
+
+
+def global_max_pool2d(x: ArrayLike) -> Array:
+    """The largest of every image: (n, c, h, w) to (n, c); NaN where there is one."""
+    return _f64(x).max(axis=(2, 3))
+
+
+def global_max_pool2d_backward(grad_out: ArrayLike, x: ArrayLike) -> Array:
+    """All of the gradient goes to the first of the largest."""
+    images = _f64(x).reshape(*np.shape(x)[:2], -1)
+    grad_x = np.zeros(images.shape)
+    np.put_along_axis(grad_x, images.argmax(axis=2)[:, :, None], _f64(grad_out)[:, :, None], axis=2)
+    return grad_x.reshape(np.shape(x))

@@ -62,6 +62,14 @@ def gemm_arguments(
     return draw
 
 
+def _activation(*scalars: float) -> Callable[..., tuple[Any, ...]]:
+    return lambda d, n: (d.blank(n), d.normal(n, spread=4), *map(d.scalar, scalars))
+
+
+def _from_input(*scalars: float) -> Callable[..., tuple[Any, ...]]:
+    return lambda d, n: (d.blank(n), d.normal(n), d.normal(n, spread=4), *map(d.scalar, scalars))
+
+
 def _nll(d: Draw, n: int, c: int) -> tuple[Array, Array]:
     return d.blank(n, dtype=np.float64), d.between(-5, -0.01, n, c)
 
@@ -156,6 +164,20 @@ SPECS = [
     spec_of("log", activations.log, lambda d, n: (d.blank(n), d.between(1e-3, 10, n)), 1, **FLAT),
     spec_of("log_backward", activations.log_backward,
           lambda d, n: (d.blank(n), d.normal(n), d.between(1e-3, 10, n)), 1, **FLAT),
+    spec_of("gelu", activations.gelu, _activation(), 10, **FLAT),
+    spec_of("gelu_backward", activations.gelu_backward, _from_input(), 14, **FLAT),
+    spec_of("gelu_tanh", activations.gelu_tanh, _activation(), 9, **FLAT),
+    spec_of("gelu_tanh_backward", activations.gelu_tanh_backward, _from_input(), 14, **FLAT),
+    spec_of("silu", activations.silu, _activation(), 5, **FLAT),
+    spec_of("silu_backward", activations.silu_backward, _from_input(), 8, **FLAT),
+    spec_of("scaled_elu", activations.scaled_elu, _activation(0.7, 1.1), 4, **FLAT),
+    spec_of("scaled_elu_backward", activations.scaled_elu_backward, _from_input(0.7, 1.1), 4, **FLAT),
+    spec_of("softplus", activations.softplus, _activation(0.6, 3.0), 6, **FLAT),
+    spec_of("softplus_backward", activations.softplus_backward, _from_input(0.6, 3.0), 6, **FLAT),
+    spec_of("relu6", activations.relu6, _activation(), 2, **FLAT),
+    spec_of("relu6_backward", activations.relu6_backward, _from_input(), 2, **FLAT),
+    spec_of("hardswish", activations.hardswish, _activation(), 5, **FLAT),
+    spec_of("hardswish_backward", activations.hardswish_backward, _from_input(), 5, **FLAT),
 
     spec_of("gemm_nn", gemm.gemm, gemm_arguments(), 2, **_FORWARD),
     spec_of("gemm_nn_accumulate", gemm.gemm, gemm_arguments(accumulate=True), 2, **_FORWARD),

@@ -1,4 +1,4 @@
-"""Batch normalisation and dropout."""
+"""Batch and layer normalisation, dropout, and leaky ReLUs with learnt slopes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfnn_kernels import batch_norm, dropout
+from fastfnn_kernels import batch_norm, dropout, layer_norm, prelu
 from fastfnn_kernels.reference.normalization import BLOCK
-from fastfnn_kernels.registry._spec import EDGES, FLAT, Draw, round_robin, spec_of
+from fastfnn_kernels.registry._spec import EDGES, FLAT, ROWS, Draw, round_robin, spec_of, sum_over_rows
 
 Array = NDArray[Any]
 
@@ -75,8 +75,44 @@ def _backward_apply(d: Draw, n: int, c: int, s: int) -> tuple[Any, ...]:
     return d.blank(n, c, s), d.normal(n, c, s), d.normal(n, c, s), *(d.normal(c) for _ in range(4))
 
 
+#: Some rows too wide for a few vectors.
+LAYERS = {
+    "shapes": (*ROWS["shapes"], (3, 513), (7, 1000), (65, 130)),
+    "bench_shapes": ((64, 100), (2_048, 128), (64, 784)),
+}
+
+
+def _row_statistics(d: Draw, n: int) -> Array:
+    statistics = d.between(-1, 1, n, 3)
+    statistics[:, 1] = d.between(0.3, 2, n)
+    return statistics
+
+
+def _layer_norm(d: Draw, n: int, c: int) -> tuple[Any, ...]:
+    return d.blank(n, c), d.blank(n, 3), d.normal(n, c), d.normal(c), d.normal(c), 1e-2
+
+
+def _layer_norm_weight(accumulate: bool) -> Callable[..., tuple[Any, ...]]:
+    def draw(d: Draw, n: int, c: int) -> tuple[Any, ...]:
+        outputs = (d.normal(c), d.normal(c)) if accumulate else (d.blank(c), d.blank(c))
+        return *outputs, d.normal(n, c), d.normal(n, c), _row_statistics(d, n), accumulate
+
+    return draw
+
+
 def _dropout(p: float, first_element: int = 0) -> Callable[..., tuple[Any, ...]]:
     return lambda d, n: (d.blank(n), d.normal(n), p, 7, 3, first_element)
+
+
+def _prelu_backward(d: Draw, n: int, c: int, s: int) -> tuple[Any, ...]:
+    partials = d.blank(-(-n // BLOCK), c, dtype=np.float64)
+    return d.blank(n, c, s), partials, d.normal(n, c, s), d.normal(n, c, s), d.normal(c)
+
+
+def _prelu_weight(accumulate: bool) -> Callable[..., tuple[Any, ...]]:
+    return lambda d, n, c: (
+        d.normal(c) if accumulate else d.blank(c), d.normal(n, c).astype(np.float64), accumulate
+    )  # fmt: skip
 
 
 # fmt: off
@@ -101,8 +137,27 @@ SPECS = [
     spec_of("batch_norm_backward_apply", batch_norm.batch_norm_backward_apply, _backward_apply, 5,
           scale=lambda *_: 4, **BATCHES),
 
+    spec_of("layer_norm_rows", layer_norm.layer_norm_rows, _layer_norm, 8, scale=lambda *_: 16, **LAYERS),
+    spec_of("layer_norm_rows_backward", layer_norm.layer_norm_rows_backward,
+          lambda d, n, c: (d.blank(n, c), d.normal(n, c), d.normal(n, c), _row_statistics(d, n), d.normal(c)), 14,
+          scale=lambda *_: 16, **LAYERS),
+    spec_of("layer_norm_backward_weight", layer_norm.layer_norm_backward_weight, _layer_norm_weight(False), 5,
+          scale=sum_over_rows, **LAYERS),
+    spec_of("layer_norm_backward_weight_accumulate", layer_norm.layer_norm_backward_weight, _layer_norm_weight(True), 5,
+          scale=sum_over_rows, **LAYERS),
+
     spec_of("dropout", dropout.dropout, _dropout(0.3), 20, **FLAT),
     spec_of("dropout_later", dropout.dropout, _dropout(0.5, first_element=2**32 - 40), 20, **FLAT),
     spec_of("dropout_nothing", dropout.dropout, _dropout(0.0), 20, **FLAT),
+    spec_of("dropout_planes", dropout.dropout_planes,
+          lambda d, n, c: (d.blank(n, c), d.normal(n, c), 0.4, 7, 3, 2**32 - 5), 1, **ROWS),
+
+    spec_of("prelu", prelu.prelu, lambda d, n, c, s: (d.blank(n, c, s), d.normal(n, c, s), d.normal(c)), 2, **BATCHES),
+    spec_of("prelu_rows_backward", prelu.prelu_rows_backward, _prelu_backward, 5,
+          scale=lambda n, c, s: BLOCK * s, **BATCHES),
+    spec_of("prelu_backward_weight", prelu.prelu_backward_weight, _prelu_weight(False), 1,
+          scale=sum_over_rows, **ROWS),
+    spec_of("prelu_backward_weight_accumulate", prelu.prelu_backward_weight, _prelu_weight(True), 1,
+          scale=sum_over_rows, **ROWS),
 ]
 # fmt: on

@@ -1,4 +1,4 @@
-"""Kernels of pooling."""
+"""Kernels of pooling and padding."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastfnn_kernels import pool, reference
+from fastfnn_kernels import padding, pool, reference
 from fastfnn_kernels.registry._spec import Draw, round_robin, spec_of
 
 Pair = tuple[int, int]
@@ -91,6 +91,10 @@ SPECS = [
       for name, windows in _WINDOWS.items()),
     *(spec_of(f"avg_pool2d_backward_{name}", pool.avg_pool2d_backward, windows.avg_backward, 2, **_IMAGES)
       for name, windows in _WINDOWS.items()),
+    spec_of("pad_planes", padding.pad_planes,
+          lambda d, n, h, w: (d.blank(n, h + 3, w + 1), d.normal(n, h, w), 1, 0, 2, 1), 1, **_IMAGES),
+    spec_of("pad_planes_backward", padding.pad_planes_backward,
+          lambda d, n, h, w: (d.blank(n, h, w), d.normal(n, h + 3, w + 1), 1, 0, 2, 1), 1, **_IMAGES),
     spec_of("global_avg_pool2d", pool.global_avg_pool2d,
           lambda d, n, pixels, c: (d.blank(n, c), d.normal(n, c, pixels, 2)), 2, **_PLANES),
     spec_of("global_avg_pool2d_backward", pool.global_avg_pool2d_backward,
