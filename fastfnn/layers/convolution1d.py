@@ -91,8 +91,9 @@ class Conv1d(Layer):
     def backward(self, grad_out: ArrayLike) -> Array:
         grad = check.float_array("grad_out", grad_out, dtype=self.dtype)
         grads = functional.conv1d_backward(grad, self.saved, self.params["weight"], *self._settings)
-        self.grads["weight"][...] = grads[1]
-        if self.bias:
+        if self.trainable:
+            self.grads["weight"][...] = grads[1]
+        if self.trainable and self.bias:
             self.grads["bias"][...] = grads[2]
         return grads[0]
 

@@ -81,7 +81,8 @@ class Embedding(Layer):
     def backward(self, grad_out: ArrayLike) -> Array:
         """Fills the table's gradient; numbers have none, so theirs is zeros."""
         grad_out = check.float_array("grad_out", grad_out, dtype=self.dtype)
-        self.grads["weight"][...] = functional.embedding_backward(grad_out, self.saved, self.num_embeddings)
+        if self.trainable:
+            self.grads["weight"][...] = functional.embedding_backward(grad_out, self.saved, self.num_embeddings)
         return np.zeros(self.saved.shape, self.dtype)
 
     def output_shape(self, input_shape: Shape) -> Shape:

@@ -218,7 +218,7 @@ class LayerNorm(Layer):
             grad_out, self.saved, self.normalized_shape, self.params.get("weight"), self.eps
         )
         for name, grad in zip(("weight", "bias"), grads, strict=True):
-            if name in self.grads:
+            if name in self.grads and self.trainable:
                 self.grads[name][...] = grad
         return grad_x
 

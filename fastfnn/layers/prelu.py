@@ -55,7 +55,9 @@ class PReLU(Layer):
         return functional.prelu(x, self.params["weight"])
 
     def backward(self, grad_out: ArrayLike) -> Array:
-        grad_x, self.grads["weight"][...] = functional.prelu_backward(grad_out, self.saved, self.params["weight"])
+        grad_x, grad_weight = functional.prelu_backward(grad_out, self.saved, self.params["weight"])
+        if self.trainable:
+            self.grads["weight"][...] = grad_weight
         return grad_x
 
     def output_shape(self, input_shape: Shape) -> Shape:

@@ -120,6 +120,7 @@ class PReLUStep(Step):
         partials = table.block_buffer((channels,), np.float64)
         given = {"grad_out": grad, "x": x, "weight": layer.params["weight"], **self.sizes}
         table.row("prelu_rows_backward", grad_x=grad_x, partials=partials, **given)
-        grad_weight = layer.grads["weight"]
-        table.weight("prelu_backward_weight", grad_weight=grad_weight, partials=partials, channels=channels)
+        if self.trains:
+            grad_weight = layer.grads["weight"]
+            table.weight("prelu_backward_weight", grad_weight=grad_weight, partials=partials, channels=channels)
         return grad_x if self.needs_grad_x else None

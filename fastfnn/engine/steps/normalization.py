@@ -103,10 +103,11 @@ class BatchNormStep(Step):
 class LayerNormStep(Step):
     """Layer normalisation."""
 
+    has_parameters = True
+
     def __init__(self, layers: tuple[Layer, ...], in_shape: Shape, out_shape: Shape) -> None:
         super().__init__(layers, in_shape, out_shape)
         self.layer: Any = layers[0]
-        self.has_parameters = self.layer.elementwise_affine
         width = math.prod(self.layer.normalized_shape)
         self.sizes = {"blocks": math.prod(in_shape) // width, "width": width}
 
@@ -130,7 +131,7 @@ class LayerNormStep(Step):
         if self.needs_grad_x:
             grad_x = table.buffer(self.in_shape)
             table.row("layer_norm_rows_backward", grad_x=grad_x, weight=self.weight, **given)
-        if self.has_parameters:
+        if self.trains:
             grads = self.layer.grads
             grad_bias = grads["bias"] if "bias" in grads else table.empty((self.sizes["width"],))
             table.weight("layer_norm_backward_weight", grad_weight=grads["weight"], grad_bias=grad_bias, **given)
