@@ -127,10 +127,11 @@ class Sequential(Chain):
         #: The arrays that the layers held when they were linked.
         self._linked: list[Array] = []
         self._linked_ids: list[int] | None = None
-        self._known_parts: tuple[tuple[Any, ...], list[Part]] = ((), [])
         #: What the layers hold, as views of their dictionaries, which stay the same while `known` does.
         self._held: list[ValuesView[Array]] = []
         self._known: tuple[int, ...] | None = None
+        #: `trained_parts`, and for which settings and layers.
+        self._known_parts: tuple[Any, list[Part]] = (), []
 
     def gather_parameters(self) -> None:
         """Make `parameters` and `gradients` hold what the layers hold, and the layers views of them.
@@ -193,14 +194,15 @@ class Sequential(Chain):
 
     def trained_parts(self) -> list[Part]:
         """Which parts of the flat arrays are trained, and how: one of all unless layers say otherwise."""
-        key = (Layer.changes, self.links, *self.layer_ids())
+        self.gather_parameters()
+        key = Layer.changes, self.links
         if key != self._known_parts[0]:
-            self._known_parts = key, self._cut_into_parts()
+            self._known_parts = key, self._parts()
         return self._known_parts[1]
 
-    def _cut_into_parts(self) -> list[Part]:
+    def _parts(self) -> list[Part]:
         if not any(layer.update_settings() for layer in self.all_layers() if layer.params):
-            return [Part(0, self.parameters.size)]
+            return [Part(0, self._parameters.size)]
         owned, starts = self._laid_out()
         parts: list[Part] = []
         for (layer, _, _), start, stop in zip(owned, starts.tolist(), starts[1:].tolist(), strict=False):

@@ -299,6 +299,7 @@ def test_the_summary_says_how_many_are_trained():
     assert "trainable" not in dense().summary()
 
 
+@pytest.mark.filterwarnings("ignore:Pair. no compiled form")
 def test_what_is_held_is_frozen_with_its_holder():
     class Pair(ff.Layer):
         def __init__(self):
@@ -314,8 +315,7 @@ def test_what_is_held_is_frozen_with_its_holder():
     model = ff.Sequential(Pair(), ff.Linear(9, 4), seed=0, dtype="float64")
     model[0].trainable = False
     weight = model[0].inner.params["weight"].copy()
-    with pytest.warns(UserWarning, match="no compiled form"):
-        fitted(model, X, Y, ff.SGD(0.1, weight_decay=0.1), 20)
+    fitted(model, X, Y, ff.SGD(0.1, weight_decay=0.1), 20)
     assert (model[0].inner.params["weight"] == weight).all()
     assert not model[0].inner.trainable
 
