@@ -338,3 +338,35 @@ def test_lbfgs_leaves_frozen_layers_alone():
     with pytest.warns(UserWarning, match="lbfgs failed to converge after 5"):
         model.fit(X, Y)
     assert_frozen_layers_stay(model.model_, network)
+
+
+#: From rows (9,), layers with parameters of every other kind, and containers.
+KINDS = {
+    "layer norm": lambda: [ff.LayerNorm(9), ff.Linear(9, 6)],
+    "prelu": lambda: [ff.PReLU(9), ff.Linear(9, 6)],
+    "residual": lambda: [ff.Residual(ff.Linear(9, 9), ff.ReLU()), ff.ReLU(), ff.Linear(9, 6)],
+    "branches": lambda: [ff.Parallel([ff.Linear(9, 4), ff.BatchNorm1d(4)], ff.Tanh()), ff.Linear(13, 6)],
+    "columns": lambda: [ff.Columns({0: ff.Embedding(5, 2), tuple(range(1, 9)): ff.Linear(8, 4)}), ff.Linear(6, 6)],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_whatever_is_frozen_stays_compiled_or_not(kind, place, optimizer, monkeypatch):
+    x = np.column_stack([RNG.integers(0, 5, 70), X[:, 1:]])
+
+    def trained():
+        model = ff.Sequential(*KINDS[kind](), ff.Linear(6, 4), seed=2, dtype="float64")
+        model[place].trainable = False
+        before = copy.deepcopy(model[place])
+        settings = {"epochs": 2, "batch_size": 16, "seed": 1, "loss": ff.CrossEntropyLoss()}
+        ff.fit(model, x, Y, optimizer=OPTIMIZERS[optimizer](), **settings)
+        for (_, old), (_, new) in zip(before.family(), model[place].family(), strict=True):
+            for name, array in {**old.params, **old.buffers}.items():
+                np.testing.assert_array_equal({**new.params, **new.buffers}[name], array)
+        return model.parameters
+
+    compiled = trained()
+    monkeypatch.setattr(program, "is_compiled", lambda task: False)
+    np.testing.assert_allclose(trained(), compiled, rtol=1e-9, atol=1e-11)
