@@ -63,7 +63,7 @@ from fastfnn.layers import (
     Residual,
     ZeroPad2d,
 )
-from fastfnn.layers.containers import flattened
+from fastfnn.layers.chain import flattened
 from fastfnn.model import Sequential
 
 #: Neighbours and the step that they become; the longest entry that fits counts. A single layer's must always fit.
