@@ -291,7 +291,7 @@ class Sequential(Chain):
         self.gather_parameters()
         return state_dicts.state_dict(self.named_layers())
 
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> state_dicts.Keys:
         """Take parameters and buffers in PyTorch's names and layouts, as `state_dict` gives them.
 
         Parameters
@@ -302,6 +302,11 @@ class Sequential(Chain):
         strict : bool
             Whether every name must be there, and no other.
 
+        Returns
+        -------
+        named tuple of two lists of str
+            ``missing_keys`` and ``unexpected_keys``; with `strict` both are empty.
+
         Raises
         ------
         InvalidValueError
@@ -309,7 +314,7 @@ class Sequential(Chain):
             them are named, and nothing is loaded.
         """
         self.gather_parameters()
-        state_dicts.load_state_dict(self.named_layers(), state, strict=strict)
+        return state_dicts.load_state_dict(self.named_layers(), state, strict=strict)
 
     def train(self) -> Sequential:
         """Let `forward` train, as it does at first: dropout drops, batch normalisation takes the batch's statistics.
