@@ -16,6 +16,7 @@ from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.layers import Chain, Layer, Linear
 from fastfnn.layers import state_dict as state_dicts
 from fastfnn.layers.base import Shape
+from fastfnn.layers.chain import flattened
 from fastfnn.layers.containers import branches_of
 from fastfnn.losses import TASKS
 from fastfnn.optim import Part, owners
@@ -228,6 +229,19 @@ class Sequential(Chain):
         if any(layer.holds_others for layer in self.layers):
             return list(self.named_layers().values())
         return self.layers
+
+    @property
+    def chain(self) -> list[Layer]:
+        """The layers, with models among them opened."""
+        return flattened(self.layers)
+
+    @property
+    def last_layer(self) -> Layer:
+        """The layer whose outputs are the model's."""
+        last = self.layers[-1]
+        while isinstance(last, Chain) and last.layers:
+            last = last.layers[-1]
+        return last
 
     def layer_ids(self) -> tuple[int, ...]:
         """Identities of all layers: what is known of them holds while these, and `Layer.changes`, are the same."""

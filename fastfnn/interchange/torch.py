@@ -127,7 +127,7 @@ def to_torch(model: Sequential) -> nn.Sequential:
         made = _module(torch.nn, model)
     module = made.to(getattr(torch, str(model.dtype)))
     module.load_state_dict({name: torch.from_numpy(array) for name, array in model.state_dict().items()})
-    module.training = any(layer.training for layer in model.layers)
+    module.training = any(layer.training for layer in model.all_layers())
     return module
 
 
