@@ -18,11 +18,16 @@ ARGUMENTS = {
     "AvgPool2d": (2,),
     "BatchNorm1d": (3,),
     "BatchNorm2d": (3,),
+    "Columns": ({0: [ff.Embedding(3, 2), ff.Flatten()], (2, 1): []},),
     "Conv1d": (3, 2, 5),
     "Conv2d": (3, 2, 5),
+    "Embedding": (3, 2),
     "LayerNorm": ((3, 2),),
     "Linear": (3, 2),
     "MaxPool2d": (2,),
+    "Parallel": (ff.ReLU(), [ff.Linear(3, 2)]),
+    "Residual": (ff.Linear(3, 3),),
+    "Sequential": (ff.Linear(3, 2),),
     "ZeroPad2d": ((1, 2, 3, 4),),
 }
 

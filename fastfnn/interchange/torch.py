@@ -149,7 +149,9 @@ def _items(nn: Any, module: Any, place: str) -> list[Any]:
         return [item for i, child in enumerate(module) for item in _items(nn, child, f"{place}[{i}]")]
     if type(module) is nn.Identity:
         return []
-    if nested or isinstance(module, Taken) or type(module).__module__.startswith("torch.nn.") or _is_normalize(module):
+    known = type(module).__module__.startswith("torch.nn.") or _is_normalize(module)
+    kinds = tuple(getattr(nn, name) for name in _kinds() if hasattr(nn, name))
+    if nested or isinstance(module, (Taken, *kinds)) or known:  # what changes one of them is none that we know
         return [Leaf(place, module)]
     return _opened(nn, traced(module, place))
 
