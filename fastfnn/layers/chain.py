@@ -68,7 +68,7 @@ class Chain(Layer):
     def taken_shape(self) -> KnownShape | None:
         for layer in self.layers:
             taken = layer.taken_shape()
-            if taken is not None or layer.made_shape(None) is not None or type(layer).output_shape is not SAME_SHAPE:
+            if taken is not None or type(layer).output_shape is not SAME_SHAPE:
                 return taken
         return None
 
