@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import textwrap
-from collections.abc import Mapping, ValuesView
+from collections.abc import Iterator, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -209,11 +209,27 @@ class Sequential(Chain):
         for (layer, _, _), start, stop in zip(owned, starts.tolist(), starts[1:].tolist(), strict=False):
             if not layer.trainable:
                 continue
-            part = Part(start, stop, layer.lr_scale, layer.weight_decay)
+            part = Part(start, stop, layer.lr_scale, layer.weight_decay, layer.max_norm)
             if parts and parts[-1] == part._replace(start=parts[-1].start, stop=start):
                 part = part._replace(start=parts.pop().start)
             parts.append(part)
         return parts
+
+    @property
+    def is_updated_plainly(self) -> bool:
+        """Whether no layer has a learning rate, a weight decay or a limit of its own."""
+        return all(part.is_plain for part in self.trained_parts())
+
+    def limited_weights(self) -> Iterator[tuple[Array, float]]:
+        """Weights whose layers have a `max_norm`, as (before, outputs, behind), and that limit."""
+        for layer in self.all_layers():
+            if layer.max_norm is None or not layer.trainable:
+                continue
+            for array in layer.params.values():
+                if array.ndim == 2 and isinstance(layer, Linear):
+                    yield array.reshape(*array.shape, 1), layer.max_norm
+                elif array.ndim >= 2:
+                    yield array.reshape(1, len(array), -1), layer.max_norm
 
     def trained_weights(self) -> list[Part]:
         """The same of the weights alone: what weight decay holds where it leaves biases out."""

@@ -133,3 +133,33 @@ def test_settings_are_kept_and_checked(tmp_path):
     ):
         with pytest.raises(kind, match=message):
             setattr(model[0], name, value)
+
+
+@pytest.mark.parametrize("optimizer", [lambda: ff.SGD(0.5), lambda: ff.Adam(0.05)], ids=["sgd", "adam"])
+def test_norms_of_an_outputs_weights_are_limited_after_every_update(optimizer, monkeypatch):
+    def trained():
+        layers = ff.Conv2d(1, 5, 2), ff.Flatten(), ff.Linear(20, 6), ff.ReLU(), ff.Linear(6, 4)
+        model = ff.Sequential(*layers, seed=1, dtype="float64")
+        model[0].max_norm, model[2].max_norm = 0.5, 0.3
+        settings = {"epochs": 2, "batch_size": 20, "seed": 3, "loss": ff.CrossEntropyLoss()}
+        ff.fit(model, X.reshape(-1, 1, 3, 3), Y, optimizer=optimizer(), **settings)
+        return model
+
+    model = trained()
+    filters = np.linalg.norm(model[0].params["weight"].reshape(5, -1), axis=1)
+    assert filters.max() <= 0.5 * (1 + 1e-12)
+    columns = np.linalg.norm(model[2].params["weight"], axis=0)
+    assert columns.max() <= 0.3 * (1 + 1e-12)
+    assert np.isclose(columns, 0.3).any()
+    assert np.linalg.norm(model[4].params["weight"], axis=0).max() > 0.3
+    monkeypatch.setattr(program, "is_compiled", lambda task: False)
+    np.testing.assert_allclose(trained().parameters, model.parameters, rtol=1e-9, atol=1e-11)
+
+
+def test_a_limit_of_norms_is_kept_and_checked(tmp_path):
+    model = network({0: {"max_norm": 2.0}})
+    ff.save(model, tmp_path / "m")
+    assert ff.load(tmp_path / "m")[0].max_norm == 2.0
+    assert copy.deepcopy(model)[0].max_norm == 2.0
+    with pytest.raises(InvalidValueError, match="max_norm is 0; expected more than 0"):
+        model[0].max_norm = 0

@@ -279,7 +279,7 @@ def _is_plain(optimizer: Optimizer | None) -> bool:
 def _updates_in_place(task: Task) -> bool:
     """Whether a step may change the parameters without storing a gradient."""
     plain = task.optimizer is not None and not task.keep_gradients and _is_plain(task.optimizer)
-    return plain and all(part.is_plain for part in task.model.trained_parts())
+    return plain and task.model.is_updated_plainly
 
 
 def _address(array: Array | None) -> int:

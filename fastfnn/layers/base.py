@@ -18,7 +18,7 @@ KnownShape = tuple[int | None, ...]
 #: How the names of modules begin whose layers are ours.
 OURS = ("fastfnn.layers.", "fastfnn.model")
 #: Settings that say how training updates a layer, and what they are unless they are set.
-UPDATE_SETTINGS: dict[str, Any] = {"trainable": True, "lr_scale": 1.0, "weight_decay": None}
+UPDATE_SETTINGS: dict[str, Any] = {"trainable": True, "lr_scale": 1.0, "weight_decay": None, "max_norm": None}
 #: What a class has in any case.
 SAID_WITHOUT_WORDS = {"__module__", "__qualname__", "__doc__", "__firstlineno__", "__static_attributes__"}
 SAID_WITHOUT_WORDS |= {"_is_own", "holds_others"}
@@ -83,7 +83,10 @@ class Layer:
         What the optimizer's learning rate is multiplied by for this layer's parameters, and those of layers that it
         holds: 1 at first.
     weight_decay : float or None
-        Instead of the optimizer's, for these parameters; None: the optimizer's. Files and copies keep these three.
+        Instead of the optimizer's, for these parameters; None: the optimizer's.
+    max_norm : float or None
+        At most so large is the norm of the weights that belong to an output, after every update (Srivastava et al.
+        2014, Keras' ``MaxNorm``). Files and copies keep these four.
     """
 
     #: How often a setting of any layer has been written: what is known of layers holds until it changes.
@@ -99,10 +102,11 @@ class Layer:
 
     #: Whether it may hold other layers, as containers and a user's own do.
     holds_others: ClassVar[bool] = False
-    #: See `trainable`, `lr_scale` and `weight_decay`.
+    #: See `trainable`, `lr_scale`, `weight_decay` and `max_norm`.
     _trainable: bool = True
     _lr_scale: float = 1.0
     _weight_decay: float | None = None
+    _max_norm: float | None = None
     #: Whether it is a user's own, which may hold other layers.
     _is_own: ClassVar[bool] = False
     dtype: np.dtype[Any] = np.dtype(np.float32)
@@ -231,6 +235,16 @@ class Layer:
         number = None if value is None else check.real("weight_decay", value, least=0)
         for _, layer in self.family():
             layer._weight_decay = number
+
+    @property
+    def max_norm(self) -> float | None:
+        return self._max_norm
+
+    @max_norm.setter
+    def max_norm(self, value: float | None) -> None:
+        number = None if value is None else check.real("max_norm", value, above=0)
+        for _, layer in self.family():
+            layer._max_norm = number
 
     def update_settings(self) -> dict[str, Any]:
         """What of `UPDATE_SETTINGS` has been set, by name."""

@@ -58,12 +58,15 @@ class Part(NamedTuple):
         What the optimizer's learning rate is multiplied by.
     weight_decay : float or None
         Instead of the optimizer's.
+    max_norm : float or None
+        At most so large is the norm of an output's weights after the update.
     """
 
     start: int
     stop: int
     lr_scale: float = 1.0
     weight_decay: float | None = None
+    max_norm: float | None = None
 
     @property
     def where(self) -> slice:
@@ -72,11 +75,17 @@ class Part(NamedTuple):
     @property
     def is_plain(self) -> bool:
         """Whether they are updated as the optimizer says."""
-        return self.lr_scale == 1 and self.weight_decay is None
+        return self.lr_scale == 1 and self.weight_decay is None and self.max_norm is None
 
     def decay(self, otherwise: float) -> float:
         """Their weight decay, where the optimizer's is `otherwise`."""
         return otherwise if self.weight_decay is None else self.weight_decay
+
+
+def _limited_weights(params: Array) -> list[tuple[Array, float]]:
+    """Weights of the model whose flat parameters these are, whose norms are limited, and how."""
+    model = owners.get(id(params))
+    return [] if model is None or model.parameters is not params else list(model.limited_weights())
 
 
 def _trained_parts(params: Array) -> list[Part]:
@@ -190,7 +199,7 @@ class Optimizer:
         """Update `params` in place from `grads`, both flat.
 
         Where they are a model's `parameters`, those of layers that are not `trainable` stay, whatever their gradients,
-        the weight decay and the state; and each layer's `lr_scale` and `weight_decay` count.
+        the weight decay and the state; and each layer's `lr_scale`, `weight_decay` and `max_norm` count.
 
         Parameters
         ----------
@@ -224,6 +233,8 @@ class Optimizer:
                 self._update(mine, grad, state, scalar(decay), scalar, team)
             finally:
                 self.lr = lr
+        for weight, limit in _limited_weights(params):
+            kernels.optim.limit_norms(weight, scalar(limit), team=team)
 
     def parts(self, parts: Sequence[Part], n_weights: int | None) -> list[tuple[Part, bool]]:
         """Parts cut where weight decay and `l1` end, and whether these hold them."""

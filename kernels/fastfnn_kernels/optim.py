@@ -334,3 +334,32 @@ def clip_step(
         g = -clip_value if g < -clip_value else g
         sign = one if param[i] > zero else (-one if param[i] < zero else param[i])  # zero, or NaN
         grad[i] = g + l1 * sign
+
+
+@kernel(reference.limit_norms, in_place=True)
+def limit_norms(weight: NDArray[Any], limit: float, tid: int, n_threads: int) -> None:
+    """Scale what belongs to an output to a norm of at most `limit` (Srivastava et al. 2014, section 5.1).
+
+    Parameters
+    ----------
+    weight : (before, outputs, behind)
+        (inputs, outputs, 1) of a matrix, (1, filters, inputs) of a convolution.
+    limit : scalar of its dtype
+
+    Notes
+    -----
+    Loop order: outputs, then what belongs to them. Each thread does its share of the outputs.
+    """
+    before, outputs, behind = weight.shape
+    start, stop = share(outputs, tid, n_threads, 1)
+    for k in range(start, stop):
+        total = 0.0
+        for i in range(before):
+            for j in range(behind):
+                total += np.float64(weight[i, k, j]) * np.float64(weight[i, k, j])
+        norm = math.sqrt(total)
+        if norm > limit:
+            factor = weight.dtype.type(limit / norm)
+            for i in range(before):
+                for j in range(behind):
+                    weight[i, k, j] *= factor

@@ -130,3 +130,9 @@ def write_update(table: Table, model: Sequential, optimizer: Optimizer) -> None:
             **{name: settings[name] for name in own},
             **{name: optimizer.state[name][where] for name in optimizer.slots},
         )
+    limited = list(model.limited_weights())
+    if limited:
+        table.update_barrier()
+    for weight, limit in limited:
+        before, outputs, behind = weight.shape
+        table.update("limit_norms", weight=weight, limit=limit, before=before, outputs=outputs, behind=behind)

@@ -17,6 +17,7 @@ from fastfnn_kernels.operations._fields import (
     Float64,
     Float64Setting,
     NThreads,
+    Number,
     Place,
     Setting,
     Tid,
@@ -42,6 +43,7 @@ _VELOCITY = {"velocity": Parameters, "momentum": Setting}
 by_shares(optim.rmsprop_momentum, square=Parameters, alpha=Setting, eps=Setting, **_VELOCITY, **COMMON)
 by_shares(optim.rmsprop_centered, square=Parameters, mean=Parameters, alpha=Setting, eps=Setting, **_VELOCITY, **COMMON)
 by_shares(optim.negate, grad=Parameters)
+by_shares(optim.limit_norms, weight=array("before", "outputs", "behind"), limit=Number)
 
 
 @operation

@@ -121,6 +121,7 @@ from fastfnn_kernels.reference.optim import (
     adam,
     amsgrad,
     clip_step,
+    limit_norms,
     nadam,
     negate,
     rmsprop,

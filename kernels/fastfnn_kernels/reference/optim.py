@@ -197,3 +197,10 @@ def clip_step(
     scale = clip_norm / norm if norm > clip_norm else 1.0
     limited = np.clip(scale * np.asarray(grad, np.float64), -clip_value, clip_value)
     return limited + l1 * np.sign(np.asarray(param, np.float64))
+
+
+def limit_norms(weight: ArrayLike, limit: float) -> Array:
+    """`weight` (before, outputs, behind), where the norm of what belongs to an output is at most `limit`."""
+    result = np.array(weight, np.float64)
+    norms = np.sqrt((result**2).sum((0, 2), keepdims=True))
+    return np.where(norms > limit, result * limit / np.where(norms > 0, norms, 1), result)
