@@ -16,7 +16,7 @@ from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.layers import Chain, Layer, Linear
 from fastfnn.layers import state_dict as state_dicts
 from fastfnn.layers.base import Shape
-from fastfnn.layers.chain import flattened
+from fastfnn.layers.chain import check_appears_once, flattened
 from fastfnn.layers.containers import branches_of
 from fastfnn.losses import TASKS
 from fastfnn.optim import Part, owners
@@ -147,6 +147,7 @@ class Sequential(Chain):
         """
         if self.is_linked():
             return
+        check_appears_once(self.layers, "layers")
         layers = self.named_layers()
         for place, layer in layers.items():
             first, _, inner = place.partition(".")
@@ -268,6 +269,8 @@ class Sequential(Chain):
         known = (Layer.changes, *self.layer_ids())
         if known != self._known:
             self._held = [array for layer in self.layers for array in layer.array_views()]
+            if any(layer.dtype != self.dtype for layer in self.all_layers()):  # such as has no arrays that tell
+                return False
             self._known = known
         return self._linked_ids == [*map(id, itertools.chain.from_iterable(self._held))]
 
@@ -408,6 +411,7 @@ class Sequential(Chain):
         """Shape of one sample's output from that of one sample's input, both without the batch axis."""
         key = (tuple(input_shape), Layer.changes, *self.layer_ids())
         if key != self._known_shape[0]:
+            check_appears_once(self.layers, "layers")
             shape = tuple(input_shape)
             for layer in self.layers:
                 shape = layer.output_shape(shape)

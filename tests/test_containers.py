@@ -256,6 +256,92 @@ def test_a_forward_that_no_layer_does_is_refused_by_name():
         ff.from_torch(Again())
 
 
+def test_what_pytorch_does_in_place_is_done_to_whoever_takes_it_afterwards():
+    torch = pytest.importorskip("torch")
+    functional = torch.nn.functional
+
+    class PreActivation(torch.nn.Module):
+        def __init__(self, how):
+            super().__init__()
+            self.a, self.b, self.relu, self.how = torch.nn.Linear(6, 6), torch.nn.Linear(6, 6), torch.nn.ReLU(True), how
+
+        def forward(self, x):
+            h = self.a(x)
+            if self.how == "module":
+                return h + self.b(self.relu(h))
+            if self.how == "function":
+                y = functional.relu(h, inplace=True)
+                return torch.cat(tensors=[self.b(y), h], dim=1)
+            functional.gelu(h)  # whose result nobody takes
+            h.relu_()
+            h.add_(self.b(h))
+            h.relu_()
+            return torch.add(input=h, other=torch.tanh(h))
+
+    for how in ("module", "function", "statements"):
+        torch.manual_seed(1)
+        module = PreActivation(how).double().eval()
+        model, expected = ff.from_torch(module), module(torch.tensor(ROWS)).detach()
+        np.testing.assert_allclose(ff.predict_raw(model, ROWS), expected, rtol=1e-9, atol=1e-12)
+    hooked = torch.nn.Sequential(torch.nn.Linear(3, 3))
+    hooked[0].register_forward_hook(lambda module, inputs, output: 2 * output)
+    with pytest.raises(InvalidValueError, match=r"module\[0\] is Linear with forward hooks"):
+        ff.from_torch(hooked)
+
+
+def test_containers_changed_for_the_worse_are_refused_by_place():
+    def model():
+        return ff.Sequential(ff.Linear(6, 6), ff.Residual(ff.Linear(6, 6), ff.Tanh()), ff.Linear(6, 4), seed=0)
+
+    def twice(model):
+        model[1].branches[1] = model[1].branches[0]
+
+    def itself(model):
+        model[1].branches[0].layers.append(model[1])
+
+    changes = {
+        r"layers\[1\]\.shortcut \(Chain\) appears twice, at layers\[1\]\.layers before": twice,
+        r"layers\[1\]\.layers\.2 \(Residual\) appears twice, at layers\[1\] before": itself,
+        r"layers\[3\] .* appears twice, at layers\[0\]": lambda model: model.layers.append(model[0]),
+        "branches of a Residual are": lambda model: model[1].branches.clear(),
+        r"is 'relu'; expected a layer": lambda model: model[1].branches[0].layers.append("relu"),
+    }
+    for message, change in changes.items():
+        for use in (lambda changed: ff.predict_raw(changed, ROWS), lambda changed: fit(changed, ROWS, LABELS)):
+            changed = model()
+            change(changed)
+            with pytest.raises((InvalidValueError, InvalidTypeError), match=message):
+                use(changed)
+
+
+def test_a_normalize_that_is_put_into_a_built_model_has_its_dtype():
+    shared = ff.Normalize(0.0, 2.0)
+    double = ff.Sequential(ff.Linear(6, 4), seed=0, dtype="float64")
+    double.layers.insert(0, shared)
+    single = ff.Sequential(shared, ff.Linear(6, 4), seed=0)
+    for model in (double, single, double):
+        fit(model, ROWS, LABELS)
+        np.testing.assert_allclose(ff.predict_raw(model, ROWS), model.forward(ROWS), rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_set_of_a_container_comes_back_with_it(tmp_path):
+    model = ff.Sequential(ff.Residual(ff.Linear(6, 6), ff.Linear(6, 6)), ff.Linear(6, 4), seed=0)
+    model[0].trainable, model[0].lr_scale = False, 0.5
+    model[0].branches[0].layers[1].trainable = True
+    ff.save(model, tmp_path / "m")
+    again = ff.load(tmp_path / "m")[0]
+    inner = again.branches[0].layers
+    assert (again.trainable, again.lr_scale, inner[0].trainable, inner[1].trainable) == (False, 0.5, False, True)
+
+
+def test_branches_that_cannot_meet_are_refused_before_there_is_an_input():
+    with pytest.raises(InvalidValueError, match=r"layers, .* of shape \(4,\), shortcut, \[\], of \(8,\)"):
+        ff.Residual(ff.Linear(8, 4))
+    with pytest.raises(InvalidValueError, match=r"\(2, None, None\).* of \(3, None, None\)"):
+        ff.Parallel(ff.Conv2d(3, 2, 3), [], join="add")
+    ff.Parallel(ff.Conv2d(3, 2, 3, padding=1), [])
+
+
 def test_branches_that_cross_are_refused(tmp_path):
     onnx = pytest.importorskip("onnx")
     helper = onnx.helper
@@ -275,12 +361,7 @@ def test_branches_that_cross_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("layers", "x", "message"),
     [
-        ([ff.Residual(ff.Linear(6, 5))], ROWS, r"layers, .* of shape \(5,\), shortcut, \[\], of \(6,\)"),
-        (
-            [ff.Parallel(ff.Linear(6, 5), ff.Linear(6, 4), join="add")],
-            ROWS,
-            r"branches\[0\].*\(5,\).*branches\[1\].*\(4,\)",
-        ),
+        ([ff.Residual(ff.Conv2d(3, 3, 3))], IMAGES, r"layers, .* of shape \(3, 4, 3\), shortcut, \[\], of \(3, 6, 5\)"),
         ([ff.Parallel(ff.Conv2d(3, 2, 3), [])], IMAGES, r"branches\[0\].*\(2, 4, 3\).*branches\[1\].*\(3, 6, 5\)"),
         ([ff.Parallel(ff.Flatten(), ff.ReLU())], IMAGES, r"\(90,\).*\(3, 6, 5\)"),
     ],

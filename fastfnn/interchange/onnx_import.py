@@ -18,7 +18,7 @@ from fastfnn.model import Sequential
 
 
 def import_onnx(path: StrPath, dtype: Any = None) -> Sequential:
-    """Read an ONNX file whose graph is a chain of operators that fastfnn has layers for.
+    """Read an ONNX file whose graph is a chain of operators that fastfnn has layers for, or has branches that meet.
 
     These are Gemm, MatMul (with an Add behind it), Conv of images or lines, Pad of images, BatchNormalization,
     LayerNormalization, MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool or ReduceMean of images (with a Flatten
@@ -26,6 +26,8 @@ def import_onnx(path: StrPath, dtype: Any = None) -> Sequential:
     a Sigmoid and a Mul), Softplus, Sigmoid, Tanh, Softmax, LogSoftmax and Log; Mul, Add, Sub and Div by constants
     become a `Normalize`; Dropout, Identity and casts to floats are left out. What `export_onnx` wrote comes back as it
     was, but for `Dropout`, an `AdaptiveAvgPool2d`, a normalisation without weights, and a `Softplus` with settings.
+    Branches meet in Add, Sum or Concat: they become `Residual`, `Parallel` and, where each begins with a Gather of
+    columns, `Columns`; a Gather from a table is an `Embedding`.
 
     Parameters
     ----------
@@ -45,8 +47,8 @@ def import_onnx(path: StrPath, dtype: Any = None) -> Sequential:
     FileNotFoundError
         There is no such file.
     ModelFileError
-        The file is truncated or foreign, or the graph has branches, or a node that fastfnn has no layer for: it is
-        named.
+        The file is truncated or foreign, or the graph has branches that cross, or a node that fastfnn has no layer
+        for: it is named.
     """
     onnx = onnx_package("import_onnx")
     source = as_path(path, "path")

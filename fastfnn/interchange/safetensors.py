@@ -45,8 +45,8 @@ def _described(layer: Layer, place: str) -> dict[str, Any]:
     if LAYERS.get(type(layer).__name__) is not type(layer):
         raise InvalidValueError(f"{place} is {layer!r}; only fastfnn's own layers can be saved")
     children = {name: _described(child, f"{place}.{name}") for name, child in layer.children().items()}
-    more = {CHILDREN: children} if layer.holds_others else layer.update_settings()
-    return {"layer": type(layer).__name__, **layer.config(), **more}
+    more = {CHILDREN: children} if layer.holds_others else {}
+    return {"layer": type(layer).__name__, **layer.config(), **layer.update_settings(), **more}
 
 
 def save(model: Sequential, path: StrPath) -> None:
@@ -176,7 +176,7 @@ class _Making:
         children = {name: self.layer(child, depth + 1) for name, child in entry.get(CHILDREN, {}).items()}
         layer = kind.of_children(children, **arguments) if kind.holds_others else kind(**arguments)
         for name in UPDATE_SETTINGS & entry.keys():
-            setattr(layer, name, entry[name])
+            layer.take_setting(name, entry[name])
         self.asked += math.prod(layer.weight_shape)
         if self.asked > self.held + SOME_MORE:
             raise ModelFileError(

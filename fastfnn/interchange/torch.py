@@ -144,6 +144,8 @@ def _torch(function: str) -> Any:
 
 def _items(nn: Any, module: Any, place: str) -> list[Any]:
     """The modules that become layers, each a `Leaf`, and where branches meet, in order."""
+    if not isinstance(module, Taken) and (module._forward_hooks or module._forward_pre_hooks):
+        raise InvalidValueError(f"{place} is {type(module).__name__} with forward hooks, which layers have not")
     nested = isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
     if nested and not _is_global_pool(nn, module):
         return [item for i, child in enumerate(module) for item in _items(nn, child, f"{place}[{i}]")]
@@ -153,6 +155,10 @@ def _items(nn: Any, module: Any, place: str) -> list[Any]:
     kinds = tuple(getattr(nn, name) for name in _kinds() if hasattr(nn, name))
     if nested or isinstance(module, (Taken, *kinds)) or known:  # what changes one of them is none that we know
         return [Leaf(place, module)]
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise InvalidValueError(
+            f"{place} is {type(module).__name__} with forward hooks, which a layer has not; expected none"
+        )
     return _opened(nn, traced(module, place))
 
 

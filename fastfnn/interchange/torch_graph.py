@@ -77,11 +77,30 @@ def traced(module: Any, place: str) -> list[Any]:
     inputs = [node.name for node in nodes if node.op == "placeholder"]
     if len(inputs) != 1:
         raise InvalidValueError(f"{place} takes {' and '.join(inputs) or 'nothing'}; expected one input")
-    made = {node.name: entry for node in nodes if (entry := _made(torch, module, node, place)) is not None}
     (end,) = nodes[-1].args
     if not isinstance(end, fx.Node):
         raise InvalidTypeError(f"{place} gives {end!r}; expected one tensor")
-    return chain_between(inputs[0], end.name, made, lambda leaf: leaf.place)
+    made: dict[str, Made] = {}
+    written: dict[str, str] = {}  # by an operation in place: whoever takes the first afterwards gets the second
+    for node in nodes:
+        entry = _made(torch, module, node, place)
+        if entry is not None:
+            made[node.name] = Made(entry.item, [written.get(name, name) for name in entry.inputs], entry.join)
+            if _is_in_place(module, node):
+                last = written.get(entry.inputs[0], entry.inputs[0])
+                names = [name for name, value in written.items() if value == last]
+                written |= dict.fromkeys([*names, last, entry.inputs[0]], node.name)
+    return chain_between(inputs[0], written.get(end.name, end.name), made, lambda leaf: leaf.place)
+
+
+def _is_in_place(module: Any, node: Any) -> bool:
+    """Whether a node writes into what it takes."""
+    if node.op == "call_module":
+        return bool(getattr(module.get_submodule(node.target), "inplace", False))
+    if node.op == "call_method":
+        return node.target.endswith("_") and not node.target.endswith("__")
+    named = str(getattr(node.target, "__name__", ""))
+    return bool(node.kwargs.get("inplace")) or node.target is operator.iadd or named.endswith("_")
 
 
 def _made(torch: Any, module: Any, node: Any, place: str) -> Made | None:
@@ -101,7 +120,8 @@ def _made(torch: Any, module: Any, node: Any, place: str) -> Made | None:
     found = _module(torch, node)
     if found is None or len(taken) != 1:
         name = getattr(node.target, "__name__", node.target)
-        raise InvalidTypeError(f"{at} is {name}({', '.join(map(str, node.args))}), which no layer does")
+        given = ", ".join([*map(str, node.args), *(f"{key}={value}" for key, value in node.kwargs.items())])
+        raise InvalidTypeError(f"{at} is {name}({given}), which no layer does")
     return Made(Leaf(at, found.train(module.training)), taken)
 
 
@@ -127,7 +147,7 @@ def _is_size(node: Any) -> bool:
 
 def _summands(node: Any) -> Iterator[Any]:
     """The tensors that meet in a node."""
-    for entry in node.args:
+    for entry in (*node.args, *node.kwargs.values()):
         yield from entry if isinstance(entry, (list, tuple)) else [entry] if hasattr(entry, "op") else []
 
 
@@ -135,11 +155,11 @@ def _join(torch: Any, node: Any) -> str | None:
     """How tensors meet in a node, if they do."""
     adds = (operator.add, operator.iadd, torch.add)
     is_sum = node.target in adds if node.op == "call_function" else node.target in ("add", "add_")
-    if is_sum and len(list(_summands(node))) == 2 and not node.kwargs:
+    if is_sum and len(list(_summands(node))) == 2 and node.kwargs.keys() <= {"input", "other"}:
         return "add"
     concats = (torch.cat, torch.concat, torch.concatenate)
     if node.op == "call_function" and node.target in concats:
-        dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+        dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", node.kwargs.get("axis", 0))
         if dim == 1:
             return "concat"
     return None
@@ -155,6 +175,10 @@ def _module(torch: Any, node: Any) -> Any:
         functions |= {name: kind, getattr(torch, name): kind, getattr(functional, name): kind}
     for name, kind in (("softmax", nn.Softmax), ("log_softmax", nn.LogSoftmax)):
         functions |= {name: kind, getattr(torch, name): kind, getattr(functional, name): kind}
+    more = {"gelu": nn.GELU, "silu": nn.SiLU, "elu": nn.ELU, "selu": nn.SELU, "softplus": nn.Softplus}
+    more |= {"relu6": nn.ReLU6, "hardswish": nn.Hardswish, "dropout2d": nn.Dropout2d}
+    functions |= {getattr(functional, name): kind for name, kind in more.items()}
+    functions |= {"relu_": nn.ReLU, "sigmoid_": nn.Sigmoid, "tanh_": nn.Tanh}
     functions |= {"long": nn.Identity, "float": nn.Identity, "flatten": nn.Flatten, torch.flatten: nn.Flatten}
     functions |= {functional.leaky_relu: nn.LeakyReLU, functional.dropout: nn.Dropout}
     functions |= {functional.max_pool2d: nn.MaxPool2d, functional.avg_pool2d: nn.AvgPool2d}
@@ -171,8 +195,10 @@ def _module(torch: Any, node: Any) -> Any:
     arguments = node.args[1:]
     if kind is nn.Flatten and (*arguments, *settings.values()) not in ((1,), (1, -1)):
         return None
-    if kind in (nn.ReLU, nn.Dropout, nn.LeakyReLU):
-        arguments = arguments[: 0 if kind is nn.ReLU else 1]
+    if kind in (nn.ReLU, nn.ReLU6, nn.SiLU, nn.SELU, nn.Hardswish):  # further ones say whether it works in place
+        arguments = ()
+    elif kind in (nn.Dropout, nn.Dropout2d, nn.LeakyReLU, nn.ELU):
+        arguments = arguments[:1]
     if any(hasattr(value, "op") for value in (*arguments, *settings.values())):
         return None
     try:

@@ -50,6 +50,8 @@ def _among_attributes(layer: Layer) -> dict[str, Layer]:
 def _collect(layer: Layer, place: str, found: dict[int, tuple[str, Layer]]) -> None:
     if id(layer) in found:
         return
+    if not isinstance(layer, Layer):
+        raise InvalidTypeError(f"{place} is {layer!r}; expected a layer with one input, such as Linear or ReLU")
     found[id(layer)] = place, layer
     for name, child in layer.children().items():
         _collect(child, f"{place}.{name}" if place else name, found)
@@ -246,6 +248,12 @@ class Layer:
         for _, layer in self.family():
             layer._max_norm = number
 
+    def take_setting(self, name: str, value: Any) -> None:
+        """Take one of `UPDATE_SETTINGS` for itself, not for what it holds."""
+        checked = Layer()
+        setattr(checked, name, value)
+        setattr(self, f"_{name}", getattr(checked, name))
+
     def update_settings(self) -> dict[str, Any]:
         """What of `UPDATE_SETTINGS` has been set, by name."""
         values = {name: getattr(self, name) for name in UPDATE_SETTINGS}
@@ -255,6 +263,11 @@ class Layer:
     def learns(self) -> bool:
         """Whether training changes anything of it, or of what it holds."""
         return any(layer.trainable and bool(layer.params or layer.buffers) for _, layer in self.family())
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a user's own, which may hold what others hold, too."""
+        return self._is_own
 
     @property
     def is_built(self) -> bool:

@@ -108,13 +108,21 @@ def check_layers(layers: Iterable[Any], name: str) -> list[Layer]:
 def check_appears_once(layers: Iterable[Layer], name: str) -> None:
     """Refuse a layer that is in two places, itself or within others."""
     owners: dict[int, str] = {}
+
+    def visit(layer: Layer, place: str) -> None:
+        if not isinstance(layer, Layer):
+            raise InvalidTypeError(f"{place} is {layer!r}; expected a layer with one input, such as Linear or ReLU")
+        if id(layer) in owners:
+            shown = type(layer).__name__ if layer.holds_others else repr(layer)
+            raise InvalidValueError(
+                f"{place} ({shown}) appears twice, at {owners[id(layer)]} before; expected each layer once"
+            )
+        owners[id(layer)] = place
+        for child_name, child in layer.children().items() if not layer.is_own else ():
+            visit(child, f"{place}.{child_name}")
+
     for i, layer in enumerate(layers):
-        for place, inner in layer.family(f"{name}[{i}]"):
-            if id(inner) in owners:
-                raise InvalidValueError(
-                    f"{place} ({inner!r}) appears twice, at {owners[id(inner)]} before; expected each layer once"
-                )
-            owners[id(inner)] = place
+        visit(layer, f"{name}[{i}]")
 
 
 def activation_after(following: Iterable[Layer]) -> str | None:

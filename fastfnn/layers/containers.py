@@ -48,6 +48,18 @@ class Parallel(Layer):
         self.join = check.one_of("join", join, JOINS)
         self.branches = [_as_layer(branch, f"branches[{i}]") for i, branch in enumerate(branches)]
         check_appears_once(self.branches, "branches")
+        self._check_joins()
+
+    def _check_joins(self) -> None:
+        """Refuse branches that cannot meet, as far as that is known before there is an input."""
+        came = self.taken_shape()
+        made = [branch.made_shape(came or branch.taken_shape()) for branch in self.branches]
+        known = [(i, shape) for i, shape in enumerate(made) if shape is not None]
+        for i, shape in known[1:]:
+            (first, expected), skipped = known[0], 1 if self.join == "concat" else 0
+            sizes = zip(shape[skipped:], expected[skipped:], strict=False)
+            if len(shape) != len(expected) or any(None not in pair and pair[0] != pair[1] for pair in sizes):
+                raise self._cannot_join(first, expected, i, shape)
 
     def children(self) -> dict[str, Layer]:
         return {str(i): branch for i, branch in enumerate(self.branches)}
@@ -85,12 +97,15 @@ class Parallel(Layer):
         first, rest = shapes[0], slice(1 if self.join == "concat" else 0, None)
         for i, shape in enumerate(shapes):
             if len(shape) != len(first) or shape[rest] != first[rest] or not shape:
-                raise InvalidValueError(
-                    f"{self._named(0)} makes samples of shape {first}, {self._named(i)} of {shape}; expected "
-                    + ("the same shape" if self.join == "add" else "shapes that differ in their first axis only")
-                    + f" for join={self.join!r}"
-                )
+                raise self._cannot_join(0, first, i, shape)
         return (sum(shape[0] for shape in shapes), *first[1:]) if self.join == "concat" else first
+
+    def _cannot_join(self, i: int, shape: KnownShape, j: int, other: KnownShape) -> InvalidValueError:
+        expected = "the same shape" if self.join == "add" else "shapes that differ in their first axis only"
+        return InvalidValueError(
+            f"{self._named(i)} makes samples of shape {shape}, {self._named(j)} of {other}; expected {expected} for "
+            f"join={self.join!r}"
+        )
 
     def taken_shape(self) -> KnownShape | None:
         return next((shape for branch in self.branches if (shape := branch.taken_shape()) is not None), None)
@@ -146,6 +161,10 @@ class Residual(Parallel):
         super().__init__(_only(layers), [] if shortcut is None else shortcut, join="add")
 
     def children(self) -> dict[str, Layer]:
+        if len(self.branches) != 2:
+            raise InvalidValueError(
+                f"branches of a Residual are {self.branches!r}; expected its layers, and its shortcut"
+            )
         return dict(zip(("layers", "shortcut"), self.branches, strict=True))
 
     def config(self) -> dict[str, Any]:
@@ -203,6 +222,9 @@ class Columns(Parallel):
     @classmethod
     def of_children(cls, children: Mapping[str, Layer], **config: Any) -> Layer:
         return cls(dict(zip(map(tuple, config["columns"]), children.values(), strict=True)))
+
+    def _check_joins(self) -> None:
+        """What is flattened always meets."""
 
     def forward(self, x: ArrayLike) -> Array:
         """(n, columns) to (n, features)."""
