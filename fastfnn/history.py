@@ -29,7 +29,7 @@ class History:
     lr : list of float
         Learning rate of the epoch's last step.
     seconds : list of float
-        Time of the epoch's training, without validation and callbacks.
+        Time of the epoch's training, without compiling, validation and callbacks.
     metrics : dict of str to list of float
         The metrics that `fit` was given, by names such as ``val_f1``, of the validation data; NaN for epochs that one
         was not there in yet.
