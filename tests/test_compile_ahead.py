@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from _helpers import run_python
 
-from fastfnn_kernels import _announcing, _config
+from fastfnn_kernels import _announcing, _cache, _config
 from fastfnn_kernels.operations import OPERATIONS, _ahead
 
 pytestmark = pytest.mark.skipif(not _config.JIT, reason="nothing is compiled")
@@ -126,6 +126,7 @@ def test_an_estimate_counts_what_takes_long_and_who_helps(monkeypatch: pytest.Mo
         assert _ahead.estimate(small) == 2 * _ahead.SECONDS / (1 + helps)
         assert _ahead.estimate(large) == (_ahead.SLOW["convolution"] + _ahead.SECONDS) / (1 + helps)
         assert _ahead.estimate(small[:1]) == _ahead.SECONDS, "nobody helps with one"
+        assert _ahead.estimate(small[:1], is_first=True) == _ahead.SECONDS + _ahead.RUNNER_SECONDS
     assert _ahead.SLOW.keys() <= OPERATIONS.keys()
 
 
@@ -156,6 +157,14 @@ def test_a_terminal_has_a_bar_below_the_line_and_a_log_the_line_alone(
         line, *bar = capsys.readouterr().err.split("\n")
         assert line.startswith("fastfnn: compiling kernels for this machine (pooling, dense), about 20 s")
         assert ("2/2" in "".join(bar)) == is_terminal
+
+
+def test_a_cache_is_empty_until_something_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder, is_empty in ((None, True), (tmp_path, True), (tmp_path, False)):
+        monkeypatch.setattr(_cache, "usable_folder", lambda folder=folder: folder)
+        assert _cache.is_empty() == is_empty
+        if folder is not None:
+            (folder / "kernel").touch()
 
 
 def test_the_cache_is_known_by_families(tmp_path: Path) -> None:

@@ -123,6 +123,12 @@ def can_keep() -> bool:
     return path is not None and is_writable(path)
 
 
+def is_empty() -> bool:
+    """Whether nothing at all is there from an earlier process."""
+    path = usable_folder()
+    return path is None or not any(path.iterdir())
+
+
 class KernelCache(_Cache):
     """What numba asks for a function's compiled forms; it sees to it that nobody else asks at that time."""
 

@@ -37,8 +37,8 @@ SLOW = {
     "marked_weight_gradient": 2.5,
     "settle": 2.0,
 }
-#: Any other.
-SECONDS = 0.6
+#: Any other, and what runs them.
+SECONDS, RUNNER_SECONDS = 0.6, 4.0
 
 
 def _seconds(key: Key) -> float:
@@ -109,10 +109,13 @@ def _may_start() -> bool:
     return is_python and _cores() > 1 and _cache.can_keep()
 
 
-def estimate(keys: list[Key]) -> float:
-    """Seconds that `compile_ahead` may take: machines differ, and so does what else they do."""
+def estimate(keys: list[Key], is_first: bool = False) -> float:
+    """Seconds that `compile_ahead` may take: machines differ, and so does what else they do.
+
+    The first time, when nothing is cached, what runs the operations is compiled, too.
+    """
     processes = 2 if len(keys) > 1 and _may_start() else 1
-    return sum(map(_seconds, keys)) / processes
+    return sum(map(_seconds, keys)) / processes + is_first * RUNNER_SECONDS
 
 
 def _start() -> subprocess.Popen[bytes] | None:

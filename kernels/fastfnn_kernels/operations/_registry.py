@@ -22,7 +22,7 @@ from typing import Any, TypeVar, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfnn_kernels import _announcing, _config
+from fastfnn_kernels import _announcing, _cache, _config
 from fastfnn_kernels.operations import _ahead
 from fastfnn_kernels.operations._ahead import Key
 from fastfnn_kernels.operations._fields import COUNT, DATA, INDEX, NETWORK, DTypes, Field, Known, Room
@@ -203,7 +203,8 @@ def prepare(operations: Iterable[tuple[Any, ...]]) -> None:
     missing = [key for key in keys if not _is_loaded(key)]
     if missing:
         families = [OPERATIONS[name].family for name, *_ in missing]
-        with _announcing.announced(families, len(missing), _ahead.estimate(missing)) as advance:
+        seconds = _ahead.estimate(missing, is_first=_cache.is_empty())
+        with _announcing.announced(families, len(missing), seconds) as advance:
             _ahead.compile_ahead(missing, _compile, run_nothing, advance)
             run_nothing()
             for key in missing:
