@@ -199,3 +199,8 @@ __all__ = [
     "train_step",
     "warmup",
 ]
+
+
+def __dir__() -> list[str]:
+    """Public names alone, for those who complete them by a key."""
+    return [*__all__, "__doc__", "__version__"]

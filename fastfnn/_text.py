@@ -20,3 +20,11 @@ def few(names: Sequence[str]) -> str:
 
 def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def shortened(text: str, most: int) -> str:
+    """`text` in at most so many letters: its beginning and its end."""
+    if len(text) <= most:
+        return text
+    head = (2 * (most - 1) + 2) // 3
+    return f"{text[:head]}…{text[len(text) - (most - 1 - head) :]}"

@@ -7,8 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from fastfnn import _html
+from fastfnn._text import count
 from fastfnn.errors import InvalidValueError
 from fastfnn.metrics import direction
+
+HEADER = ("", "last", "best", "in epoch")
 
 
 def shown_figure(value: float) -> str:
@@ -29,7 +33,7 @@ class History:
     lr : list of float
         Learning rate of the epoch's last step.
     seconds : list of float
-        Time of the epoch's training, without validation and callbacks.
+        Time of the epoch's training, without compiling, validation and callbacks.
     metrics : dict of str to list of float
         The metrics that `fit` was given, by names such as ``val_f1``, of the validation data; NaN for epochs that one
         was not there in yet.
@@ -112,14 +116,24 @@ class History:
         best = max(known) if greater else min(known)
         return shown_figure(best), str(values.index(best) + 1)
 
+    def _table(self) -> list[tuple[str, str, str, str]]:
+        return [
+            (name, shown_figure(values[-1]), *self._best(name, values))
+            for name, values in self.columns().items()
+            if values and not all(map(math.isnan, values))
+        ]
+
     def __repr__(self) -> str:
-        rows = [("", "last", "best", "in epoch")]
-        for name, values in self.columns().items():
-            if values and not all(map(math.isnan, values)):
-                rows.append((name, shown_figure(values[-1]), *self._best(name, values)))
+        rows = [HEADER, *self._table()]
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [
             f"  {a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in rows
         ]
-        epochs = f"{self.epochs} epoch{'s' if self.epochs != 1 else ''}"
-        return "\n".join([f"History of {epochs}", *(lines if len(rows) > 1 else [])])
+        return "\n".join([self._title(), *(lines if len(rows) > 1 else [])])
+
+    def _repr_html_(self) -> str:
+        """The same, which a notebook shows where the history is a cell's last value."""
+        return _html.table(HEADER, self._table(), (0,), self._title())
+
+    def _title(self) -> str:
+        return f"History of {count(self.epochs, 'epoch')}"

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastfnn import _checks as check
+from fastfnn import _summary
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.layers import Chain, Layer, Linear
 from fastfnn.layers import state_dict as state_dicts
 from fastfnn.layers.base import Shape
 from fastfnn.layers.chain import check_appears_once, flattened
-from fastfnn.layers.containers import branches_of
 from fastfnn.losses import TASKS
 from fastfnn.optim import Part, owners
 
@@ -459,22 +459,25 @@ class Sequential(Chain):
 
         return Predictor(self, input_shape, input_dtype, n_threads)
 
-    def summary(self, input_shape: Shape | None = None) -> str:
+    def summary(self, input_shape: Shape | None = None, width: int = 120) -> str:
         """A table of the layers with output shapes and parameter counts.
 
         Parameters
         ----------
         input_shape : tuple of int, optional
             Of one sample. Without it, shapes are given from the first `Linear` on.
+        width : int
+            Letters of a line, where that is possible: of a long layer the middle is left out.
         """
-        shape = tuple(input_shape) if input_shape is not None else None
-        rows = [("", "layer", "output", "parameters"), *_rows(self.children(), shape)]
-        widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        lines = [
-            f"{a:>{widths[0]}}  {b:<{widths[1]}}  {c:<{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in rows
-        ]
-        rule = "-" * (sum(widths) + 6)
-        return "\n".join([lines[0], rule, *lines[1:], rule, self.described_size()])
+        width = check.positive_int("width", width)
+        return _summary.as_text(self._summary_rows(input_shape), self.described_size(), width)
+
+    def _summary_rows(self, input_shape: Shape | None = None) -> list[_summary.Row]:
+        return _summary.rows(self.children(), None if input_shape is None else tuple(input_shape))
+
+    def _repr_html_(self) -> str:
+        """The `summary`, which a notebook shows where the model is a cell's last value."""
+        return _summary.as_html(self._summary_rows(), self.described_size())
 
     def described_size(self) -> str:
         """The last line of `summary`: how many parameters of what dtype, and their memory."""
@@ -507,26 +510,6 @@ class Sequential(Chain):
     def __repr__(self) -> str:
         lines = textwrap.indent("".join(f"{layer!r},\n" for layer in self.layers), "    ")
         return f"Sequential(\n{lines}    dtype={str(self.dtype)!r},\n)"
-
-
-def _rows(layers: Mapping[str, Layer], shape: Shape | None, place: str = "") -> list[tuple[str, str, str, str]]:
-    """What `summary` shows of layers that follow each other; those within a layer come below it."""
-    rows = []
-    for at, layer in layers.items():
-        came = shape
-        if shape is None and isinstance(layer, Linear):
-            shape = (layer.in_features,)
-        shape = layer.output_shape(shape) if shape is not None else None
-        inner = list(branches_of(layer, f"{place}{at}."))
-        settings = ", ".join(f"{name}={value!r}" for name, value in layer.config().items())
-        name = f"{type(layer).__name__}({settings})" if inner else repr(layer)
-        held = [layer] if inner else [each for _, each in layer.family()]
-        count, frozen = sum(a.size for each in held for a in each.params.values()), "" if layer.learns else " frozen"
-        output = "?" if shape is None else str(("n", *shape)).replace("'", "")
-        rows.append((f"{place}{at}", "  " * place.count(".") + name, output, f"{count:,}{frozen}" if count else ""))
-        for own, branch, prefix in inner:
-            rows += _rows(branch, own or came, prefix)
-    return rows
 
 
 def as_sequential(model: Any) -> Sequential:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ from _helpers import run_python
 import fastfnn_kernels
 from fastfnn_kernels import _cache, _config
 
-ANNOUNCEMENT = "fastfnn: compiling kernels for this machine; later runs load them from the cache\n"
+ANNOUNCEMENT = (
+    "fastfnn: compiling kernels for this machine (probe), a few seconds each, once; "
+    "later runs load them from the cache\n"
+)
 
 HELPER = """
 from fastfnn_kernels._config import helper
@@ -98,6 +102,11 @@ def test_where_no_cache_can_be_written_everything_works_with_one_warning(copied_
     assert done.stdout == "[0.0, 2.0, 4.0] 0\n[0.0, 0.0, 0.0]\n"
     assert done.stderr.count("RuntimeWarning: fastfnn compiles its kernels anew in every process") == 1
     assert done.stderr.count("Warning:") == 1
+    said = [line for line in done.stderr.splitlines() if line.startswith("fastfnn: compiling")]
+    assert said == [
+        "fastfnn: compiling kernels for this machine (probe), a few seconds each",
+        "fastfnn: compiling kernels for this machine (activations), a few seconds each",
+    ], "no word of a cache that there is not"
     assert in_the_way.read_text() == "not a folder"
 
 
@@ -213,5 +222,8 @@ print(hashlib.sha256(model.parameters.tobytes()).hexdigest())
 def test_a_first_run_gives_the_bits_of_those_that_load_from_the_cache(tmp_path: Path) -> None:
     """What is compiled with a program is not what else the process has compiled of the same functions."""
     first, second = (run_python(TRAINED, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2))
-    assert (first.stderr, second.stderr) == (ANNOUNCEMENT, "")
+    said = r"fastfnn: compiling kernels for this machine \((.*)\), about \d+ s, once; later runs load .* the cache\n"
+    assert (found := re.fullmatch(said, first.stderr)), first.stderr
+    assert found[1].split(", ") == ["dense", "normalization", "activations", "losses", "optimizers"]
+    assert second.stderr == ""
     assert first.stdout == second.stdout != ""

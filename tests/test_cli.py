@@ -11,6 +11,7 @@ from _cli import LAST_LINE, WriteNpz, interrupted, run, the_error, train
 
 import fastfnn as ff
 from fastfnn import cli
+from fastfnn_kernels import _config
 
 # Bad usage
 
@@ -164,6 +165,9 @@ def test_info(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     assert facts["data folder"] == f"{tmp_path / 'data'} (not there yet)"
     assert facts["kernel cache"].startswith(str(tmp_path / "cache"))
     assert facts["kernel cache"].endswith("(writable)")
+    if _config.JIT:
+        for dtype in ("float32", "float64"):
+            assert re.fullmatch(r"nothing compiled yet|(\w+ \d+ of \d+(, )?)+", facts[f"for {dtype}"])
 
     (tmp_path / "file").touch()
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))

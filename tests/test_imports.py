@@ -42,13 +42,14 @@ RUNGS = [
     {"tables.onnx"},
     {"interchange", "models", "gradcheck"},
     {"model"},
+    {"_summary"},
     {"layers", "losses"},
     {"functional", "optim", "schedules", "data"},
     {"monitor"},
     {"history"},
     {"metrics"},
     {"tables"},
-    {"_checks", "_paths", "_signals", "_text", "_warnings", "initializers"},
+    {"_checks", "_html", "_paths", "_signals", "_text", "_warnings", "initializers"},
     {"errors"},
 ]
 HEIGHT = {name: -rung for rung, names in enumerate(RUNGS) for name in names}
@@ -155,3 +156,11 @@ def test_only_those_who_ask_for_it_import_scikit_learn() -> None:
     for path in FASTFNN_FILES:
         if room_of(path) != "sklearn":
             assert not [name for _, name, _ in imports(path) if name.split(".")[:2] == ["fastfnn", "sklearn"]], path
+
+
+def test_completing_names_shows_the_public_ones_alone() -> None:
+    names = {name for name in dir(fastfnn) if not name.startswith("__")}
+    assert names == set(fastfnn.__all__)
+    assert all(hasattr(fastfnn, name) for name in dir(fastfnn))
+    assert {"Sequential", "fit", "callbacks"} <= names
+    assert fastfnn.layers.Linear is fastfnn.Linear, "what is not completed is there all the same"

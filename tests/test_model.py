@@ -1,12 +1,15 @@
 """Sequential: one flat array, shapes, summary, and what is refused."""
 
 import copy
+import math
 import pickle
+import re
 
 import numpy as np
 import pytest
 
 import fastfnn as ff
+from fastfnn._text import shortened
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 
 RNG = np.random.default_rng(5)
@@ -165,6 +168,57 @@ def test_summary_shows_shapes_and_counts():
     for part in ("(n, 784)", "(n, 100)", "(n, 10)", "78,500", "1,010", "79,510 parameters, float32, 0.32 MB"):
         assert part in text
     assert "?" in model.summary()
+
+
+def with_long_layers():
+    """One with twenty means to show, and one within another."""
+    inner = ff.Residual(ff.Linear(20, 20), ff.BatchNorm1d(20))
+    return ff.Sequential(ff.Normalize([*range(20)], [1.0] * 20), inner, ff.Linear(20, 3), seed=0)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_summary_is_as_wide_as_asked_and_shows_both_ends_of_a_long_layer(width):
+    lines = with_long_layers().summary(width=width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert len({len(line) for line in lines if set(line) == {"-"}}) == 1
+    assert "Normalize(mean=" in lines[2] and "…" in lines[2] and "=1.0)" in lines[2]
+    assert "  Linear(in_feat" in lines[4]
+
+
+def test_a_summary_in_50_columns_has_a_line_for_each_layer():
+    lines = with_long_layers().summary(width=50).splitlines()
+    assert max(map(len, lines)) <= 50
+    assert len(lines) == 3 + 5 + 1
+    with pytest.raises(InvalidValueError, match="width is 0"):
+        with_long_layers().summary(width=0)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 10, 25, 26, 40])
+def test_what_is_shortened_has_so_many_letters_of_its_beginning_and_end(most):
+    text = "abcdefghijklmnopqrstuvwxyz"
+    short = shortened(text, most)
+    assert len(short) == min(most, 26)
+    head, _, tail = short.partition("…")
+    assert text.startswith(head) and text.endswith(tail)
+
+
+def test_a_notebook_shows_the_summary_in_its_own_colours():
+    model = with_long_layers()
+    page = model._repr_html_()
+    assert page.count("<tr>") == 1 + 5
+    assert re.search(r">Normalize\(mean=[^<]*…[^<]*\)<", page)
+    assert "1.layers.0" in page and "parameters, float32" in page
+    assert not re.search("#[0-9a-f]{3}|rgb|background", page)
+    assert "output" not in ff.Sequential(ff.ReLU())._repr_html_(), "no output is known"
+
+
+def test_a_history_in_a_notebook_has_what_its_repr_has():
+    history = ff.History(loss=[2.0, 1.0], accuracy=[math.nan] * 2, seconds=[1.0, 1.0], metrics={"val_<b>": [1.0, 3.0]})
+    page = history._repr_html_()
+    assert "val_&lt;b&gt;" in page and "<b>" not in page
+    assert re.findall("<td[^>]*>([^<]*)<", page)[:4] == ["loss", "1.0000", "1.0000", "2"]
+    assert "accuracy" not in page
+    assert "History of 0 epochs" in ff.History()._repr_html_()
 
 
 def images_to_classes():

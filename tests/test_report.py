@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,6 +17,7 @@ from _plots import one_hot, passing
 
 import fastfnn as ff
 from fastfnn import report
+from fastfnn.report import markup
 from fastfnn.report.scores import ClassScores, NumberScores
 
 NASTY = "<script>alert('1')</script> & \"quoted\" </pre>"
@@ -111,7 +113,7 @@ def test_each_class_has_its_share() -> None:
     table = page.rows[page.rows.index(header) + 1 :][:4]
     assert table == [
         ["ox", "2", "2", "100.00 %", "100.00 %", "100.00 %", "–"],
-        ["hen", "3", "1", "33.33 %", "100.00 %", "50.00 %", "cat (2 ×)"],
+        ["hen", "3", "1", "33.33 %", "100.00 %", "50.00 %", "cat (2\u00a0×)"],
         ["cat", "1", "1", "100.00 %", "33.33 %", "50.00 %", "–"],
         ["dog", "0", "0", "–", "–", "–", "–"],
     ]
@@ -161,7 +163,7 @@ def test_a_layer_with_many_numbers_is_cut_short() -> None:
     page = Page(report.page(model, a_history(), np.zeros((2, 300), np.float32), np.array([0, 1]), title=""))
     (cell,) = (row[1] for row in page.rows if len(row) == 4 and row[1].startswith("Normalize("))
     assert len(cell) < 200
-    assert cell.endswith("…")
+    assert "…" in cell and cell.endswith("scale=1.0)")
 
 
 def test_scores_of_classes_stand_beside_the_accuracy() -> None:
@@ -303,3 +305,34 @@ def test_the_report_of_the_command(npz: WriteNpz, tmp_path: Path) -> None:
     assert ["fastfnn", ff.__version__] in page.rows
     assert ["numpy", np.__version__] in page.rows
     assert page.headings == ["Training", "Classes", "Network", "To repeat it"]
+
+
+def test_layers_within_layers_have_rows_of_their_own() -> None:
+    branch = ff.Residual(ff.Linear(8, 8), ff.Tanh())
+    model = ff.Sequential(ff.Linear(4, 8), branch, ff.Linear(8, 2), seed=0)
+    page = Page(report.page(model, a_history(), np.zeros((2, 4), np.float32), np.array([0, 1]), title=""))
+    start = page.rows.index(["", "layer", "output", "parameters"]) + 1
+    assert page.rows[start : start + 5] == [
+        ["0", "Linear(in_features=4, out_features=8)", "8", "40"],
+        ["1", "Residual()", "8", ""],
+        ["1.layers.0", "Linear(in_features=8, out_features=8)", "8", "72"],
+        ["1.layers.1", "Tanh()", "8", ""],
+        ["2", "Linear(in_features=8, out_features=2)", "2", "18"],
+    ]
+
+
+@pytest.mark.parametrize("word", ["test", "validation"])
+def test_where_validation_data_are_the_test_data_one_word_stands_for_both(word: str) -> None:
+    model = ff.Sequential(ff.Linear(4, 2), seed=0)
+    x, y = np.zeros((2, 4), np.float32), np.array([0, 1])
+    page = Page(report.page(model, a_history(), x, y, title="", test=word, validation=word))
+    names = {name for row in page.rows if row[0] in ("epoch", "class") for name in row}
+    assert {f"{word} loss", f"{word} accuracy", f"{word} samples"} <= names
+    other = {"test": "validation", "validation": "test"}[word]
+    assert not any(other in name for name in names)
+
+
+def test_photographs_stay_what_they_are_in_the_dark_and_drawings_turn() -> None:
+    drawn = markup.figure(b"", "curves", 10), markup.figure(b"", "digits", 10, is_photo=True)
+    assert [re.findall('figure class="([a-z]+)"', each) for each in drawn] == [["drawing"], ["photo"]]
+    assert "dark) {\n  figure img" in markup.STYLE

@@ -378,3 +378,13 @@ def test_only_a_network_that_begins_with_linear_takes_sparse_rows():
         with pytest.raises((ValueError, TypeError), match="sparse matrix"):
             FNNClassifier(network=network, input_shape=shape).fit(rows, NAMES)
     FNNClassifier(network=ff.Sequential(ff.Linear(4, 3)), max_iter=1).fit(rows, NAMES)
+
+
+def test_a_notebook_shows_estimators_as_scikit_learn_does_and_its_network():
+    network = ff.Sequential(ff.Linear(4, 8), ff.Residual(ff.Linear(8, 8), ff.Tanh()), ff.Linear(8, 3), seed=0)
+    model = FNNClassifier(network=network, **SPEEDY)
+    for each in (model, make_pipeline(StandardScaler(), model), model.fit(IRIS_X, IRIS_Y)):
+        page = each._repr_html_()
+        assert "sk-estimator" in page
+        assert "FNNClassifier" in page
+        assert "Residual(Linear(" in page.replace("&#x27;", "'")

@@ -2,6 +2,7 @@
 
 import math
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import fastfnn as ff
 from fastfnn.engine import lowering, program
 from fastfnn.errors import InvalidTypeError, InvalidValueError, NonFiniteLossError
+from fastfnn.training import course
 from fastfnn_kernels import _config, team
 
 RNG = np.random.default_rng(2)
@@ -424,6 +426,28 @@ def test_a_bar_in_a_terminal_and_a_line_an_epoch_in_a_log(monkeypatch, capsys):
     bar = capsys.readouterr().err
     assert "epoch 2/2 100%" in bar
     assert "loss" in bar
+
+
+@pytest.mark.skipif(not _config.JIT, reason="there are no programs")
+def test_what_is_compiled_for_an_epoch_is_no_part_of_its_seconds(monkeypatch, capsys):
+    clock = [0.0]
+    made = program.Program.__init__
+
+    def compiles(self, *args):
+        clock[0] += 1000
+        made(self, *args)
+
+    def steps(self, *args):
+        clock[0] += 1
+        return run(self, *args)
+
+    run = program.Program.run
+    monkeypatch.setattr(program.Program, "__init__", compiles)
+    monkeypatch.setattr(program.Program, "run", steps)
+    monkeypatch.setattr(course, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    history = fit(network(ff.ReLU()), epochs=2, progress=True)
+    assert history.seconds == [1.0, 1.0]
+    assert f"1.00 s, {len(X)} samples/s" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("optimizer", [ff.SGD, ff.Adam, ff.RMSprop])

@@ -46,11 +46,26 @@ def facts() -> Iterator[tuple[str, str]]:
         yield "kernel cache", f"{cache} ({'writable' if _cache.is_writable(cache) else 'NOT writable'})"
     except (OSError, RuntimeError) as error:
         yield "kernel cache", f"none: {error}"
+    yield from _compiled()
     try:
         data = _paths.data_dir()
         yield "data folder", f"{data}{'' if data.is_dir() else ' (not there yet)'}"
     except FastFNNError as error:
         yield "data folder", f"none: {error}"
+
+
+def _compiled() -> Iterator[tuple[str, str]]:
+    """Of which families of operations the cache has how many, for each dtype."""
+    from fastfnn_kernels import _config
+
+    if not _config.JIT:
+        return
+    from fastfnn_kernels.operations import cached_families
+
+    for dtype in ("float32", "float64"):
+        found = cached_families(dtype)
+        some = [f"{name} {there} of {number}" for name, (there, number) in found.items() if there]
+        yield f"  for {dtype}", ", ".join(some) or "nothing compiled yet"
 
 
 def _processor() -> str:

@@ -82,6 +82,11 @@ class Outcome:
         """What the test data are called where there is little room."""
         return self.data.test.rpartition(" ")[2]
 
+    @property
+    def validation_name(self) -> str:
+        """What the history's validation data are called: as the test data, where they are these."""
+        return self.test_name if self.data.x_val is None else "validation"
+
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
         figures: dict[str, Any] = {"train": self.train._asdict(), "test": self.test._asdict()}
@@ -162,6 +167,8 @@ def page(
         command=command,
         footer=f"Written by fastfnn {ff.__version__} on {time.strftime('%Y-%m-%d at %H:%M')}.",
         pictures=pictures,
+        test=outcome.test_name,
+        validation=outcome.validation_name,
     )
 
 

@@ -156,7 +156,8 @@ def _train(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         figures = {"fastfnn": ff.__version__, "settings": settings, "results": outcome.as_dict()}
         final = outcome.model
         outputs.write(out, final, outcome.history, kept, figures)  # before anything is drawn, which could fail
-        pictures = report.draw(final, outcome.history, data.x_test, data.y_test, class_names=data.class_names)
+        names: dict[str, Any] = {"class_names": data.class_names, "validation": outcome.validation_name}
+        pictures = report.draw(final, outcome.history, data.x_test, data.y_test, **names)
         command = shlex.join(["fastfnn", "train", *_as_options(settings)])
         outputs.write_report(out, results.page(data, outcome, header, settings, pictures, command))
 

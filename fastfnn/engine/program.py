@@ -292,7 +292,7 @@ _waiting: weakref.WeakKeyDictionary[Sequential, list[Program]] = weakref.WeakKey
 
 
 def run(task: Task, data: Pass, team: Any, pause: int = 0) -> Iterator[Sums]:
-    """Go through the data once.
+    """Make a program, for which much may have to be compiled; its iterator then goes through the data once.
 
     Parameters
     ----------
@@ -320,11 +320,15 @@ def run(task: Task, data: Pass, team: Any, pause: int = 0) -> Iterator[Sums]:
         waiting = _waiting.setdefault(model, [])
     kept = _taken(waiting, key)
     program = kept or Program(task, form, key)
-    yield from program.run(task, data, team, pause)
-    # Not after an error or an interrupt: threads may still be at work on it.
-    waiting.append(program)
-    if kept is None:
-        _make_room(waiting)
+
+    def go() -> Iterator[Sums]:
+        yield from program.run(task, data, team, pause)
+        # Not after an error or an interrupt: threads may still be at work on it.
+        waiting.append(program)
+        if kept is None:
+            _make_room(waiting)
+
+    return go()
 
 
 def for_rows(task: Task, data: Pass, n_threads: int = 1) -> Program:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 #: What a panel shows: title, and the lists of training and validation.
 PANELS = (("loss", ("loss", "val_loss")), ("accuracy", ("accuracy", "val_accuracy")))
-NAMES = ("training", "validation")
 MARKED_EPOCHS = 40
 
 
@@ -37,6 +36,11 @@ def history(history: History | Mapping[str, Any], ax: Any = None) -> Figure:
     -------
     Figure
     """
+    return draw_history(history, ax)
+
+
+def draw_history(history: Any, ax: Any = None, validation: str = "validation") -> Figure:
+    """The same, where the validation data may have another name."""
     curves = _curves(history)
     if ax is None:
         panels = [panel for panel in PANELS if any(name in curves for name in panel[1])] or list(PANELS[:1])
@@ -47,7 +51,7 @@ def history(history: History | Mapping[str, Any], ax: Any = None) -> Figure:
             raise InvalidValueError(f"ax has {len(axes)} entries; expected one Axes, or a pair of them")
         axes, panels = [checked_axes("ax", one) for one in axes], list(PANELS[: len(axes)])
     for one, (title, names) in zip(axes, panels, strict=True):
-        _draw(one, title, [curves.get(name) for name in names])
+        _draw(one, title, [curves.get(name) for name in names], validation)
     return axes[0].figure.figure
 
 
@@ -100,13 +104,13 @@ def _curves(history: Any) -> dict[str, Array]:
     return curves
 
 
-def _draw(ax: Any, title: str, curves: list[Array | None]) -> None:
+def _draw(ax: Any, title: str, curves: list[Array | None], validation: str) -> None:
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     if all(curve is None for curve in curves):
         say_instead(ax, f"no {title} to draw yet")
         return
-    for curve, name, colour, marker in zip(curves, NAMES, COLOURS, MARKERS, strict=False):
+    for curve, name, colour, marker in zip(curves, ("training", validation), COLOURS, MARKERS, strict=False):
         if curve is None:
             continue
         last = f"{curve[-1]:.1%}" if title == "accuracy" else f"{curve[-1]:.3g}"

@@ -28,22 +28,35 @@ dt { color: var(--soft); font-size: .85rem; }
 dd { margin: 0; font-size: 1.35rem; font-weight: 600; font-variant-numeric: tabular-nums; }
 figure { margin: 1rem 0 1.5rem; }
 figure img { display: block; max-width: 100%; height: auto; border-radius: .5rem; background: #fff; }
+@media screen { figure img { max-width: max(100%, 34rem); } }
 figcaption { margin-top: .4rem; font-size: .9rem; }
-@media screen and (prefers-color-scheme: dark) { figure img { padding: .6rem; } }
+@media screen and (prefers-color-scheme: dark) {
+  figure img { padding: .6rem; filter: brightness(.85); }
+  .drawing img { filter: invert(.91) hue-rotate(180deg); }
+}
 .scroll { overflow-x: auto; margin: .75rem 0; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .9rem .3rem 0; text-align: right; vertical-align: top; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 600; }
-.text { text-align: left; white-space: normal; overflow-wrap: break-word; }
+.text { text-align: left; white-space: normal; }
+th.text { white-space: nowrap; }
+.fact { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 .name { text-align: left; color: var(--soft); }
 td:last-child, th:last-child { padding-right: 0; }
 .bar { display: block; min-width: 8rem; padding-right: .4rem;
   background: linear-gradient(var(--bar), var(--bar)) no-repeat left / var(--share) 100%; }
 summary { cursor: pointer; color: var(--blue); }
 code, pre { font: .88rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; overflow-wrap: anywhere; }
+td code { overflow-wrap: normal; }
 pre { margin: .75rem 0; padding: .6rem .9rem; border-radius: .5rem; background: var(--tint); white-space: pre-wrap; }
 footer { margin-top: 3rem; font-size: .85rem; }
+@media screen and (max-width: 30rem) {
+  body { padding: 1.25rem .9rem 2rem; }
+  h1 { font-size: 1.5rem; }
+  th, td { padding-right: .6rem; }
+  .bar { min-width: 4rem; }
+}
 @media print {
   :root { color-scheme: light; --ink: #000; --soft: #444; --paper: #fff; --line: #bbb; --tint: #f4f5f7;
     --blue: #0072b2; --bar: #cfe3f1; }
@@ -93,7 +106,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]], words: Sequen
 def facts(values: Mapping[str, object]) -> Html:
     """Names and what they are."""
     rows = [
-        tag("tr", tag("td", name, class_="name"), tag("td", value, class_="text")) for name, value in values.items()
+        tag("tr", tag("td", name, class_="name"), tag("td", value, class_="fact")) for name, value in values.items()
     ]
     return _table(None, rows) if rows else Html()
 
@@ -101,6 +114,11 @@ def facts(values: Mapping[str, object]) -> Html:
 def _table(header: Html | None, rows: Sequence[Html]) -> Html:
     parts = [tag("thead", header)] if header is not None else []
     return tag("div", tag("table", "\n", join([*parts, tag("tbody", "\n", join(rows), "\n")]), "\n"), class_="scroll")
+
+
+def indented(depth: int, content: object) -> Html:
+    """What belongs to a thing above it."""
+    return tag("span", content, style=f"display: block; padding-left: {depth}em") if depth else text(content)
 
 
 def bar(content: str, share: float) -> Html:
@@ -120,11 +138,12 @@ def folded(heading: str, content: Html) -> Html:
     return tag("details", tag("summary", heading), "\n", content) if content else Html()
 
 
-def figure(png: bytes, caption: str, width: int) -> Html:
-    """A picture, held by the page itself."""
+def figure(png: bytes, caption: str, width: int, is_photo: bool = False) -> Html:
+    """A picture, held by the page itself: in the dark a drawing has light lines, a photograph stays what it is."""
     data = base64.b64encode(png).decode()
     image = Html(f'<img src="data:image/png;base64,{data}" alt="{text(caption)}" width="{width}">')
-    return tag("figure", image, "\n", tag("figcaption", caption))
+    scrolls = tag("div", image, class_="scroll")
+    return tag("figure", scrolls, "\n", tag("figcaption", caption), class_="photo" if is_photo else "drawing")
 
 
 def document(title: str, *body: Html) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastfnn import _summary
+from fastfnn._text import shortened
 from fastfnn.history import History
 from fastfnn.model import Sequential
 from fastfnn.report import markup
@@ -49,6 +51,8 @@ def page(
     command: str = "",
     footer: str = "",
     pictures: Iterable[Picture] | None = None,
+    test: str = "test",
+    validation: str = "validation",
 ) -> str:
     """Write the report of a training: a classifier's, or a regression's.
 
@@ -71,6 +75,8 @@ def page(
         What repeats the training.
     pictures : of `draw`, optional
         None: matplotlib is missing, and the page says so.
+    test, validation : str
+        What x and y are called, and what the history's validation data: the same word where they are the same.
 
     Returns
     -------
@@ -83,16 +89,22 @@ def page(
     classes = model.output_shape(samples.shape[1:])[0]
     drawn: dict[str, list[Html]] = defaultdict(list)
     for picture in pictures or ():
-        drawn[picture.section].append(markup.figure(picture.png, picture.caption, picture.width))
+        drawn[picture.section].append(
+            markup.figure(picture.png, picture.caption, picture.width, is_photo=picture.section == MISTAKEN)
+        )
     return markup.document(
         title,
         markup.tag("header", markup.tag("h1", title), markup.tag("p", subtitle, class_="soft")),
         markup.highlights(highlights or {}),
         markup.tag("p", NO_PICTURES, class_="note") if pictures is None else Html(),
-        markup.section("Training", *drawn[TRAINING], _results(results or {}, scores or {}), _epochs(history)),
+        markup.section(
+            "Training", *drawn[TRAINING], _results(results or {}, scores or {}), _epochs(history, validation)
+        ),
         markup.section("Predictions", *drawn[PREDICTIONS])
         if numbers
-        else markup.section("Classes", *drawn[CLASSES], _classes(predict(model, samples), truth, classes, class_names)),
+        else markup.section(
+            "Classes", *drawn[CLASSES], _classes(predict(model, samples), truth, classes, class_names, test)
+        ),
         markup.section("Mistakes", *drawn[MISTAKEN]),
         markup.section("What it has learned", *drawn[LEARNED]),
         markup.section("Network", _layers(model, samples.shape[1:])),
@@ -119,17 +131,17 @@ def _results(results: Mapping[str, Evaluation], scores: Mapping[str, ClassScores
     return markup.table(header, rows, words=(0,))
 
 
-def _epochs(history: History) -> Html:
+def _epochs(history: History, validation: str) -> Html:
     """Every epoch, or every so many where they are too many to read."""
     lists = {name: values for name, values in history.to_dict().items() if not np.isnan(values).all()}
     every = math.ceil(history.epochs / MOST_ROWS) or 1
     shown = [i for i in range(history.epochs) if (i + 1) % every == 0 or i + 1 == history.epochs]
     rows = [(str(i + 1), *(_figure(name, values[i]) for name, values in lists.items())) for i in shown]
-    header = ("epoch", *(COLUMNS.get(name, name) for name in lists))
+    header = ("epoch", *(COLUMNS.get(name, name).replace("validation", validation) for name in lists))
     return markup.folded("Epochs" if every == 1 else f"Epochs, one in {every}", markup.table(header, rows))
 
 
-def _classes(guess: NDArray[Any], truth: NDArray[Any], classes: int, names: Sequence[str] | None) -> Html:
+def _classes(guess: NDArray[Any], truth: NDArray[Any], classes: int, names: Sequence[str] | None, test: str) -> Html:
     """Each class's share of right guesses; of many classes the worst."""
     scores = ClassScores.of(guess, truth, classes)
     shown = np.arange(classes)
@@ -142,11 +154,11 @@ def _classes(guess: NDArray[Any], truth: NDArray[Any], classes: int, names: Sequ
         taken = "–"
         if len(wrong):
             others = np.bincount(wrong)
-            taken = f"{_name(int(others.argmax()), names)} ({others.max():,} ×)"
+            taken = f"{_name(int(others.argmax()), names)} ({others.max():,}\u00a0×)"
         bar = markup.bar(_percent(scores.recall[i]), scores.recall[i])
         counts = f"{scores.rows[i]:,}", f"{scores.right[i]:,}"
         rows.append((_name(int(i), names), *counts, bar, _percent(scores.precision[i]), _percent(scores.f1[i]), taken))
-    header = ("class", "test samples", "right", "accuracy (recall)", "precision", "F1", "most often taken for")
+    header = ("class", f"{test} samples", "right", "accuracy (recall)", "precision", "F1", "most often taken for")
     few = f"Of {classes:,} classes, the {MOST_ROWS} with the lowest accuracy:" if len(shown) < classes else ""
     return markup.join([markup.tag("p", few) if few else Html(), markup.table(header, rows, words=(0, 6))])
 
@@ -156,18 +168,13 @@ def _name(label: int, names: Sequence[str] | None) -> str:
 
 
 def _layers(model: Sequential, shape: tuple[int, ...]) -> Html:
-    rows = []
-    for i, layer in enumerate(model.layers):
-        shape = layer.output_shape(shape)
-        count = sum(array.size for array in layer.params.values())
-        output = " × ".join(map(str, shape))
-        rows.append((str(i), markup.tag("code", _short(repr(layer))), output, f"{count:,}" if count else ""))
-    table = markup.table(("", "layer", "output", "parameters"), rows, words=(1,))
+    shown = []
+    for row in _summary.rows(model.children(), shape):
+        name = row.layer.lstrip(" ")
+        code = markup.tag("code", shortened(name, LONGEST))
+        shown.append((row.place, markup.indented((len(row.layer) - len(name)) // 2, code), row.made, row.parameters))
+    table = markup.table(("", "layer", "output", "parameters"), shown, words=(0, 1))
     return markup.join([table, markup.tag("p", model.described_size(), class_="soft")])
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def _figure(name: str, value: float) -> str:

@@ -16,6 +16,7 @@ from fastfnn.history import History
 from fastfnn.layers import Conv2d, Flatten, Linear, Normalize
 from fastfnn.model import Sequential
 from fastfnn.plot._figure import COLOURS, new_figure
+from fastfnn.plot.curves import draw_history
 from fastfnn.training.inference import predict, predict_raw
 
 Array = NDArray[Any]
@@ -59,6 +60,7 @@ def draw(
     y: ArrayLike,
     *,
     class_names: Sequence[str] | None = None,
+    validation: str = "validation",
 ) -> list[Picture] | None:
     """Draw what there is to see of a classifier, or of a regression; None without matplotlib.
 
@@ -70,6 +72,8 @@ def draw(
     x, y : samples that it was not trained with, and their classes, or the float numbers that it predicts
         Samples of shape (height, width) or (channels, height, width) are taken as images.
     class_names : sequence of str, optional
+    validation : str
+        What the history's validation data are called.
 
     Returns
     -------
@@ -82,7 +86,7 @@ def draw(
     pictures = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # such as letters that matplotlib's font lacks
-        for section, caption, figure in _figures(model, history, np.asarray(x), np.asarray(y), class_names):
+        for section, caption, figure in _figures(model, history, np.asarray(x), np.asarray(y), class_names, validation):
             buffer = io.BytesIO()
             figure.savefig(buffer, format="png", dpi=2 * CSS_DPI)
             width = round(figure.get_size_inches()[0] * CSS_DPI)
@@ -91,14 +95,14 @@ def draw(
 
 
 def _figures(
-    model: Sequential, history: History, x: Array, y: Array, class_names: Sequence[str] | None
+    model: Sequential, history: History, x: Array, y: Array, class_names: Sequence[str] | None, validation: str
 ) -> Iterator[tuple[str, str, Any]]:
     """Section, caption and figure of each picture that suits."""
     shape = x.shape[1:]
     names = None if class_names is None else [_name(name) for name in class_names]
     if history.epochs:
         caption = "The training's figures are means over an epoch, so of a network that was still learning."
-        yield TRAINING, caption, plot.history(history)
+        yield TRAINING, caption, draw_history(history, validation=validation)
     if y.dtype.kind == "f":
         caption = "What the network says (upwards) of numbers (to the right) that it was not trained with."
         yield PREDICTIONS, caption, _predictions(y, predict_raw(model, x)[:, 0])

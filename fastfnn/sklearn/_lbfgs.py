@@ -120,7 +120,7 @@ class Minimum:
                 callback.begin()
         options = {"maxiter": limits.max_iter, "maxfun": limits.max_fun, "gtol": limits.tol}
         self.twin.gather_parameters()
-        start, self._began = self.twin.parameters.copy(), time.perf_counter()
+        start = self.twin.parameters.copy()
         rows = len(self._data.x)
         with arguments.team_for(self.twin, self._data.x, rows, self.n_threads, training=True, lasts=True) as team:
             task, data = self._task, self._data
@@ -129,6 +129,7 @@ class Minimum:
                 self._train = lambda: own.run(task, data, team, 0)
             else:
                 self._train = lambda: eager.run(task, data)
+            self._began = time.perf_counter()
             try:
                 found = minimize(
                     self._value_and_gradient,

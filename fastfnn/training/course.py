@@ -170,7 +170,8 @@ class Course:
         model = self.task.model
         saved, state = (model.snapshot(), model.task, model.target_shape), self.optimizer.snapshot()
         model.task, model.target_shape = self.loss.task, self.target_shape
-        began = time.perf_counter()
+        bar.begin()
+        began = time.perf_counter()  # all is compiled that the epoch runs
         try:
             loss, accuracy, failed = self._follow(epoch, sums, bar)
         except FastFNNError:  # it was changed within the epoch, or its data were

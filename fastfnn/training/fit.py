@@ -152,7 +152,7 @@ def fit(
         The loss became NaN or infinite; the parameters are those after the last good epoch.
     KeyboardInterrupt
         Somebody pressed Ctrl-C. Its attribute `history` has the epochs that were finished, and the model what it has
-        learnt: catch it to go on with both.
+        learnt: catch it to go on with both. Where nobody has, a notebook keeps it as ``sys.last_value``.
     ModelFileError
         The file to resume from does not fit; nothing has changed.
     """

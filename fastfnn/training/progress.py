@@ -53,26 +53,30 @@ class Progress:
     INTERVAL = 0.1
 
     def __init__(self, epochs: int, samples: int, enabled: bool, done: int = 0) -> None:
-        self.epochs, self.samples = epochs, samples
+        self.epochs, self.samples, self.done = epochs, samples, done
+        has_bar = enabled and (sys.stderr.isatty() or in_notebook())
+        self._has_bar, self._lines = has_bar, enabled and not has_bar
         self._bar: Any = None
-        self._lines = False
         self._next = 0.0
         self._pending = 0
-        if enabled and (sys.stderr.isatty() or in_notebook()):
-            from tqdm.auto import tqdm
 
-            self._bar = tqdm(
-                total=epochs * samples,
-                initial=done * samples,
-                desc=f"epoch {done + 1}/{epochs}",
-                unit=" samples",
-                unit_scale=True,
-                mininterval=0,
-                miniters=1,
-                bar_format="{desc} {percentage:3.0f}%|{bar}| {rate_fmt}, {remaining} left{postfix}",
-            )
-        elif enabled:
-            self._lines = True
+    def begin(self) -> None:
+        """Training begins, if it has not yet: what goes before, such as compiling, is not in the bar's rate."""
+        if self._bar is not None or not self._has_bar:
+            return
+        # In notebooks, too: there a bar of ipywidgets, even where these are installed, is not in the saved page.
+        from tqdm import tqdm
+
+        self._bar = tqdm(
+            total=self.epochs * self.samples,
+            initial=self.done * self.samples,
+            desc=f"epoch {self.done + 1}/{self.epochs}",
+            unit=" samples",
+            unit_scale=True,
+            mininterval=0,
+            miniters=1,
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {rate_fmt}, {remaining} left{postfix}",
+        )
 
     def step(self, epoch: int, rows: int, values: dict[str, float]) -> None:
         """`rows` samples of `epoch` (from 1) are done; `values` are the epoch's figures so far."""

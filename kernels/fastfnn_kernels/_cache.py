@@ -117,6 +117,18 @@ def usable_folder() -> Path | None:
         return None
 
 
+def can_keep() -> bool:
+    """Whether what is compiled will be there for the next process."""
+    path = usable_folder()
+    return path is not None and is_writable(path)
+
+
+def is_empty() -> bool:
+    """Whether nothing at all is there from an earlier process."""
+    path = usable_folder()
+    return path is None or not any(path.iterdir())
+
+
 class KernelCache(_Cache):
     """What numba asks for a function's compiled forms; it sees to it that nobody else asks at that time."""
 
@@ -152,6 +164,10 @@ class KernelCache(_Cache):
                 _warn_uncached(str(error))
             else:
                 _warn_uncached(f"{self._path} is not writable")
+
+    def holds(self, sig: Any, codegen: Any) -> bool:
+        """Whether there is a file for such arguments, sound or not."""
+        return self._file(sig, codegen).is_file()
 
     def _file(self, sig: Any, codegen: Any) -> Path:
         """Where the compiled form for such arguments, this processor and these versions is."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,11 +12,10 @@ import numpy as np
 from llvmlite.binding import Linkage
 from numba import types
 from numba.core import config as numba_config
-from numba.core import event
 from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCodeLibrary
 
-from fastfnn_kernels import _interrupts
+from fastfnn_kernels import _announcing, _interrupts
 from fastfnn_kernels._cache import KernelCache, usable_folder
 
 config: Any = numba_config  # its settings are made at run time, so no type checker knows them
@@ -111,15 +109,25 @@ def operation(
 
 def addressed(function: Callable[..., None], arguments: tuple[Any, ...], *, only_load: bool = False) -> Any:
     """Compile a function of such arguments for compiled code to call; its address is the attribute ``address``."""
-    signature = arguments, types.void
-    options = {name: value for name, value in OPTIONS.items() if name != "nogil"}  # its caller has let go of the GIL
-    compiled = _cache((_Loaded if only_load else CFunc)(function, signature, locals={}, options=options), function)
+    compiled = _uncompiled(function, arguments, _Loaded if only_load else CFunc)
     try:
         with _own_copies(compiled._targetdescr.target_context.codegen()):
             compiled.compile()
     except _NotCachedError:
         return None
     return compiled
+
+
+def _uncompiled(function: Callable[..., None], arguments: tuple[Any, ...], kind: type[CFunc]) -> Any:
+    options = {name: value for name, value in OPTIONS.items() if name != "nogil"}  # its caller has let go of the GIL
+    return _cache(kind(function, (arguments, types.void), locals={}, options=options), function)
+
+
+def is_cached(function: Callable[[Any, Any], None], record: np.dtype[Any], place: np.dtype[Any]) -> bool:
+    """Whether the cache has a file for such an `operation`."""
+    compiled = _uncompiled(function, tuple(map(numba.from_dtype, (record, place))), CFunc)
+    cache, codegen = compiled._cache, compiled._targetdescr.target_context.codegen()
+    return isinstance(cache, KernelCache) and cache.holds(compiled._sig, codegen)
 
 
 def kernel(
@@ -174,20 +182,5 @@ def kernel(
     return decorate
 
 
-class _AnnounceOnce(event.Listener):
-    """Says on stderr, once a process, that kernels are being compiled: the first call then takes seconds."""
-
-    announced = False
-
-    def on_start(self, event: Any) -> None:
-        module = event.data["dispatcher"].py_func.__module__
-        if not self.announced and module.startswith("fastfnn_kernels"):
-            _AnnounceOnce.announced = True
-            print("fastfnn: compiling kernels for this machine; later runs load them from the cache", file=sys.stderr)
-
-    def on_end(self, event: Any) -> None:
-        pass
-
-
-event.register("numba:compile", _AnnounceOnce())
+_announcing.listen()
 _interrupts.watch()

@@ -13,6 +13,7 @@ import numpy as np
 
 from fastfnn_kernels.operations import (
     _ahead,
+    _registry,
     activations,
     convolution,
     dense,
@@ -25,7 +26,7 @@ from fastfnn_kernels.operations import (
     updates,
 )
 from fastfnn_kernels.operations._fields import DATA, INDEX, NETWORK, Room
-from fastfnn_kernels.operations._registry import OPERATIONS, address, prepare
+from fastfnn_kernels.operations._registry import OPERATIONS, address, is_cached, prepare
 
 __all__ = [
     "DATA",
@@ -35,6 +36,7 @@ __all__ = [
     "Room",
     "activations",
     "address",
+    "cached_families",
     "compile_all",
     "convolution",
     "dense",
@@ -55,7 +57,25 @@ DATA_DTYPES = (np.uint8, np.float32, np.float64)
 
 def compile_all(dtype: Any) -> None:
     """Compile every operation for `dtype`, or load it from the cache."""
-    wanted = []
+    wanted = _all_for(dtype)
+    prepare(wanted)
+    for operation in wanted:
+        address(*operation)
+
+
+def cached_families(dtype: Any) -> dict[str, tuple[int, int]]:
+    """By family, how many operations for `dtype` the cache has, and how many there are."""
+    found: dict[str, tuple[int, int]] = {}
+    for name, *dtypes in _all_for(dtype):
+        family = OPERATIONS[name].family
+        there, all_of_them = found.get(family, (0, 0))
+        found[family] = there + is_cached(name, *dtypes), all_of_them + 1
+    return dict(sorted(found.items()))
+
+
+def _all_for(dtype: Any) -> list[tuple[Any, ...]]:
+    """Every operation for `dtype`, and for the common dtypes of data."""
+    wanted: list[tuple[Any, ...]] = []
     for name, operation in OPERATIONS.items():
         if INDEX in operation.dtypes:
             wanted.append((name, dtype, dtype, np.int32))
@@ -63,11 +83,9 @@ def compile_all(dtype: Any) -> None:
             wanted += [(name, dtype, data_dtype) for data_dtype in DATA_DTYPES]
         else:
             wanted.append((name, dtype) if operation.dtypes else (name,))
-    prepare(wanted)
-    for operation in wanted:
-        address(*operation)
+    return wanted
 
 
 def serve() -> None:
     """Compile into the cache what another process asks for: see `_ahead`."""
-    _ahead.serve(lambda key: address(*key))
+    _ahead.serve(_registry._compile)

@@ -23,18 +23,27 @@ from fastfnn_kernels import _cache
 #: An operation and the names of its dtypes.
 Key = tuple[str, ...]
 
-#: What takes longest, the worst first: begun last, it would keep one process waiting for the other.
-SLOW = (
-    "convolution_backward_tiled",
-    "convolution_backward",
-    "convolution_tiled",
-    "convolution",
-    "packed_product",
-    "product",
-    "marked_weight_gradient",
-    "marked_product",
-    "cross_entropy",
-)
+#: What takes longest, in seconds of a server's core. It comes first: begun last, it would keep one process
+#: waiting for the other.
+SLOW = {
+    "convolution_backward_tiled": 28.0,
+    "convolution_backward": 13.0,
+    "convolution_tiled": 10.0,
+    "packed_product": 10.0,
+    "convolution": 9.0,
+    "product": 5.0,
+    "convolution_backward_sparse": 4.5,
+    "marked_product": 3.0,
+    "marked_weight_gradient": 2.5,
+    "settle": 2.0,
+}
+#: Any other, and what runs them.
+SECONDS, RUNNER_SECONDS = 0.6, 4.0
+
+
+def _seconds(key: Key) -> float:
+    return SLOW.get(key[0], SECONDS)
+
 
 HELPER = """
 import sys
@@ -44,15 +53,22 @@ operations.serve()
 """
 
 
-def compile_ahead(keys: list[Key], compile_one: Callable[[Key], object], meanwhile: Callable[[], object]) -> None:
+def compile_ahead(
+    keys: list[Key],
+    compile_one: Callable[[Key], object],
+    meanwhile: Callable[[], object],
+    advance: Callable[[], object] = lambda: None,
+) -> None:
     """Have all of `keys` compiled, or at least begun: some by ``compile_one(key)``, the others by a helper.
 
-    Those are in the cache if all went well. `meanwhile` is called where the helper has the last task.
+    Those are in the cache if all went well. `meanwhile` is called where the helper has the last task, and `advance`,
+    perhaps from another thread, after each.
     """
-    waiting = deque(sorted(keys, key=lambda key: SLOW.index(key[0]) if key[0] in SLOW else len(SLOW)))
-    with _helper(waiting) if len(waiting) > 1 else contextlib.nullcontext() as feeder:
+    waiting = deque(sorted(keys, key=lambda key: -_seconds(key)))
+    with _helper(waiting, advance) if len(waiting) > 1 else contextlib.nullcontext() as feeder:
         while key := _next(waiting):
             compile_one(key)
+            advance()
         if feeder is not None:
             meanwhile()
             while feeder.is_alive():
@@ -71,14 +87,14 @@ def _cores() -> int:
 
 
 @contextlib.contextmanager
-def _helper(waiting: deque[Key]) -> Iterator[threading.Thread | None]:
+def _helper(waiting: deque[Key], advance: Callable[[], object]) -> Iterator[threading.Thread | None]:
     """A thread that feeds a helper, which ends with the block, whatever happens; None where there cannot be one."""
     helper = _start()
     if helper is None:
         yield None
         return
     with helper:
-        feeder = threading.Thread(target=_feed, args=(helper, waiting), daemon=True)
+        feeder = threading.Thread(target=_feed, args=(helper, waiting, advance), daemon=True)
         feeder.start()
         try:
             yield feeder
@@ -87,17 +103,27 @@ def _helper(waiting: deque[Key]) -> Iterator[threading.Thread | None]:
             feeder.join()
 
 
-def _start() -> subprocess.Popen[bytes] | None:
-    command = [sys.executable or "", "-c", HELPER, *sys.path]
+def _may_start() -> bool:
     # Where Python is part of another program, `sys.executable` may be that program, or nothing.
-    is_python = Path(command[0]).name.lower().startswith("python") and not getattr(sys, "frozen", False)
-    if not is_python or _cores() == 1:
-        return None
-    if (folder := _cache.usable_folder()) is None or not _cache.is_writable(folder):
+    is_python = Path(sys.executable or "").name.lower().startswith("python") and not getattr(sys, "frozen", False)
+    return is_python and _cores() > 1 and _cache.can_keep()
+
+
+def estimate(keys: list[Key], is_first: bool = False) -> float:
+    """Seconds that `compile_ahead` may take: machines differ, and so does what else they do.
+
+    The first time, when nothing is cached, what runs the operations is compiled, too.
+    """
+    processes = 2 if len(keys) > 1 and _may_start() else 1
+    return sum(map(_seconds, keys)) / processes + is_first * RUNNER_SECONDS
+
+
+def _start() -> subprocess.Popen[bytes] | None:
+    if not _may_start():
         return None
     try:
         return subprocess.Popen(
-            command,
+            [sys.executable, "-c", HELPER, *sys.path],
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -108,13 +134,19 @@ def _start() -> subprocess.Popen[bytes] | None:
         return None
 
 
-def _feed(helper: subprocess.Popen[bytes], waiting: deque[Key]) -> None:
-    """Give the helper a task whenever it says, by a line, that it is ready."""
+def _feed(helper: subprocess.Popen[bytes], waiting: deque[Key], advance: Callable[[], object]) -> None:
+    """Give the helper a task whenever it says, by a line, that it is ready: for the first, or with the last one."""
+    given = False
     assert helper.stdin is not None
     assert helper.stdout is not None
     with contextlib.suppress(OSError, ValueError):  # it was killed, its pipes are closed
-        while helper.stdout.readline() and (key := _next(waiting)):
+        while helper.stdout.readline():
+            if given:
+                advance()
+            if (key := _next(waiting)) is None:
+                return
             helper.stdin.write(json.dumps(key).encode() + b"\n")
+            given = True
 
 
 def serve(compile_one: Callable[[Key], object]) -> None:

@@ -22,8 +22,9 @@ from typing import Any, TypeVar, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from fastfnn_kernels import _config
-from fastfnn_kernels.operations._ahead import Key, compile_ahead
+from fastfnn_kernels import _announcing, _cache, _config
+from fastfnn_kernels.operations import _ahead
+from fastfnn_kernels.operations._ahead import Key
 from fastfnn_kernels.operations._fields import COUNT, DATA, INDEX, NETWORK, DTypes, Field, Known, Room
 from fastfnn_kernels.program import HEAD_BYTES, PLACE, run_nothing
 from fastfnn_kernels.simd import array_at, number_at
@@ -50,6 +51,11 @@ class Operation:
     function: Any
     arguments: dict[str, Field | Known]
     fields: dict[str, Field]
+
+    @property
+    def family(self) -> str:
+        """What it is for, see `_announcing`."""
+        return _announcing.family(inspect.unwrap(self.function.py_func).__module__, self.name)
 
     @property
     def layout(self) -> np.dtype[Any]:
@@ -156,11 +162,15 @@ def _key(name: str, *dtypes: Any) -> Key:
     return (name, *(np.dtype(dtype).name for dtype in dtypes))
 
 
-def _make(key: Key, *, only_load: bool) -> Any:
+def _function(key: Key) -> tuple[Callable[[Any, Any], None], np.dtype[Any], np.dtype[Any]]:
+    """A function of a record and a place, and what these are."""
     name, *dtypes = key
     made = OPERATIONS[name]
-    function = made.bind(dict(zip(made.dtypes, map(np.dtype, dtypes), strict=True)))
-    return _config.operation(function, made.layout, PLACE, only_load=only_load)
+    return made.bind(dict(zip(made.dtypes, map(np.dtype, dtypes), strict=True))), made.layout, PLACE
+
+
+def _make(key: Key, *, only_load: bool) -> Any:
+    return _config.operation(*_function(key), only_load=only_load)
 
 
 def _is_loaded(key: Key) -> bool:
@@ -175,8 +185,15 @@ def _compile(key: Key) -> Any:
     return _compiled[key]
 
 
+def is_cached(name: str, *dtypes: Any) -> bool:
+    """Whether the cache has a file for an operation; it may still turn out to be damaged."""
+    return _config.is_cached(*_function(_key(name, *dtypes)))
+
+
 def address(name: str, *dtypes: Any) -> int:
     """The address of an operation for these dtypes, compiled or loaded from the cache on first use."""
+    if _key(name, *dtypes) not in _compiled:
+        prepare([(name, *dtypes)])
     return _compile(_key(name, *dtypes)).address
 
 
@@ -185,4 +202,11 @@ def prepare(operations: Iterable[tuple[Any, ...]]) -> None:
     keys = dict.fromkeys(_key(*operation) for operation in operations)
     missing = [key for key in keys if not _is_loaded(key)]
     if missing:
-        compile_ahead(missing, _compile, meanwhile=run_nothing)
+        families = [OPERATIONS[name].family for name, *_ in missing]
+        seconds = _ahead.estimate(missing, is_first=_cache.is_empty())
+        with _announcing.announced(families, len(missing), seconds) as advance:
+            _ahead.compile_ahead(missing, _compile, run_nothing, advance)
+            run_nothing()
+            for key in missing:
+                if not _is_loaded(key):  # the helper has begun, but not finished it
+                    _compile(key)
