@@ -23,6 +23,9 @@ ARGUMENTS = {
     "LayerNorm": ((3, 2),),
     "Linear": (3, 2),
     "MaxPool2d": (2,),
+    "RandomErase": (2,),
+    "RandomRotation": (10,),
+    "RandomShift": ((1, 2),),
     "ZeroPad2d": ((1, 2, 3, 4),),
 }
 

@@ -56,6 +56,13 @@ LAYERS = {
     "ZeroPad2d": (lambda: ff.ZeroPad2d(1), RNG.normal(size=(3, 2, 3, 4))),
     "ZeroPad2d on some sides": (lambda: ff.ZeroPad2d((2, 0, 0, 1)), RNG.normal(size=(3, 2, 3, 4))),
     "Dropout2d": (lambda: ff.Dropout2d(0.3, seed=4), RNG.normal(size=(5, 3, 2, 4))),
+    "RandomFlip": (lambda: ff.RandomFlip(True, True, seed=4), RNG.normal(size=(5, 3, 2, 4))),
+    "RandomFlip of images without channels": (lambda: ff.RandomFlip(seed=2), RNG.normal(size=(5, 3, 4))),
+    "RandomShift": (lambda: ff.RandomShift((1, 3), seed=4), RNG.normal(size=(5, 3, 2, 4))),
+    "RandomErase": (lambda: ff.RandomErase((2, 1), seed=4), RNG.normal(size=(5, 3, 4, 3))),
+    "RandomErase always": (lambda: ff.RandomErase(2, 1.0), RNG.normal(size=(5, 3, 4, 3))),
+    "RandomRotation": (lambda: ff.RandomRotation(40, seed=4), RNG.normal(size=(5, 3, 4, 3))),
+    "Noise": (lambda: ff.Noise(0.5, seed=4), RNG.normal(size=(5, 6))),
     "GlobalAvgPool2d": (lambda: ff.GlobalAvgPool2d(), RNG.normal(size=(3, 2, 5, 7))),
 }
 
@@ -244,6 +251,19 @@ BAD_LAYERS = [
         InvalidValueError,
         r"x has shape \(2, 5\); expected 4 dimensions",
     ),
+    (
+        lambda: ff.RandomFlip().forward(np.ones((2, 5))),
+        InvalidValueError,
+        r"shape \(5,\); expected images \(…, height, width\), before any Flatten",
+    ),
+    (lambda: ff.RandomFlip(1), InvalidTypeError, "horizontal is 1; expected True or False"),
+    (lambda: ff.RandomShift(-1), InvalidValueError, "pixels is -1; expected an integer of at least 0"),
+    (lambda: ff.RandomShift((1, 2, 3)), InvalidValueError, r"pixels is \(1, 2, 3\); expected an integer, or a pair"),
+    (lambda: ff.RandomErase(0), InvalidValueError, "size is 0; expected an integer of at least 1"),
+    (lambda: ff.RandomErase(2, 1.5), InvalidValueError, "p is 1.5; expected at most 1"),
+    (lambda: ff.RandomRotation(181), InvalidValueError, "degrees is 181; expected at most 180"),
+    (lambda: ff.Noise(-1), InvalidValueError, "std is -1; expected at least 0"),
+    (lambda: ff.Noise(seed=-1), InvalidValueError, "seed is -1"),
     (lambda: ff.Conv1d(3, 4, 2, groups=2), InvalidValueError, "groups is 2; expected a divisor of in_channels"),
     (lambda: ff.Conv1d(3, 4, (2, 2)), InvalidTypeError, r"kernel_size is \(2, 2\); expected an integer"),
     (

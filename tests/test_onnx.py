@@ -9,6 +9,7 @@ import pytest
 import fastfnn as ff
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.interchange.safetensors import LAYERS
+from fastfnn.layers.random import RandomLayer
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -38,6 +39,10 @@ CASES = {
     "GlobalMaxPool2d": ([ff.GlobalMaxPool2d()], (3, 4, 5)),
     "ZeroPad2d": ([ff.ZeroPad2d((1, 0, 2, 3))], (3, 4, 5)),
     "Dropout2d": ([ff.Conv2d(2, 3, 2), ff.Dropout2d(0.5, seed=1)], (2, 3, 4)),
+    "augmentation": (
+        [ff.RandomFlip(seed=1), ff.RandomShift(2), ff.RandomErase(2), ff.RandomRotation(9), ff.Noise(), ff.Tanh()],
+        (2, 3, 4),
+    ),
     "GlobalAvgPool2d": ([ff.GlobalAvgPool2d()], (3, 4, 5)),
     "GlobalAvgPool2d, Flatten": ([ff.GlobalAvgPool2d(), ff.Flatten(), ff.Linear(3, 2)], (3, 4, 5)),
     "LayerNorm": ([ff.LayerNorm(5, eps=1e-3)], (5,)),
@@ -113,7 +118,7 @@ def run(path, x):
 
 
 def without_dropout(model):
-    return [repr(layer) for layer in model.layers if not isinstance(layer, ff.Dropout)]
+    return [repr(layer) for layer in model.layers if not isinstance(layer, RandomLayer)]
 
 
 def test_every_layer_is_tried_and_can_be_written():

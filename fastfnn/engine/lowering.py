@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 import fastfnn_kernels as kernels
 from fastfnn.engine.sparsity import CSR, Sparsity, look
 from fastfnn.engine.steps import (
+    AugmentationStep,
     BatchNormStep,
     BranchesStep,
     ColumnsStep,
@@ -56,9 +57,14 @@ from fastfnn.layers import (
     LayerNorm,
     Linear,
     MaxPool2d,
+    Noise,
     Normalize,
     Parallel,
     PReLU,
+    RandomErase,
+    RandomFlip,
+    RandomRotation,
+    RandomShift,
     ReLU,
     Residual,
     ZeroPad2d,
@@ -66,6 +72,7 @@ from fastfnn.layers import (
 from fastfnn.layers.containers import flattened
 from fastfnn.model import Sequential
 
+AUGMENTATIONS: tuple[type[Layer], ...] = (Noise, RandomErase, RandomFlip, RandomRotation, RandomShift)
 #: Neighbours and the step that they become; the longest entry that fits counts. A single layer's must always fit.
 FUSIONS: dict[tuple[type[Layer], ...], type[Step]] = {
     (Flatten,): ReshapeStep,
@@ -92,6 +99,7 @@ FUSIONS: dict[tuple[type[Layer], ...], type[Step]] = {
     (PReLU,): PReLUStep,
     (Dropout,): DropoutStep,
     (Dropout2d,): DropoutStep,
+    **{(augmentation,): AugmentationStep for augmentation in AUGMENTATIONS},
     (Linear, ReLU): LinearStep,  # bias and ReLU while the product is in cache
     (Linear,): LinearStep,
     **{(activation,): ElementwiseStep for activation in ACTIVATIONS},

@@ -41,6 +41,17 @@ from fastfnn.functional.activations import (
     tanh,
     tanh_backward,
 )
+from fastfnn.functional.augmentation import (
+    noise,
+    random_erase,
+    random_erase_backward,
+    random_flip,
+    random_flip_backward,
+    random_rotation,
+    random_rotation_backward,
+    random_shift,
+    random_shift_backward,
+)
 from fastfnn.functional.convolution import conv1d, conv1d_backward, conv2d, conv2d_backward
 from fastfnn.functional.dropout import dropout, dropout2d, dropout2d_backward, dropout_backward
 from fastfnn.functional.embedding import embedding, embedding_backward
@@ -145,10 +156,19 @@ __all__ = [
     "mse_loss_backward",
     "nll_loss",
     "nll_loss_backward",
+    "noise",
     "poisson_nll_loss",
     "poisson_nll_loss_backward",
     "prelu",
     "prelu_backward",
+    "random_erase",
+    "random_erase_backward",
+    "random_flip",
+    "random_flip_backward",
+    "random_rotation",
+    "random_rotation_backward",
+    "random_shift",
+    "random_shift_backward",
     "relu",
     "relu6",
     "relu6_backward",

@@ -33,9 +33,9 @@ def export_onnx(
     """Write `model` to `path` as an ONNX graph for inference, replacing the file in one step.
 
     The graph takes ``x`` (n, …) and gives ``y`` (n, …), for any n: what `predict_raw` gives. `Normalize` and `Flatten`
-    are in it, `Dropout` is left out. Parameters and activations have the model's dtype; some runtimes, ONNX Runtime
-    among them, have no float64 convolution. The opset is 17, 20 where there is a `GELU`, or 22 where a
-    pooling has `ceil_mode`.
+    are in it, `Dropout` and augmentation are left out. Parameters and activations have the model's dtype; some
+    runtimes, ONNX Runtime among them, have no float64 convolution. The opset is 17, 20 where there is a `GELU`, or 22
+    where a pooling has `ceil_mode`.
     ``fastfnn[onnx]`` brings the packages.
 
     Parameters

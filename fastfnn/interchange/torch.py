@@ -107,9 +107,10 @@ def to_torch(model: Sequential) -> nn.Sequential:
     Parameters of layers that are not `trainable` do not require gradients, and the other way round; for a frozen batch
     normalisation, `module.eval()` keeps the statistics there, too.
 
-    PyTorch has no `Normalize`: a small module of ours does the same, and takes images of any numeric dtype too. A
-    `GlobalAvgPool2d` becomes a nested `Sequential` of ``AdaptiveAvgPool2d(1)`` and `Flatten`. PyTorch's `Conv2d` wants
-    (n, channels, height, width) also where there is one channel.
+    PyTorch has no `Normalize`: a small module of ours does the same, and takes images of any numeric dtype too.
+    `RandomFlip` and other augmentation become an `Identity`. A `GlobalAvgPool2d` becomes a nested `Sequential` of
+    ``AdaptiveAvgPool2d(1)`` and `Flatten`. PyTorch's `Conv2d` wants (n, channels, height, width) also where there is
+    one channel.
 
     Raises
     ------

@@ -16,6 +16,7 @@ from fastfnn.layers.activations import (
     Softplus,
     Tanh,
 )
+from fastfnn.layers.augmentation import Noise, RandomErase, RandomFlip, RandomRotation, RandomShift
 from fastfnn.layers.base import Layer
 from fastfnn.layers.containers import Chain, Columns, Parallel, Residual
 from fastfnn.layers.convolution import Conv2d
@@ -56,9 +57,14 @@ __all__ = [
     "LogSoftmax",
     "Matmul",
     "MaxPool2d",
+    "Noise",
     "Normalize",
     "PReLU",
     "Parallel",
+    "RandomErase",
+    "RandomFlip",
+    "RandomRotation",
+    "RandomShift",
     "ReLU",
     "ReLU6",
     "Residual",

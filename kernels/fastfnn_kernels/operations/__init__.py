@@ -14,6 +14,7 @@ import numpy as np
 from fastfnn_kernels.operations import (
     _ahead,
     activations,
+    augmentation,
     convolution,
     dense,
     embedding,
@@ -35,6 +36,7 @@ __all__ = [
     "Room",
     "activations",
     "address",
+    "augmentation",
     "compile_all",
     "convolution",
     "dense",
