@@ -16,6 +16,7 @@ from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.layers import Chain, Layer, Linear
 from fastfnn.layers import state_dict as state_dicts
 from fastfnn.layers.base import Shape
+from fastfnn.layers.chain import flattened
 from fastfnn.layers.containers import branches_of
 from fastfnn.losses import TASKS
 from fastfnn.optim import Part, owners
@@ -229,6 +230,19 @@ class Sequential(Chain):
             return list(self.named_layers().values())
         return self.layers
 
+    @property
+    def chain(self) -> list[Layer]:
+        """The layers, with models among them opened."""
+        return flattened(self.layers)
+
+    @property
+    def last_layer(self) -> Layer:
+        """The layer whose outputs are the model's."""
+        last = self.layers[-1]
+        while isinstance(last, Chain) and last.layers:
+            last = last.layers[-1]
+        return last
+
     def layer_ids(self) -> tuple[int, ...]:
         """Identities of all layers: what is known of them holds while these, and `Layer.changes`, are the same."""
         return tuple(map(id, self.all_layers()))
@@ -291,7 +305,7 @@ class Sequential(Chain):
         self.gather_parameters()
         return state_dicts.state_dict(self.named_layers())
 
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> state_dicts.Keys:
         """Take parameters and buffers in PyTorch's names and layouts, as `state_dict` gives them.
 
         Parameters
@@ -302,6 +316,11 @@ class Sequential(Chain):
         strict : bool
             Whether every name must be there, and no other.
 
+        Returns
+        -------
+        named tuple of two lists of str
+            ``missing_keys`` and ``unexpected_keys``; with `strict` both are empty.
+
         Raises
         ------
         InvalidValueError
@@ -309,7 +328,7 @@ class Sequential(Chain):
             them are named, and nothing is loaded.
         """
         self.gather_parameters()
-        state_dicts.load_state_dict(self.named_layers(), state, strict=strict)
+        return state_dicts.load_state_dict(self.named_layers(), state, strict=strict)
 
     def train(self) -> Sequential:
         """Let `forward` train, as it does at first: dropout drops, batch normalisation takes the batch's statistics.

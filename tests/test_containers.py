@@ -323,6 +323,14 @@ def test_a_model_within_another_trains_with_it_and_lives_on():
     fit(outer, ROWS, LABELS, epochs=1)  # the inner one has taken its arrays back
 
 
+def test_what_a_last_layer_within_another_model_says_counts():
+    body = ff.Sequential(ff.Linear(6, 4), ff.Softmax(), seed=0)
+    model = ff.Sequential(body, seed=0)
+    np.testing.assert_array_equal(ff.predict_proba(model, ROWS), ff.predict_raw(model, ROWS))
+    with pytest.warns(UserWarning, match="CrossEntropyLoss takes logits"):
+        fit(model, ROWS, LABELS)
+
+
 def test_layers_that_are_added_to_a_branch_are_noticed():
     branch = ff.Sequential(ff.Linear(6, 6), seed=0)
     model = ff.Sequential(ff.Residual(branch), ff.Linear(6, 4), seed=0)

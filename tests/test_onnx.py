@@ -123,7 +123,8 @@ def without_dropout(model):
 
 def test_every_layer_is_tried_and_can_be_written():
     tried = {type(layer) for layers, _ in CASES.values() for layer in layers}
-    assert tried == set(LAYERS.values()) - {ff.Matmul, ff.AdaptiveAvgPool2d}  # which comes back as another
+    ours = {layer for layer in LAYERS.values() if not layer.holds_others}  # containers have tests of their own
+    assert tried == ours - {ff.Matmul, ff.Embedding, ff.AdaptiveAvgPool2d}  # the last comes back as another
     assert all(layer.has_counterpart("to_onnx") for layers, _ in CASES.values() for layer in layers)
 
 

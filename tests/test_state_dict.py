@@ -93,7 +93,7 @@ def test_a_state_makes_another_model_the_same(dtype):
     source, target = make(0, dtype), make(1, dtype)
     source.load_state_dict(randomised(source.state_dict()))
     parameters = target.parameters
-    assert target.load_state_dict(source.state_dict()) is None
+    assert target.load_state_dict(source.state_dict()) == ([], [])
     assert target.parameters is parameters  # written in place, for whoever holds them
     for name, array in source.state_dict().items():
         np.testing.assert_array_equal(target.state_dict()[name], array, err_msg=name)
@@ -151,7 +151,10 @@ def test_all_that_does_not_fit_is_named_at_once_and_nothing_is_loaded():
 def test_without_strict_names_may_differ_but_shapes_may_not():
     model = make()
     state = {"7.bias": np.array([1, 2, 3]), "head.weight": np.zeros(9)}
-    model.load_state_dict(state, strict=False)
+    keys = model.load_state_dict(state, strict=False)
+    assert keys.unexpected_keys == ["head.weight"]
+    assert "7.weight" in keys.missing_keys
+    assert not {"7.bias", "2.num_batches_tracked"} & set(keys.missing_keys)
     np.testing.assert_array_equal(model[7].params["bias"], [1, 2, 3])
     with pytest.raises(InvalidValueError, match=r"7\.bias has shape \(4,\); expected \(3,\)$"):
         model.load_state_dict({"7.bias": np.zeros(4)}, strict=False)

@@ -166,7 +166,7 @@ def in_own_units(model: ff.Sequential, target: Target | None) -> ff.Sequential:
     if target is None:
         return model
     model = copy.deepcopy(model)
-    last = model.layers[-1].params
+    last = model.last_layer.params
     last["weight"][...] = last["weight"] * target.std
     last["bias"][...] = last["bias"] * target.std + target.mean
     return model

@@ -179,7 +179,7 @@ def _part(source: sources.Source, args: argparse.Namespace, model: Trained) -> t
 def _loss(trained: Trained, x: Array, y: NDArray[np.int64], n_threads: int | None) -> float:
     """The cross-entropy of what the model's last layer gives: logits, probabilities, or their logarithms."""
     model, loss, target = trained.model, ff.CrossEntropyLoss(), y
-    last = model.layers[-1]
+    last = model.last_layer
     if trained.is_binary or isinstance(last, ff.Sigmoid):
         loss = ff.BCELoss() if isinstance(last, ff.Sigmoid) else ff.BCEWithLogitsLoss()
         target = y[:, None] if trained.is_binary else ff.data.one_hot(y, trained.classes)

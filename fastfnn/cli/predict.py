@@ -74,7 +74,7 @@ def _predict(args: argparse.Namespace) -> None:
     may_hold_label = tables.is_table(Path(args.data)) and args.label is None
     trained.check_fit(model, x, args.data, " (--label COLUMN leaves one out)" if may_hold_label else "")
     predictor = ff.Predictor(model.model, x.shape[1:], x.dtype, args.threads)
-    raw, last = predictor(x), predictor.model.layers[-1]
+    raw, last = predictor(x), predictor.model.last_layer
     shares = None
     if regresses:
         found = raw[:, 0]

@@ -58,7 +58,7 @@ class Trained:
         except ModelFileError as error:
             raise ModelFileError(f"MODEL: {error}") from None
         shape: KnownShape | None = None
-        for layer in model.layers:
+        for layer in model.chain:
             shape = layer.made_shape(shape or layer.taken_shape())
         if shape is None or len(shape) != 1 or shape[0] is None:
             raise ModelFileError(f"MODEL is {name!r}; expected a model that ends with an output for each class")

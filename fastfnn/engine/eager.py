@@ -19,7 +19,7 @@ from fastfnn.engine import lowering
 from fastfnn.engine.sparsity import CSR
 from fastfnn.engine.task import Array, Pass, Sums, Task
 from fastfnn.layers import Flatten, Normalize
-from fastfnn.layers.containers import flattened
+from fastfnn.layers.chain import flattened
 from fastfnn.losses import Loss
 from fastfnn.model import Sequential
 from fastfnn.optim import Optimizer

@@ -43,7 +43,7 @@ def folded(model: Sequential, sample_shape: tuple[int, ...], input_dtype: np.dty
     layers: list[Layer] = []
     scaled = _scaled_linear(model, input_dtype)
     shape, normalize, came = tuple(sample_shape), None, ()
-    for layer in model.layers:
+    for layer in model.chain:
         kind = type(layer)
         if scaled is not None and kind is Normalize and normalize is None:
             normalize, came = layer, shape
@@ -61,7 +61,7 @@ def folded(model: Sequential, sample_shape: tuple[int, ...], input_dtype: np.dty
 
 def _scaled_linear(model: Sequential, input_dtype: np.dtype[Any]) -> Layer | None:
     """The `Linear` that a first `Normalize` can be part of, if there is one."""
-    numbers = [layer for layer in model.layers if type(layer) not in (Flatten, *OF_TRAINING)]
+    numbers = [layer for layer in model.chain if type(layer) not in (Flatten, *OF_TRAINING)]
     if [type(layer) for layer in numbers[:2]] != [Normalize, Linear] or input_dtype != model.dtype:
         return None
     normalize: Any = numbers[0]

@@ -69,7 +69,7 @@ from fastfnn.layers import (
     Residual,
     ZeroPad2d,
 )
-from fastfnn.layers.containers import flattened
+from fastfnn.layers.chain import flattened
 from fastfnn.model import Sequential
 
 AUGMENTATIONS: tuple[type[Layer], ...] = (Noise, RandomErase, RandomFlip, RandomRotation, RandomShift)

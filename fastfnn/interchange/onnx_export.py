@@ -85,7 +85,7 @@ def _input_dtype(value: Any) -> np.dtype[Any]:
 
 def _told_shape(model: Sequential) -> KnownShape:
     """What samples the model takes, as far as its layers tell."""
-    for layer in model.layers:
+    for layer in model.chain:
         if (shape := layer.taken_shape()) is not None:
             return shape
         if isinstance(layer, Flatten):

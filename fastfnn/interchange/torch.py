@@ -128,7 +128,7 @@ def to_torch(model: Sequential) -> nn.Sequential:
         made = _module(torch.nn, model)
     module = made.to(getattr(torch, str(model.dtype)))
     module.load_state_dict({name: torch.from_numpy(array) for name, array in model.state_dict().items()})
-    module.training = any(layer.training for layer in model.layers)
+    module.training = any(layer.training for layer in model.all_layers())
     return module
 
 
@@ -150,7 +150,9 @@ def _items(nn: Any, module: Any, place: str) -> list[Any]:
         return [item for i, child in enumerate(module) for item in _items(nn, child, f"{place}[{i}]")]
     if type(module) is nn.Identity:
         return []
-    if nested or isinstance(module, Taken) or type(module).__module__.startswith("torch.nn.") or _is_normalize(module):
+    known = type(module).__module__.startswith("torch.nn.") or _is_normalize(module)
+    kinds = tuple(getattr(nn, name) for name in _kinds() if hasattr(nn, name))
+    if nested or isinstance(module, (Taken, *kinds)) or known:  # what changes one of them is none that we know
         return [Leaf(place, module)]
     return _opened(nn, traced(module, place))
 

@@ -18,7 +18,8 @@ from fastfnn.layers.activations import (
 )
 from fastfnn.layers.augmentation import Noise, RandomErase, RandomFlip, RandomRotation, RandomShift
 from fastfnn.layers.base import Layer
-from fastfnn.layers.containers import Chain, Columns, Parallel, Residual
+from fastfnn.layers.chain import Chain
+from fastfnn.layers.containers import Columns, Parallel, Residual
 from fastfnn.layers.convolution import Conv2d
 from fastfnn.layers.convolution1d import Conv1d
 from fastfnn.layers.dropout import Dropout, Dropout2d

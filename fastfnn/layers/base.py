@@ -20,7 +20,8 @@ OURS = ("fastfnn.layers.", "fastfnn.model")
 #: Settings that say how training updates a layer, and what they are unless they are set.
 UPDATE_SETTINGS: dict[str, Any] = {"trainable": True, "lr_scale": 1.0, "weight_decay": None}
 #: What a class has in any case.
-SAID_WITHOUT_WORDS = {"__module__", "__qualname__", "__doc__", "__firstlineno__", "__static_attributes__", "_is_own"}
+SAID_WITHOUT_WORDS = {"__module__", "__qualname__", "__doc__", "__firstlineno__", "__static_attributes__"}
+SAID_WITHOUT_WORDS |= {"_is_own", "holds_others"}
 
 #: Attributes that `Layer.__init__` makes.
 MADE_AT_FIRST = {"_params", "_grads", "_buffers", "_shapes", "training", "_saved", "dtype"}

@@ -81,6 +81,6 @@ class PReLU(Layer):
         return cls(module.num_parameters, module.init)
 
     def to_onnx(self, graph: Any) -> None:
-        slopes = graph.arrays[f"{graph.i}.weight"]
+        slopes = graph.arrays[f"{graph.at}.weight"]
         spread = [1] * (len(graph.shape) - 1) if self.num_parameters > 1 else []
         graph.add("PRelu", graph.constant("weight", slopes.reshape(-1, *spread)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +20,24 @@ def state_dict(layers: Mapping[str, Layer]) -> dict[str, Array]:
     return {name: view.copy() for name, view in _views(layers).items()}
 
 
-def load_state_dict(layers: Mapping[str, Layer], state: Any, *, strict: bool) -> None:
+class Keys(NamedTuple):
+    """What `load_state_dict` has not found, and what it had no use for, as PyTorch's gives them."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+def load_state_dict(layers: Mapping[str, Layer], state: Any, *, strict: bool) -> Keys:
     """Write `state` into the layers, or raise and write nothing: see `Sequential.load_state_dict`."""
     if not isinstance(state, Mapping):
         raise InvalidTypeError(f"state is {type(state).__name__}; expected a dict of arrays by name")
     views = _views(layers)
     found = {name: view for name, view in views.items() if name in state}
-    wrong = []
+    missing = [name for name in views if name not in state and not name.endswith(f".{COUNT}")]
+    keys, wrong = Keys(missing, [name for name in state if name not in views]), []
     if strict:
-        wrong += [f"{name} is missing" for name in views if name not in state and not name.endswith(f".{COUNT}")]
-        wrong += [f"{name} is unexpected" for name in state if name not in views]
+        wrong += [f"{name} is missing" for name in keys.missing_keys]
+        wrong += [f"{name} is unexpected" for name in keys.unexpected_keys]
     converted = {}
     for name, view in found.items():
         try:
@@ -40,6 +48,7 @@ def load_state_dict(layers: Mapping[str, Layer], state: Any, *, strict: bool) ->
         raise InvalidValueError(f"state does not fit the model: {'; '.join(wrong)}")
     for name, array in converted.items():
         found[name][...] = array
+    return keys
 
 
 def _views(layers: Mapping[str, Layer]) -> dict[str, Array]:

@@ -14,7 +14,7 @@ Elsewhere:
   ``fastfnn.model.Sequential``, ``fastfnn.sklearn._course.Course``, ``fastfnn.sklearn._network.Architecture``,
   ``numpy.dtype``, the estimator's class (``fastfnn.sklearn._classifier.FNNClassifier`` or
   ``fastfnn.sklearn._regressor.FNNRegressor``), and those of the layers and the optimizer, such as
-  ``fastfnn.layers.linear.Linear``, ``fastfnn.layers.activations.ReLU`` and ``fastfnn.optim.Adam``;
+  ``fastfnn.layers.linear.Linear``, ``fastfnn.layers.activations.ReLU`` and ``fastfnn.optim.adam.Adam``;
   ``skops.io.get_untrusted_types`` lists them for a file.
 - ``mlflow.sklearn.log_model`` needs them as ``skops_trusted_types=``, or ``serialization_format="cloudpickle"``.
 - ``fastfnn.save`` and ``fastfnn.export_onnx`` take the network, `model_`; pickle and joblib take the estimator.

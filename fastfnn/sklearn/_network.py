@@ -101,9 +101,9 @@ def _activation_layer(name: str) -> list[Layer]:
 
 def copied(network: Sequential, classifies: bool) -> Sequential:
     """A copy of a network that was given."""
-    if classifies and isinstance(network.layers[-1], (Sigmoid, Softmax, LogSoftmax)):
+    if classifies and isinstance(network.last_layer, (Sigmoid, Softmax, LogSoftmax)):
         raise InvalidValueError(
-            f"network ends in {network.layers[-1]!r}; expected one whose outputs are logits: leave that layer out, the "
+            f"network ends in {network.last_layer!r}; expected one whose outputs are logits: leave that layer out, the "
             "loss and predict_proba make probabilities themselves"
         )
     return copy.deepcopy(network)
@@ -137,4 +137,4 @@ def shaped(X: Any, input_shape: Sequence[int] | None) -> Any:
 
 def weighted_layers(model: Sequential) -> list[Layer]:
     """The layers that multiply by a weight."""
-    return [layer for layer in model.layers if isinstance(layer, (Linear, Conv2d))]
+    return [layer for layer in model.all_layers() if isinstance(layer, (Linear, Conv2d))]

@@ -193,7 +193,7 @@ def batch_rows(batch_size: int | str, rows: int, model: Sequential) -> int:
         warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped.")
     size = min(rows, AUTO_BATCH if batch_size == "auto" else int(batch_size))
     # The folds of a cross-validation have any number of rows; batch normalisation needs two in the last batch, too.
-    if any(isinstance(layer, (BatchNorm1d, BatchNorm2d)) for layer in model.layers):
+    if any(isinstance(layer, (BatchNorm1d, BatchNorm2d)) for layer in model.all_layers()):
         while size > 2 and rows % size == 1:
             size -= 1
     return size

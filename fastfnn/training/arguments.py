@@ -68,9 +68,8 @@ def as_inputs(model: Any, x: Inputs, name: str = "x") -> tuple[Array | CSR, tupl
 
 def _warn_of_scaled_images(model: Sequential, x: Array, name: str) -> None:
     """Say so where images from 0 to 1 come to a model that divides by 255."""
-    first = model.layers[0]
-    if type(first) is Flatten and len(model.layers) > 1:
-        first = model.layers[1]
+    layers = model.chain if model.layers[0].holds_others else model.layers
+    first = layers[1] if type(layers[0]) is Flatten and len(layers) > 1 else layers[0]
     if type(first) is not Normalize or not 0 < first.scale <= MOST_SCALE or x.dtype.kind != "f":
         return
     largest = x[:SAMPLE_ROWS].max(initial=0)
@@ -122,9 +121,7 @@ def as_data(
 
 def _warn_of_last_layer(model: Sequential, loss: Loss) -> None:
     """Say so where the model's last layer does what the loss does again, or does not what it needs."""
-    last: Any = model.layers[-1]
-    while isinstance(last, Sequential):
-        last = last.layers[-1]
+    last = model.last_layer
     if type(loss) is CrossEntropyLoss and isinstance(last, (Softmax, LogSoftmax)):
         warn(
             "CrossEntropyLoss takes logits, for it makes the softmax and its logarithm itself, but the model ends with "

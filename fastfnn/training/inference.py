@@ -178,7 +178,7 @@ def predict_proba(
 def probabilities_of(model: Sequential, out: Array, multilabel: bool, task: str | None) -> Array:
     """What `predict_proba` makes of a model's outputs."""
     kind = model.task if task is None else check.one_of("task", task, TASKS)
-    last = model.layers[-1]
+    last = model.last_layer
     if kind == "regression" and not isinstance(last, (Softmax, Sigmoid, LogSoftmax)):
         warn(
             "predict_proba: the model was trained for regression, whose outputs are numbers (predict gives them): they "
@@ -226,12 +226,12 @@ def predictions_of(model: Sequential, out: Array, multilabel: bool, task: str | 
     if kind == "regression" and not multilabel:
         made = out[:, 0] if model.target_shape == () and out.shape[1:] == (1,) else out
     else:
-        if kind is None and not multilabel and out.shape[-1] == 1 and not isinstance(model.layers[-1], Sigmoid):
+        if kind is None and not multilabel and out.shape[-1] == 1 and not isinstance(model.last_layer, Sigmoid):
             raise InvalidValueError(
                 "the model has one output and was not trained here, so nobody knows what that means; expected "
                 'task="regression" for numbers as they are, or task="binary" for a logit: 0 or 1'
             )
-        made = as_labels(model.layers[-1], out, multilabel or (kind == "binary" and out.shape[-1] > 1))
+        made = as_labels(model.last_layer, out, multilabel or (kind == "binary" and out.shape[-1] > 1))
     if not finite.has_nan(out):
         return made
     missing = np.isnan(out).any(axis=tuple(range(1, out.ndim)))

@@ -83,7 +83,7 @@ def _predicted(needs: str, model: Sequential, loss: Loss, out: Array) -> Array:
         return _of_one(out)
     if needs == "probabilities":
         if purpose == "classification":
-            return as_probabilities(model.layers[-1], out, multilabel=False)
+            return as_probabilities(model.last_layer, out, multilabel=False)
         return _of_one(out if loss.threshold else sigmoid(out))
     return out.argmax(axis=1) if purpose == "classification" else _of_one((out > loss.threshold).astype(np.int64))
 

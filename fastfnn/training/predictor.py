@@ -208,7 +208,7 @@ def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
 def _sample_shape(model: Sequential, input_shape: Any) -> tuple[int, ...]:
     """What was given, or what the first layer that knows it says."""
     if input_shape is None:
-        for layer in model.layers:
+        for layer in model.chain:
             shape = layer.taken_shape()
             if shape is not None and None not in shape:
                 return tuple(size for size in shape if size is not None)
