@@ -41,6 +41,7 @@ from fastfnn.engine.steps.elementwise import ACTIVATIONS
 from fastfnn.engine.task import Packed
 from fastfnn.layers import (
     AdaptiveAvgPool2d,
+    AvgPool1d,
     AvgPool2d,
     BatchNorm1d,
     BatchNorm2d,
@@ -56,6 +57,7 @@ from fastfnn.layers import (
     Layer,
     LayerNorm,
     Linear,
+    MaxPool1d,
     MaxPool2d,
     Noise,
     Normalize,
@@ -90,6 +92,8 @@ FUSIONS: dict[tuple[type[Layer], ...], type[Step]] = {
     (BatchNorm2d, ReLU): BatchNormStep,
     (BatchNorm2d,): BatchNormStep,
     (LayerNorm,): LayerNormStep,
+    (MaxPool1d,): PoolStep,
+    (AvgPool1d,): PoolStep,
     (MaxPool2d,): PoolStep,
     (AvgPool2d,): PoolStep,
     (AdaptiveAvgPool2d,): PoolStep,

@@ -89,6 +89,7 @@ from fastfnn.functional.pooling import (
     max_pool2d,
     max_pool2d_backward,
 )
+from fastfnn.functional.pooling1d import avg_pool1d, avg_pool1d_backward, max_pool1d, max_pool1d_backward
 from fastfnn.functional.prelu import prelu, prelu_backward
 from fastfnn.functional.products import (
     linear,
@@ -102,6 +103,8 @@ __all__ = [
     "NANOSECONDS_PER_ELEMENT",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
+    "avg_pool1d",
+    "avg_pool1d_backward",
     "avg_pool2d",
     "avg_pool2d_backward",
     "batch_norm",
@@ -150,6 +153,8 @@ __all__ = [
     "log_softmax_backward",
     "matmul",
     "matmul_backward",
+    "max_pool1d",
+    "max_pool1d_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "mse_loss",

@@ -29,6 +29,7 @@ from fastfnn.layers.linear import Linear, Matmul
 from fastfnn.layers.normalization import BatchNorm1d, BatchNorm2d, LayerNorm
 from fastfnn.layers.padding import ZeroPad2d
 from fastfnn.layers.pooling import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, GlobalMaxPool2d, MaxPool2d
+from fastfnn.layers.pooling1d import AvgPool1d, MaxPool1d
 from fastfnn.layers.prelu import PReLU
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "GELU",
     "SELU",
     "AdaptiveAvgPool2d",
+    "AvgPool1d",
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
@@ -57,6 +59,7 @@ __all__ = [
     "Log",
     "LogSoftmax",
     "Matmul",
+    "MaxPool1d",
     "MaxPool2d",
     "Noise",
     "Normalize",

@@ -165,6 +165,7 @@ from fastfnn_kernels.reference.pool import (
     max_pool2d_backward,
     max_pool_backward,
 )
+from fastfnn_kernels.reference.pool1d import avg_pool1d, avg_pool1d_backward, max_pool1d, max_pool1d_backward
 from fastfnn_kernels.reference.prelu import prelu, prelu_backward, prelu_backward_weight, prelu_rows_backward
 from fastfnn_kernels.reference.softmax import (
     cross_entropy,
