@@ -113,7 +113,7 @@ def rotate_images_backward(grad_out: ArrayLike, radians: float, seed: int, step:
 
 
 def _polynomial(z: Array, coefficients: tuple[float, ...]) -> Array:
-    return np.polynomial.polynomial.polyval(z, coefficients)
+    return np.asarray(np.polynomial.polynomial.polyval(z, coefficients), np.float64)
 
 
 def noise_elements(x: ArrayLike, std: float, seed: int, step: int, first_element: int) -> Array:
