@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastfnn import _checks as check
 from fastfnn.errors import FastFNNError, InvalidTypeError
-from fastfnn.layers import Dropout, Layer
+from fastfnn.layers import Layer
+from fastfnn.layers.random import RandomLayer
 from fastfnn.losses import Loss
 from fastfnn.model import Sequential
 
@@ -109,7 +110,7 @@ def _repeatable(module: Any, forward: Callable[[], Any]) -> Callable[[], Any]:
     """`forward`, each time from the state of now: with the same mask of dropout and the same running statistics."""
     layers = [layer for _, layer in _layers(module)]
     buffers = [(array, array.copy()) for layer in layers for array in layer.buffers.values()]
-    steps = [(layer, layer.step) for layer in layers if isinstance(layer, Dropout)]
+    steps = [(layer, layer.step) for layer in layers if isinstance(layer, RandomLayer)]
 
     def run() -> Any:
         for array, kept in buffers:

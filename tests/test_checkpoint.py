@@ -15,6 +15,7 @@ RNG = np.random.default_rng(23)
 #: What layers cannot be made without.
 ARGUMENTS = {
     "AdaptiveAvgPool2d": (2,),
+    "AvgPool1d": (2,),
     "AvgPool2d": (2,),
     "BatchNorm1d": (3,),
     "BatchNorm2d": (3,),
@@ -24,8 +25,12 @@ ARGUMENTS = {
     "Embedding": (3, 2),
     "LayerNorm": ((3, 2),),
     "Linear": (3, 2),
+    "MaxPool1d": (2,),
     "MaxPool2d": (2,),
     "Parallel": (ff.ReLU(), [ff.Linear(3, 2)]),
+    "RandomErase": (2,),
+    "RandomRotation": (10,),
+    "RandomShift": ((1, 2),),
     "Residual": (ff.Linear(3, 3),),
     "Sequential": (ff.Linear(3, 2),),
     "ZeroPad2d": ((1, 2, 3, 4),),

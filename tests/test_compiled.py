@@ -46,6 +46,9 @@ MIDDLES = {
     "elu, selu": lambda: [ff.ELU(0.7), ff.Linear(12, 12), ff.SELU()],
     "softplus, relu6": lambda: [ff.Softplus(2.0, 1.0), ff.Linear(12, 12), ff.ReLU6()],
     "convolved lines": lambda: [Split(), ff.Conv1d(3, 8, 3, padding=1), ff.ReLU(), ff.Conv1d(8, 3, 1), ff.Flatten()],
+    "pooled lines": lambda: [
+        *(Split(), ff.MaxPool1d(2, 1), ff.AvgPool1d(2, 1, 1, count_include_pad=False), ff.Conv1d(3, 3, 1), ff.Flatten())
+    ],
     "convolved lines with all": lambda: [
         Split(),
         ff.Conv1d(3, 6, 2, 1, 2, 2, 3, False),

@@ -55,6 +55,23 @@ NETWORKS = {
         ff.Dropout2d(0.3, seed=5),
         ff.Flatten(),
     ],
+    "augmentation": lambda: [
+        ff.RandomFlip(seed=7),
+        ff.Normalize(0.1, 1.5),
+        ff.RandomShift((1, 2), seed=8),
+        ff.RandomErase(3, seed=9),
+        ff.Noise(0.1, seed=10),
+        ff.Flatten(),
+    ],
+    "augmentation behind layers that train": lambda: [
+        ff.Conv2d(2, 3, 3),
+        ff.RandomFlip(False, True, seed=7),
+        ff.RandomShift(2, seed=8),
+        ff.RandomErase((2, 5), seed=9),
+        ff.RandomRotation(30, seed=11),
+        ff.Noise(0.1, seed=10),
+        ff.Flatten(),
+    ],
     "layer norm": lambda: [
         ff.LayerNorm((2, 9, 10)),
         ff.Conv2d(2, 4, 3),

@@ -9,6 +9,7 @@ import pytest
 import fastfnn as ff
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.interchange.safetensors import LAYERS
+from fastfnn.layers.random import RandomLayer
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -19,6 +20,9 @@ CASES = {
     "AvgPool2d without padding": ([ff.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False)], (2, 8, 9)),
     "BatchNorm1d": ([ff.BatchNorm1d(5, eps=1e-3, momentum=0.3)], (5,)),
     "BatchNorm2d": ([ff.BatchNorm2d(3)], (3, 4, 5)),
+    "MaxPool1d": ([ff.MaxPool1d(3, 2, 1, 2, True)], (4, 11)),
+    "AvgPool1d": ([ff.AvgPool1d(3), ff.ReLU()], (4, 11)),
+    "AvgPool1d without padding": ([ff.AvgPool1d(3, 2, 1, count_include_pad=False)], (4, 11)),
     "Conv1d": ([ff.Conv1d(4, 6, 3, 2, 1, 2, groups=2)], (4, 11)),
     "Conv1d without bias": ([ff.Conv1d(2, 3, 4, bias=False), ff.ReLU()], (2, 7)),
     "Conv2d": ([ff.Conv2d(4, 6, (3, 2), (2, 1), (1, 0), (1, 2), groups=2)], (4, 9, 8)),
@@ -38,6 +42,10 @@ CASES = {
     "GlobalMaxPool2d": ([ff.GlobalMaxPool2d()], (3, 4, 5)),
     "ZeroPad2d": ([ff.ZeroPad2d((1, 0, 2, 3))], (3, 4, 5)),
     "Dropout2d": ([ff.Conv2d(2, 3, 2), ff.Dropout2d(0.5, seed=1)], (2, 3, 4)),
+    "augmentation": (
+        [ff.RandomFlip(seed=1), ff.RandomShift(2), ff.RandomErase(2), ff.RandomRotation(9), ff.Noise(), ff.Tanh()],
+        (2, 3, 4),
+    ),
     "GlobalAvgPool2d": ([ff.GlobalAvgPool2d()], (3, 4, 5)),
     "GlobalAvgPool2d, Flatten": ([ff.GlobalAvgPool2d(), ff.Flatten(), ff.Linear(3, 2)], (3, 4, 5)),
     "LayerNorm": ([ff.LayerNorm(5, eps=1e-3)], (5,)),
@@ -113,7 +121,7 @@ def run(path, x):
 
 
 def without_dropout(model):
-    return [repr(layer) for layer in model.layers if not isinstance(layer, ff.Dropout)]
+    return [repr(layer) for layer in model.layers if not isinstance(layer, RandomLayer)]
 
 
 def test_every_layer_is_tried_and_can_be_written():

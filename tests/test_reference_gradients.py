@@ -102,6 +102,9 @@ ELEMENT_LOSSES: dict[str, Any] = {
 }
 #: Every gradient in the references; each is named in a test of this file.
 CHECKED = {
+    *(f"random_{change}_backward" for change in ("flip", "shift", "erase", "rotation")),
+    "rotate_images_backward",
+    *("max_pool1d_backward", "avg_pool1d_backward"),
     *(f"{name}_backward" for name in (*FROM_INPUT, *FROM_OUTPUT, "matmul", "linear", "nll_loss", "cross_entropy")),
     *(getattr(each, "func", each).__name__ for functions in ELEMENT_LOSSES.values() for each in functions[1::2]),
     *("nll_gradient", "linear_backward_input", "linear_backward_weight"),
@@ -472,3 +475,31 @@ def test_global_maximum(rng: Rng) -> None:
     ties = ref.global_max_pool2d_backward(upstream, np.ones((2, 3, 2, 2)))
     np.testing.assert_array_equal(ties[:, :, 0, 0], upstream)
     assert not ties[:, :, 1].any()
+
+
+def test_pooling_of_lines(rng: Rng) -> None:
+    x, settings = rng.normal(size=(2, 3, 9)), (3, 2, 1)
+    out, index = ref.max_pool1d(x, *settings, 2, True, True)
+    upstream = rng.normal(size=out.shape)
+    got = ref.max_pool1d_backward(upstream, index, x.shape)
+    assert_is_gradient(got, lambda x: ref.max_pool1d(x, *settings, 2, True), x, upstream)
+    upstream = rng.normal(size=ref.avg_pool1d(x, *settings, True, False).shape)
+    got = ref.avg_pool1d_backward(upstream, x.shape, *settings, True, False)
+    assert_is_gradient(got, lambda x: ref.avg_pool1d(x, *settings, True, False), x, upstream)
+
+
+@pytest.mark.parametrize(
+    ("change", "settings"),
+    [("flip", (True, True)), ("shift", ((1, 2),)), ("erase", ((2, 3), 0.7)), ("rotation", (50.0,))],
+)
+def test_random_changes_of_images(rng: Rng, change: str, settings: tuple[Any, ...]) -> None:
+    forward, backward = getattr(ref, f"random_{change}"), getattr(ref, f"random_{change}_backward")
+    x, upstream = rng.normal(size=(2, 4, 2, 3, 4))
+    assert_is_gradient(backward(upstream, *settings, 5, 2), lambda x: forward(x, *settings, 5, 2), x, upstream)
+
+
+def test_images_that_are_turned(rng: Rng) -> None:
+    x, upstream = rng.normal(size=(2, 3, 2, 3, 4))
+    settings = 0.7, 5, 2, 9
+    got = ref.rotate_images_backward(upstream, *settings)
+    assert_is_gradient(got, lambda x: ref.rotate_images(x, *settings), x, upstream)

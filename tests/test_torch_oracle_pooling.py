@@ -187,3 +187,26 @@ def test_zeros_around_images(padding, dtype):
     expected.backward(grad)
     np.testing.assert_array_equal(F.zero_pad2d(x.detach(), padding), expected.detach())
     np.testing.assert_array_equal(F.zero_pad2d_backward(grad, padding), x.grad)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("settings", [(2, 2, 0), (3, 2, 1), (4, 3, 2), (1, 1, 0), (5, 1, 2)])
+@pytest.mark.parametrize("ceil_mode", [False, True])
+def test_pooling_of_lines(settings, ceil_mode, dtype):
+    x = torch.tensor(np.random.default_rng(3).normal(size=(3, 4, 17)), dtype=getattr(torch, dtype), requires_grad=True)
+    tolerance = 1e-6 if dtype == "float32" else 1e-14
+    ours = x.detach().numpy()
+    for dilation in (1, 2):
+        out, index = torch.nn.functional.max_pool1d(x, *settings, dilation, ceil_mode, True)
+        (expected,) = torch.autograd.grad(out, x, torch.cos(out))
+        got, places = F.max_pool1d(ours, *settings, dilation, ceil_mode, True)
+        np.testing.assert_array_equal(got, out.detach())
+        np.testing.assert_array_equal(places, index)
+        grad = F.max_pool1d_backward(torch.cos(out).detach().numpy(), places, ours.shape)
+        np.testing.assert_allclose(grad, expected, tolerance, tolerance)
+    for counts in (False, True):
+        out = torch.nn.functional.avg_pool1d(x, *settings, ceil_mode, counts)
+        (expected,) = torch.autograd.grad(out, x, torch.cos(out))
+        np.testing.assert_allclose(F.avg_pool1d(ours, *settings, ceil_mode, counts), out.detach(), tolerance, tolerance)
+        grad = F.avg_pool1d_backward(torch.cos(out).detach().numpy(), ours.shape, *settings, ceil_mode, counts)
+        np.testing.assert_allclose(grad, expected, tolerance, tolerance)

@@ -10,14 +10,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfnn.engine.lowering import MOST_SHIFT
-from fastfnn.layers import BatchNorm1d, BatchNorm2d, Conv2d, Dropout, Dropout2d, Flatten, Layer, Linear, Normalize
+from fastfnn.layers import (
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv2d,
+    Dropout,
+    Dropout2d,
+    Flatten,
+    Layer,
+    Linear,
+    Noise,
+    Normalize,
+    RandomErase,
+    RandomFlip,
+    RandomRotation,
+    RandomShift,
+)
 from fastfnn.model import Sequential
 
 Array = NDArray[Any]
+#: Layers that do nothing in inference.
+OF_TRAINING = (Dropout, Dropout2d, Noise, RandomErase, RandomFlip, RandomRotation, RandomShift)
 
 
 def folded(model: Sequential, sample_shape: tuple[int, ...], input_dtype: np.dtype[Any]) -> Sequential:
-    """A copy without `Dropout`, and with `BatchNorm` and a first `Normalize` in the weights of their neighbours.
+    """A copy for inference alone, with `BatchNorm` and a first `Normalize` in the weights of their neighbours.
 
     These are computed in float64 and rounded once. A `Normalize` stays where inputs are converted anyway, before a
     convolution, whose padding is a number that it has not seen, and where what it subtracts is so large that the
@@ -34,7 +51,7 @@ def folded(model: Sequential, sample_shape: tuple[int, ...], input_dtype: np.dty
             layers.append(_after_normalize(layer, normalize, came))
         elif kind in (BatchNorm1d, BatchNorm2d) and layers and type(layers[-1]) in (Linear, Conv2d):
             layers.append(_before_batch_norm(layers.pop(), layer))
-        elif kind not in (Dropout, Dropout2d):
+        elif kind not in OF_TRAINING:
             layers.append(copy.deepcopy(layer))
         shape = layer.output_shape(shape)
     twin = Sequential(*layers, seed=0, dtype=model.dtype)
@@ -44,7 +61,7 @@ def folded(model: Sequential, sample_shape: tuple[int, ...], input_dtype: np.dty
 
 def _scaled_linear(model: Sequential, input_dtype: np.dtype[Any]) -> Layer | None:
     """The `Linear` that a first `Normalize` can be part of, if there is one."""
-    numbers = [layer for layer in model.chain if type(layer) not in (Flatten, Dropout, Dropout2d)]
+    numbers = [layer for layer in model.chain if type(layer) not in (Flatten, *OF_TRAINING)]
     if [type(layer) for layer in numbers[:2]] != [Normalize, Linear] or input_dtype != model.dtype:
         return None
     normalize: Any = numbers[0]

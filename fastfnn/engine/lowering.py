@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 import fastfnn_kernels as kernels
 from fastfnn.engine.sparsity import CSR, Sparsity, look
 from fastfnn.engine.steps import (
+    AugmentationStep,
     BatchNormStep,
     BranchesStep,
     ColumnsStep,
@@ -40,6 +41,7 @@ from fastfnn.engine.steps.elementwise import ACTIVATIONS
 from fastfnn.engine.task import Packed
 from fastfnn.layers import (
     AdaptiveAvgPool2d,
+    AvgPool1d,
     AvgPool2d,
     BatchNorm1d,
     BatchNorm2d,
@@ -55,10 +57,16 @@ from fastfnn.layers import (
     Layer,
     LayerNorm,
     Linear,
+    MaxPool1d,
     MaxPool2d,
+    Noise,
     Normalize,
     Parallel,
     PReLU,
+    RandomErase,
+    RandomFlip,
+    RandomRotation,
+    RandomShift,
     ReLU,
     Residual,
     ZeroPad2d,
@@ -66,6 +74,7 @@ from fastfnn.layers import (
 from fastfnn.layers.chain import flattened
 from fastfnn.model import Sequential
 
+AUGMENTATIONS: tuple[type[Layer], ...] = (Noise, RandomErase, RandomFlip, RandomRotation, RandomShift)
 #: Neighbours and the step that they become; the longest entry that fits counts. A single layer's must always fit.
 FUSIONS: dict[tuple[type[Layer], ...], type[Step]] = {
     (Flatten,): ReshapeStep,
@@ -83,6 +92,8 @@ FUSIONS: dict[tuple[type[Layer], ...], type[Step]] = {
     (BatchNorm2d, ReLU): BatchNormStep,
     (BatchNorm2d,): BatchNormStep,
     (LayerNorm,): LayerNormStep,
+    (MaxPool1d,): PoolStep,
+    (AvgPool1d,): PoolStep,
     (MaxPool2d,): PoolStep,
     (AvgPool2d,): PoolStep,
     (AdaptiveAvgPool2d,): PoolStep,
@@ -92,6 +103,7 @@ FUSIONS: dict[tuple[type[Layer], ...], type[Step]] = {
     (PReLU,): PReLUStep,
     (Dropout,): DropoutStep,
     (Dropout2d,): DropoutStep,
+    **{(augmentation,): AugmentationStep for augmentation in AUGMENTATIONS},
     (Linear, ReLU): LinearStep,  # bias and ReLU while the product is in cache
     (Linear,): LinearStep,
     **{(activation,): ElementwiseStep for activation in ACTIVATIONS},

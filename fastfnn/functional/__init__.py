@@ -41,6 +41,17 @@ from fastfnn.functional.activations import (
     tanh,
     tanh_backward,
 )
+from fastfnn.functional.augmentation import (
+    noise,
+    random_erase,
+    random_erase_backward,
+    random_flip,
+    random_flip_backward,
+    random_rotation,
+    random_rotation_backward,
+    random_shift,
+    random_shift_backward,
+)
 from fastfnn.functional.convolution import conv1d, conv1d_backward, conv2d, conv2d_backward
 from fastfnn.functional.dropout import dropout, dropout2d, dropout2d_backward, dropout_backward
 from fastfnn.functional.embedding import embedding, embedding_backward
@@ -78,6 +89,7 @@ from fastfnn.functional.pooling import (
     max_pool2d,
     max_pool2d_backward,
 )
+from fastfnn.functional.pooling1d import avg_pool1d, avg_pool1d_backward, max_pool1d, max_pool1d_backward
 from fastfnn.functional.prelu import prelu, prelu_backward
 from fastfnn.functional.products import (
     linear,
@@ -91,6 +103,8 @@ __all__ = [
     "NANOSECONDS_PER_ELEMENT",
     "adaptive_avg_pool2d",
     "adaptive_avg_pool2d_backward",
+    "avg_pool1d",
+    "avg_pool1d_backward",
     "avg_pool2d",
     "avg_pool2d_backward",
     "batch_norm",
@@ -139,16 +153,27 @@ __all__ = [
     "log_softmax_backward",
     "matmul",
     "matmul_backward",
+    "max_pool1d",
+    "max_pool1d_backward",
     "max_pool2d",
     "max_pool2d_backward",
     "mse_loss",
     "mse_loss_backward",
     "nll_loss",
     "nll_loss_backward",
+    "noise",
     "poisson_nll_loss",
     "poisson_nll_loss_backward",
     "prelu",
     "prelu_backward",
+    "random_erase",
+    "random_erase_backward",
+    "random_flip",
+    "random_flip_backward",
+    "random_rotation",
+    "random_rotation_backward",
+    "random_shift",
+    "random_shift_backward",
     "relu",
     "relu6",
     "relu6_backward",

@@ -12,7 +12,7 @@ from fastfnn import _checks as check
 from fastfnn._paths import StrPath, as_path
 from fastfnn.errors import InvalidTypeError, InvalidValueError
 from fastfnn.interchange.onnx_common import PURPOSE, onnx_package, shape_after
-from fastfnn.layers import AvgPool2d, Flatten, Layer, MaxPool2d
+from fastfnn.layers import AvgPool1d, AvgPool2d, Flatten, Layer, MaxPool1d, MaxPool2d
 from fastfnn.layers.base import Array, KnownShape, Shape
 from fastfnn.model import Sequential, as_sequential
 from fastfnn_kernels._files import write_in_one_step
@@ -33,9 +33,9 @@ def export_onnx(
     """Write `model` to `path` as an ONNX graph for inference, replacing the file in one step.
 
     The graph takes ``x`` (n, …) and gives ``y`` (n, …), for any n: what `predict_raw` gives. `Normalize` and `Flatten`
-    are in it, `Dropout` is left out. Parameters and activations have the model's dtype; some runtimes, ONNX Runtime
-    among them, have no float64 convolution. The opset is 17, 20 where there is a `GELU`, or 22 where a
-    pooling has `ceil_mode`.
+    are in it, `Dropout` and augmentation are left out. Parameters and activations have the model's dtype; some
+    runtimes, ONNX Runtime among them, have no float64 convolution. The opset is 17, 20 where there is a `GELU`, or 22
+    where a pooling has `ceil_mode`.
     ``fastfnn[onnx]`` brings the packages.
 
     Parameters
@@ -150,7 +150,8 @@ class Graph:
             self.add("Identity")
         self.nodes[-1].output[0] = "y"
         y = helper.make_tensor_value_info("y", own_type, ["n", *self.shape])
-        pools = [layer for layer in self.model.all_layers() if isinstance(layer, (MaxPool2d, AvgPool2d))]
+        kinds = MaxPool1d, MaxPool2d, AvgPool1d, AvgPool2d
+        pools = [layer for layer in self.model.all_layers() if isinstance(layer, kinds)]
         if any(pool.windows.ceil_mode for pool in pools):
             self.needs_opset(CEIL_MODE_OPSET)
         proto = helper.make_model(

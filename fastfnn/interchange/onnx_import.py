@@ -21,11 +21,12 @@ def import_onnx(path: StrPath, dtype: Any = None) -> Sequential:
     """Read an ONNX file whose graph is a chain of operators that fastfnn has layers for, or has branches that meet.
 
     These are Gemm, MatMul (with an Add behind it), Conv of images or lines, Pad of images, BatchNormalization,
-    LayerNormalization, MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool or ReduceMean of images (with a Flatten
-    behind it), Flatten, Reshape to rows, Relu, LeakyRelu, PRelu, Clip to [0, 6], Elu, Selu, Gelu, HardSwish, Swish (or
-    a Sigmoid and a Mul), Softplus, Sigmoid, Tanh, Softmax, LogSoftmax and Log; Mul, Add, Sub and Div by constants
-    become a `Normalize`; Dropout, Identity and casts to floats are left out. What `export_onnx` wrote comes back as it
-    was, but for `Dropout`, an `AdaptiveAvgPool2d`, a normalisation without weights, and a `Softplus` with settings.
+    LayerNormalization, MaxPool and AveragePool of either, GlobalMaxPool, GlobalAveragePool or ReduceMean of images
+    (with a Flatten behind it), Flatten, Reshape to rows, Relu, LeakyRelu, PRelu, Clip to [0, 6], Elu, Selu, Gelu,
+    HardSwish, Swish (or a Sigmoid and a Mul), Softplus, Sigmoid, Tanh, Softmax, LogSoftmax and Log; Mul, Add, Sub and
+    Div by constants become a `Normalize`; Dropout, Identity and casts to floats are left out. What `export_onnx` wrote
+    comes back as it was, but for `Dropout`, an `AdaptiveAvgPool2d`, a normalisation without weights, and a `Softplus`
+    with settings.
     Branches meet in Add, Sum or Concat: they become `Residual`, `Parallel` and, where each begins with a Gather of
     columns, `Columns`; a Gather from a table is an `Embedding`.
 

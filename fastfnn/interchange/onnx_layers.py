@@ -17,6 +17,7 @@ from fastfnn.interchange.onnx_activations import ACTIVATIONS
 from fastfnn.interchange.onnx_common import shape_after
 from fastfnn.interchange.onnx_nodes import JOIN, UNKNOWN, Node, naming, shortest
 from fastfnn.layers import (
+    AvgPool1d,
     AvgPool2d,
     BatchNorm1d,
     BatchNorm2d,
@@ -31,6 +32,7 @@ from fastfnn.layers import (
     LayerNorm,
     Linear,
     LogSoftmax,
+    MaxPool1d,
     MaxPool2d,
     Normalize,
     PReLU,
@@ -275,15 +277,31 @@ class Reader:
             arguments["dilation"] = dilation
         return {**arguments, "ceil_mode": bool(node.take("ceil_mode", 0))}
 
-    def max_pool(self, node: Node) -> MaxPool2d:
-        node.take("storage_order", 0)  # of indices, which nothing in a chain takes
-        return MaxPool2d(**self.window(node))
-
-    def avg_pool(self, node: Node) -> AvgPool2d:
+    def line_window(self, node: Node) -> dict[str, Any] | None:
+        """The same of lines, as images of one row; None where it is about images."""
+        if len(node.attributes.get("kernel_shape", ())) != 1:
+            return None
+        for name in ("kernel_shape", "strides", "dilations"):
+            node.attributes[name] = [1, *node.attributes.get(name, [1])]
+        pads = node.attributes.get("pads") or [0, 0]
+        if len(pads) != 2 or pads[0] != pads[1]:
+            raise InvalidValueError(f"pads is {pads}; expected two numbers, the same in front and behind")
+        node.attributes["pads"] = [0, pads[0], 0, pads[1]]
         arguments = self.window(node)
+        return {name: value[1] if isinstance(value, tuple) else value for name, value in arguments.items()}
+
+    def max_pool(self, node: Node) -> MaxPool1d | MaxPool2d:
+        node.take("storage_order", 0)  # of indices, which nothing in a chain takes
+        of_lines = self.line_window(node)
+        return MaxPool2d(**self.window(node)) if of_lines is None else MaxPool1d(**of_lines)
+
+    def avg_pool(self, node: Node) -> AvgPool1d | AvgPool2d:
+        of_lines = self.line_window(node)
+        arguments = self.window(node) if of_lines is None else of_lines
         if "dilation" in arguments:
-            raise InvalidValueError(f"dilations is {arguments['dilation']}; expected (1, 1)")
-        return AvgPool2d(**arguments, count_include_pad=bool(node.take("count_include_pad", 0)))
+            raise InvalidValueError(f"dilations is {arguments['dilation']}; expected 1")
+        kind = AvgPool2d if of_lines is None else AvgPool1d
+        return kind(**arguments, count_include_pad=bool(node.take("count_include_pad", 0)))
 
     def global_max_pool(self, node: Node) -> GlobalMaxPool2d:
         self.global_avg_pool(node)

@@ -59,9 +59,9 @@ def from_torch(module: nn.Module, dtype: Any = None) -> Sequential:
     ----------
     module : torch.nn.Module
         A `Sequential`, one module, or one with a `forward` of its own that is a chain, or whose branches meet in a sum
-        or a ``torch.cat`` (``torch.fx`` finds that out). Made of ``Linear Conv1d Conv2d MaxPool2d AvgPool2d
-        AdaptiveAvgPool2d AdaptiveMaxPool2d(1) ZeroPad2d Flatten ReLU LeakyReLU PReLU ReLU6 GELU SiLU ELU SELU Softplus
-        Hardswish Sigmoid Tanh Softmax LogSoftmax Dropout Dropout2d BatchNorm1d BatchNorm2d LayerNorm Embedding
+        or a ``torch.cat`` (``torch.fx`` finds that out). Made of ``Linear Conv1d Conv2d MaxPool1d MaxPool2d AvgPool1d
+        AvgPool2d AdaptiveAvgPool2d AdaptiveMaxPool2d(1) ZeroPad2d Flatten ReLU LeakyReLU PReLU ReLU6 GELU SiLU ELU SELU
+        Softplus Hardswish Sigmoid Tanh Softmax LogSoftmax Dropout Dropout2d BatchNorm1d BatchNorm2d LayerNorm Embedding
         Identity`` and the functions that do the same; `Sequential` within others are flattened. An `Identity` is left
         out. An adaptive pooling to size 1 needs a `Flatten` behind it, as `GlobalAvgPool2d` gives rows; softmaxes are
         over the last axis, or over axis 1 of rows.
@@ -107,9 +107,10 @@ def to_torch(model: Sequential) -> nn.Sequential:
     Parameters of layers that are not `trainable` do not require gradients, and the other way round; for a frozen batch
     normalisation, `module.eval()` keeps the statistics there, too.
 
-    PyTorch has no `Normalize`: a small module of ours does the same, and takes images of any numeric dtype too. A
-    `GlobalAvgPool2d` becomes a nested `Sequential` of ``AdaptiveAvgPool2d(1)`` and `Flatten`. PyTorch's `Conv2d` wants
-    (n, channels, height, width) also where there is one channel.
+    PyTorch has no `Normalize`: a small module of ours does the same, and takes images of any numeric dtype too.
+    `RandomFlip` and other augmentation become an `Identity`. A `GlobalAvgPool2d` becomes a nested `Sequential` of
+    ``AdaptiveAvgPool2d(1)`` and `Flatten`. PyTorch's `Conv2d` wants (n, channels, height, width) also where there is
+    one channel.
 
     Raises
     ------

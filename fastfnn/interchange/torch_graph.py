@@ -182,6 +182,7 @@ def _module(torch: Any, node: Any) -> Any:
     functions |= {"long": nn.Identity, "float": nn.Identity, "flatten": nn.Flatten, torch.flatten: nn.Flatten}
     functions |= {functional.leaky_relu: nn.LeakyReLU, functional.dropout: nn.Dropout}
     functions |= {functional.max_pool2d: nn.MaxPool2d, functional.avg_pool2d: nn.AvgPool2d}
+    functions |= {functional.max_pool1d: nn.MaxPool1d, functional.avg_pool1d: nn.AvgPool1d}
     functions[functional.adaptive_avg_pool2d] = nn.AdaptiveAvgPool2d
     kind = functions.get(node.target)
     if node.target in ("view", "reshape", torch.reshape):

@@ -16,6 +16,7 @@ from fastfnn.layers.activations import (
     Softplus,
     Tanh,
 )
+from fastfnn.layers.augmentation import Noise, RandomErase, RandomFlip, RandomRotation, RandomShift
 from fastfnn.layers.base import Layer
 from fastfnn.layers.chain import Chain
 from fastfnn.layers.containers import Columns, Parallel, Residual
@@ -28,6 +29,7 @@ from fastfnn.layers.linear import Linear, Matmul
 from fastfnn.layers.normalization import BatchNorm1d, BatchNorm2d, LayerNorm
 from fastfnn.layers.padding import ZeroPad2d
 from fastfnn.layers.pooling import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, GlobalMaxPool2d, MaxPool2d
+from fastfnn.layers.pooling1d import AvgPool1d, MaxPool1d
 from fastfnn.layers.prelu import PReLU
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "GELU",
     "SELU",
     "AdaptiveAvgPool2d",
+    "AvgPool1d",
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
@@ -56,10 +59,16 @@ __all__ = [
     "Log",
     "LogSoftmax",
     "Matmul",
+    "MaxPool1d",
     "MaxPool2d",
+    "Noise",
     "Normalize",
     "PReLU",
     "Parallel",
+    "RandomErase",
+    "RandomFlip",
+    "RandomRotation",
+    "RandomShift",
     "ReLU",
     "ReLU6",
     "Residual",

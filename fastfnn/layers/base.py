@@ -73,8 +73,9 @@ class Layer:
     buffers : dict of str to ndarray
         What is no parameter but belongs to a trained layer: running statistics. Empty for most layers.
     training : bool
-        Whether `forward` trains: whether `Dropout` drops and `BatchNorm1d` takes the batch's statistics. True at
-        first; `Sequential.train` and `Sequential.eval` set it. `fit` and `evaluate` know what they do without it.
+        Whether `forward` trains: whether `Dropout` drops, `RandomFlip` flips and `BatchNorm1d` takes the batch's
+        statistics. True at first; `Sequential.train` and `Sequential.eval` set it. `fit` and `evaluate` know what they
+        do without it.
     trainable : bool
         False freezes the layer, and those that it holds: training leaves its parameters and buffers alone, and makes
         no gradients for them. Batch normalisation then does in training what it does in inference, as Keras has it (in

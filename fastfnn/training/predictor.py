@@ -34,10 +34,10 @@ ENTRY = "fastfnn.predictor"
 class Predictor:
     """A copy of a model for inference alone, which no longer follows the model.
 
-    Whatever depends on parameters alone is done when it is made: dropout is left out, batch normalisation and scaling
-    become part of the weights beside them (`folded` models differ by rounding), and buffers and tables are written. A
-    call with few rows costs little more than its arithmetic; larger ones go on several threads where that is faster.
-    It may be called from several threads at once.
+    Whatever depends on parameters alone is done when it is made: dropout and augmentation are left out, batch
+    normalisation and scaling become part of the weights beside them (`folded` models differ by rounding), and buffers
+    and tables are written. A call with few rows costs little more than its arithmetic; larger ones go on several
+    threads where that is faster. It may be called from several threads at once.
 
     Parameters
     ----------

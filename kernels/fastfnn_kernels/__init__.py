@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fastfnn_kernels import (
         activations,
+        augmentation,
         batch_norm,
         convolution,
         dropout,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "activations",
+    "augmentation",
     "batch_norm",
     "convolution",
     "dropout",

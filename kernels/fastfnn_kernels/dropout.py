@@ -12,34 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastfnn_kernels import reference
-from fastfnn_kernels._config import helper, kernel
-from fastfnn_kernels.reference.dropout import GOLDEN, LOW_1, LOW_2, MIX_1, MIX_2
+from fastfnn_kernels._config import kernel
+from fastfnn_kernels._hashes import key_of, random_bits
 from fastfnn_kernels.team import share
 
 GRAIN = 64
-
-
-@helper
-def _mix_64(z: Any) -> Any:
-    """The finaliser of SplitMix64 (Steele, Lea & Flood 2014), Stafford's variant 13."""
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(MIX_1)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(MIX_2)
-    return z ^ (z >> np.uint64(31))
-
-
-@helper
-def _mix_32(x: Any) -> Any:
-    """lowbias32 (Wellons 2018, "Prospecting for hash functions"). numba widens every result; LLVM narrows it again."""
-    x = np.uint32(np.uint32(x ^ (x >> np.uint32(16))) * np.uint32(LOW_1))
-    x = np.uint32(np.uint32(x ^ (x >> np.uint32(15))) * np.uint32(LOW_2))
-    return np.uint32(x ^ (x >> np.uint32(16)))
-
-
-@helper
-def _key(seed: int, step: int) -> Any:
-    """Two halves of a hash of both."""
-    key = _mix_64(_mix_64(np.uint64(seed) + np.uint64(GOLDEN)) + np.uint64(step))
-    return np.uint32(key >> np.uint64(32)), np.uint32(key & np.uint64(0xFFFFFFFF))
 
 
 @kernel(reference.dropout_elements)
@@ -63,14 +40,14 @@ def dropout(
     first_element : int64
         Place of ``x[0]`` within the batch. Places count modulo 2**32.
     """
-    high, low = _key(seed, step)
+    high, low = key_of(seed, step)
     threshold = np.uint32(min(p * 4294967296.0, 4294967295.0))
     scale, zero = x.dtype.type(1.0 / (1.0 - p)), x.dtype.type(0)
     start, stop = share(x.size, tid, n_threads, GRAIN)
     out, x = out[start:stop], x[start:stop]
     element = np.uint32(first_element + start)  # counted in 32 bits, not made from i: the vectors are twice as full
     for i in range(out.size):
-        bits = _mix_32(np.uint32(_mix_32(np.uint32(element ^ high)) + low))
+        bits = random_bits(element, high, low)
         element = np.uint32(element + np.uint32(1))
         out[i] = x[i] * scale if bits >= threshold else zero
 
@@ -90,14 +67,14 @@ def dropout_planes(
 
     Each thread does its share of the planes.
     """
-    high, low = _key(seed, step)
+    high, low = key_of(seed, step)
     threshold = np.uint32(min(p * 4294967296.0, 4294967295.0))
     scale, zero = x.dtype.type(1.0 / (1.0 - p)), x.dtype.type(0)
     start, stop = share(x.shape[0], tid, n_threads, 1)
     out, x = out[start:stop], x[start:stop]
     for i in range(out.shape[0]):
         plane = np.uint32(first_plane + start + i)
-        bits = _mix_32(np.uint32(_mix_32(np.uint32(plane ^ high)) + low))
+        bits = random_bits(plane, high, low)
         factor = scale if bits >= threshold else zero
         for j in range(out.shape[1]):
             out[i, j] = x[i, j] * factor

@@ -12,8 +12,9 @@ from fastfnn.engine.steps.convolution import ConvStep
 from fastfnn.engine.steps.dense import LinearStep, NormalizeStep, PackedLinearStep, ReshapeStep
 from fastfnn.engine.steps.elementwise import ElementwiseStep, PReLUStep
 from fastfnn.engine.steps.losses import LOSSES, write_loss
-from fastfnn.engine.steps.normalization import BatchNormStep, DropoutStep, LayerNormStep
+from fastfnn.engine.steps.normalization import BatchNormStep, LayerNormStep
 from fastfnn.engine.steps.pooling import PadStep, PoolStep
+from fastfnn.engine.steps.random import AugmentationStep, DropoutStep
 from fastfnn.engine.steps.sparse import ListedLinearStep, MarkedLinearStep
 from fastfnn.engine.steps.table import Data, Table
 from fastfnn.engine.steps.updates import OPTIMIZERS, operation_of, write_penalty, write_settings, write_update
@@ -21,6 +22,7 @@ from fastfnn.engine.steps.updates import OPTIMIZERS, operation_of, write_penalty
 __all__ = [
     "LOSSES",
     "OPTIMIZERS",
+    "AugmentationStep",
     "BatchNormStep",
     "BranchesStep",
     "ColumnsStep",

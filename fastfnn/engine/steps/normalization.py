@@ -10,7 +10,7 @@ import numpy as np
 from fastfnn.engine.steps.base import Step
 from fastfnn.engine.steps.table import Array, Data, Shape, Table
 from fastfnn.functional import NANOSECONDS_PER_ELEMENT
-from fastfnn.layers import Dropout2d, Layer
+from fastfnn.layers import Layer
 
 
 class BatchNormStep(Step):
@@ -136,35 +136,3 @@ class LayerNormStep(Step):
             grad_bias = grads["bias"] if "bias" in grads else table.empty((self.sizes["width"],))
             table.weight("layer_norm_backward_weight", grad_weight=grads["weight"], grad_bias=grad_bias, **given)
         return grad_x
-
-
-class DropoutStep(Step):
-    """Dropout: in inference nothing."""
-
-    def takes_data(self, table: Table, data: Data) -> bool:
-        return not table.training
-
-    def forward(self, table: Table, x: Array | Data) -> Array | Data:
-        if not table.training:
-            return x
-        assert not isinstance(x, Data)
-        out = self._drop(table, x)
-        table.update("dropout_step", counter=self.layer.counter)
-        return out
-
-    def backward(self, table: Table, x: Array | Data, grad: Array) -> Array | None:
-        return self._drop(table, grad) if self.needs_grad_x else None
-
-    @property
-    def layer(self) -> Any:
-        return self.layers[0]
-
-    def _drop(self, table: Table, x: Array) -> Array:
-        layer, out = self.layer, table.buffer(self.out_shape)
-        mask = {"p": float(layer.p), "seed": layer.seed, "counter": layer.counter}
-        if isinstance(layer, Dropout2d):
-            channels, *pixels = self.out_shape
-            table.row("dropout_planes", out=out, x=x, channels=channels, spatial=math.prod(pixels), **mask)
-        else:
-            table.row("dropout", out=out, x=x, width=math.prod(self.out_shape), **mask)
-        return out

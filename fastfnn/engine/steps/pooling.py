@@ -9,12 +9,23 @@ import numpy as np
 import fastfnn_kernels as kernels
 from fastfnn.engine.steps.base import Step
 from fastfnn.engine.steps.table import Array, Data, Table
-from fastfnn.layers import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, GlobalMaxPool2d, Layer, MaxPool2d
+from fastfnn.layers import (
+    AdaptiveAvgPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    GlobalAvgPool2d,
+    GlobalMaxPool2d,
+    Layer,
+    MaxPool1d,
+    MaxPool2d,
+)
 
 OPERATIONS: dict[type[Layer], str] = {
+    MaxPool1d: "max_pool2d",
     MaxPool2d: "max_pool2d",
     GlobalMaxPool2d: "max_pool2d",
     AdaptiveAvgPool2d: "avg_pool2d",
+    AvgPool1d: "avg_pool2d",
     AvgPool2d: "avg_pool2d",
     GlobalAvgPool2d: "global_avg_pool2d",
 }
@@ -46,12 +57,14 @@ class PoolStep(Step):
         layer: Any = self.layers[0]
         if isinstance(layer, GlobalAvgPool2d):
             return dict(zip(("channels", "height", "width"), self.in_shape, strict=True))
-        told = isinstance(layer, (MaxPool2d, AvgPool2d))
+        told = isinstance(layer, (MaxPool1d, MaxPool2d, AvgPool1d, AvgPool2d))
+        # Lines are images of one row.
+        shape = (self.in_shape[0], 1, self.in_shape[1]) if len(self.in_shape) == 2 else self.in_shape
         windows = layer.windows if told else layer.windows_of(self.in_shape)
-        sizes = dict(zip(kernels.pool.SIZES, windows.sizes(self.in_shape), strict=True))
+        sizes = dict(zip(kernels.pool.SIZES, windows.sizes(shape), strict=True))
         if self.index is not None:
             return {"channels": self.in_shape[0], **sizes, "index": self.index}
-        counts = isinstance(layer, AvgPool2d) and layer.count_include_pad
+        counts = isinstance(layer, (AvgPool1d, AvgPool2d)) and layer.count_include_pad
         return {"channels": self.in_shape[0], **sizes, "count_include_pad": counts}
 
 

@@ -12,7 +12,7 @@ from fastfnn import _checks as check
 from fastfnn.errors import FOREIGN, InvalidTypeError, InvalidValueError, ModelFileError
 from fastfnn.history import History
 from fastfnn.interchange import safetensors
-from fastfnn.layers import Dropout
+from fastfnn.layers.random import RandomLayer
 from fastfnn.model import Sequential
 from fastfnn.training.callbacks.base import Array, EpochCallback, EpochEnd
 
@@ -44,7 +44,8 @@ class Saved:
     first_lr: float | None
     #: The optimizer's state, by slot and parameter.
     slots: dict[str, dict[str, Array]]
-    dropout_steps: list[int]
+    #: Of the layers that draw random numbers.
+    random_steps: list[int]
     optimizer: Part
     schedule: Part
     generator: Part
@@ -56,8 +57,8 @@ def has_state(callback: Any) -> TypeGuard[EpochCallback]:
     return isinstance(callback, EpochCallback) and type(callback).state is not EpochCallback.state
 
 
-def dropouts(model: Sequential) -> list[Dropout]:
-    return [layer for layer in model.all_layers() if isinstance(layer, Dropout)]
+def random_layers(model: Sequential) -> list[RandomLayer]:
+    return [layer for layer in model.all_layers() if isinstance(layer, RandomLayer)]
 
 
 def by_name(model: Sequential, flat: Array) -> dict[str, Array]:
@@ -85,7 +86,7 @@ def to_bytes(end: EpochEnd) -> bytes:
         "epoch": end.epoch,
         "stopped": bool(end.stops),
         "history": end.history.columns(),
-        "dropout_steps": [layer.step for layer in dropouts(end.model)],
+        "dropout_steps": [layer.step for layer in random_layers(end.model)],  # as files of old call it
         "optimizer": _part(optimizer, _of_optimizer(end)),
         "schedule": _part(end.schedule, {} if end.schedule is None else end.schedule.state()),
         "generator": _part(bits, {} if bits is None else _encoded(bits.state)),
@@ -161,8 +162,8 @@ def _understood(training: dict[str, Any], model: Sequential, tensors: dict[str, 
                 raise InvalidValueError(f"the optimizer's {slot}.{name} does not have the parameter's shape and dtype")
     lr, first_lr = optimizer.values["lr"], optimizer.values["first_lr"]
     steps = [check.counter("dropout_steps", step) for step in training["dropout_steps"]]
-    if len(steps) != len(dropouts(model)):
-        raise InvalidValueError(f"dropout_steps is {steps}; expected one for each Dropout")
+    if len(steps) != len(random_layers(model)):
+        raise InvalidValueError(f"dropout_steps is {steps}; expected one for each Dropout and other layer that draws")
     return Saved(
         model=model,
         epoch=epoch,
@@ -172,7 +173,7 @@ def _understood(training: dict[str, Any], model: Sequential, tensors: dict[str, 
         lr=check.real("lr", lr, least=0),
         first_lr=None if first_lr is None else check.real("first_lr", first_lr, least=0),
         slots=slots,
-        dropout_steps=steps,
+        random_steps=steps,
         optimizer=optimizer,
         schedule=part(training["schedule"], "schedule."),
         generator=generator,

@@ -14,7 +14,8 @@ from fastfnn._paths import StrPath, as_path
 from fastfnn.errors import FOREIGN, InvalidValueError, ModelFileError
 from fastfnn.history import History
 from fastfnn.interchange import safetensors
-from fastfnn.layers import Dropout, Layer
+from fastfnn.layers import Layer
+from fastfnn.layers.random import RandomLayer
 from fastfnn.model import Sequential
 from fastfnn.monitor import Figures, Monitor
 from fastfnn.optim import Optimizer
@@ -123,10 +124,10 @@ def resume(
 ) -> Resumed:
     """Take a training back to where `Checkpoint` wrote a file.
 
-    Restored are the model's parameters and buffers, the seeds and counters of its dropouts, the optimizer's state and
-    `steps`, and the states of the schedule, of the generator and of the callbacks that have one. Settings are as they
-    come; but where the optimizer's `lr` is the one that the training began with, it goes on with what callbacks have
-    made of it. A callback without a state is told that a training begins.
+    Restored are the model's parameters and buffers, the seeds and counters of layers that draw, state and `steps` of
+    the optimizer, and the states of the schedule, of the generator and of the callbacks that have one. Settings are as
+    they come; but where the optimizer's `lr` is the one that the training began with, it goes on with what callbacks
+    have made of it. A callback without a state is told that a training begins.
 
     Parameters
     ----------
@@ -165,7 +166,7 @@ def resume(
     # Nothing below can fail.
     model.restore(saved.model.snapshot())
     model.take_purpose(saved.model.purpose())
-    layers = zip(_saved.dropouts(model), _saved.dropouts(saved.model), saved.dropout_steps, strict=True)
+    layers = zip(_saved.random_layers(model), _saved.random_layers(saved.model), saved.random_steps, strict=True)
     for mine, theirs, step in layers:
         mine.seed, mine.step = theirs.seed, step
     optimizer.prepare(model.parameters)
@@ -233,13 +234,13 @@ def _architectures(model: Sequential, saved: Sequential) -> list[tuple[str, str,
 
 
 def _layers(model: Sequential) -> dict[str, str]:
-    """The layers by their places, as they show themselves, but for the seeds of dropouts, which belong to the state."""
+    """The layers by their places, as they show themselves, but for seeds, which belong to the state."""
     return {place: _described(layer) for place, layer in model.named_layers().items()}
 
 
 def _described(layer: Layer) -> str:
-    if isinstance(layer, Dropout):
-        return f"{_kind(layer)}(p={layer.p})"
+    if isinstance(layer, RandomLayer):
+        return f"{_kind(layer)}({_listed(f'{name}={value!r}' for name, value in layer.settings().items())})"
     return f"{_kind(layer)}({layer.config()})" if layer.holds_others else repr(layer)
 
 

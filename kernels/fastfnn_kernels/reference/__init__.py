@@ -32,6 +32,23 @@ from fastfnn_kernels.reference.activations import (
     tanh,
     tanh_backward,
 )
+from fastfnn_kernels.reference.augmentation import (
+    erase_images,
+    flip_images,
+    noise,
+    noise_elements,
+    random_erase,
+    random_erase_backward,
+    random_flip,
+    random_flip_backward,
+    random_rotation,
+    random_rotation_backward,
+    random_shift,
+    random_shift_backward,
+    rotate_images,
+    rotate_images_backward,
+    shift_images,
+)
 from fastfnn_kernels.reference.conv import (
     conv1d,
     conv1d_backward,
@@ -149,6 +166,7 @@ from fastfnn_kernels.reference.pool import (
     max_pool2d_backward,
     max_pool_backward,
 )
+from fastfnn_kernels.reference.pool1d import avg_pool1d, avg_pool1d_backward, max_pool1d, max_pool1d_backward
 from fastfnn_kernels.reference.prelu import prelu, prelu_backward, prelu_backward_weight, prelu_rows_backward
 from fastfnn_kernels.reference.softmax import (
     cross_entropy,

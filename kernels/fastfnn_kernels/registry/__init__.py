@@ -17,7 +17,17 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastfnn_kernels._config import JIT
-from fastfnn_kernels.registry import convolution, dense, embedding, joins, lazy, normalization, pooling, sparse
+from fastfnn_kernels.registry import (
+    augmentation,
+    convolution,
+    dense,
+    embedding,
+    joins,
+    lazy,
+    normalization,
+    pooling,
+    sparse,
+)
 from fastfnn_kernels.registry._spec import Draw, Spec
 from fastfnn_kernels.registry.dense import gemm_arguments
 
@@ -41,7 +51,7 @@ NOT_KERNELS = {
 
 SPECS: dict[str, Spec] = {
     spec.name: spec
-    for family in (dense, convolution, pooling, normalization, joins, embedding, sparse, lazy)
+    for family in (augmentation, dense, convolution, pooling, normalization, joins, embedding, sparse, lazy)
     for spec in family.SPECS
 }
 
