@@ -81,6 +81,8 @@ CALLS = {
     "random_rotation": (IMAGES, 40.0, 5, 2),
     "random_rotation_backward": (IMAGES, 40.0, 5, 2),
     "noise": (IMAGES, 0.3, 5, 2),
+    "embedding": (np.arange(10).reshape(2, 5) % 3, WEIGHT),
+    "embedding_backward": (IMAGES[0], np.arange(15).reshape(3, 5) % 4, 4),
     "zero_pad2d": (IMAGES, (1, 0, 2, 3)),
     "zero_pad2d_backward": (IMAGES, (1, 0, 2, 1)),
     "adaptive_avg_pool2d": (IMAGES, (5, 1)),

@@ -112,6 +112,7 @@ CHECKED = {
     "dropout_backward",
     *("conv1d_backward", "adaptive_avg_pool2d_backward", "global_max_pool2d_backward"),
     *("dropout2d_backward", "pad_planes_backward", "zero_pad2d_backward"),
+    *("embedding_backward", "look_up_backward"),
     *("prelu_backward", "prelu_rows_backward", "prelu_backward_weight"),
     *(f"layer_norm_{piece}" for piece in ("backward", "rows_backward", "backward_weight")),
     "scaled_elu_backward",
@@ -413,6 +414,14 @@ def test_layer_norm_of_rows_is_made_of_its_pieces(rng: Rng) -> None:
     np.testing.assert_array_equal(ref.layer_norm_rows_backward(upstream, x, statistics, weight), grads[0])
     twice = ref.layer_norm_backward_weight(*grads[1:], upstream, x, statistics, accumulate=True)
     np.testing.assert_allclose(twice, 2 * np.array(grads[1:]), rtol=1e-12)
+
+
+def test_lookups(rng: Rng) -> None:
+    x, weight, upstream = rng.integers(0, 4, (5, 3)), rng.normal(size=(4, 2)), rng.normal(size=(5, 3, 2))
+    grad = ref.embedding_backward(upstream, x, 4)
+    assert_is_gradient(grad, lambda weight: ref.embedding(x, weight), weight, upstream)
+    wide, rows = np.column_stack([np.ones(5), x]), np.column_stack([upstream.reshape(5, 6), np.ones(5)])
+    np.testing.assert_allclose(ref.look_up_backward(grad, rows, wide, 0, 1, 3, 2.0, True), 3 * grad, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("shape", "channels"), [((5, 3), 3), ((11, 3, 2, 2), 3), ((4, 3), 1), ((6,), 1)])

@@ -23,7 +23,7 @@ def as_entries(x: ArrayLike, entries: int, dtype: np.dtype) -> Array:
     return array
 
 
-def embedding(x: ArrayLike, weight: ArrayLike, n_threads: int | None = None) -> Array:
+def embedding(x: ArrayLike, weight: ArrayLike, *, n_threads: int | None = None) -> Array:
     """``weight[x]``: the rows of a table that whole numbers name.
 
     Parameters
@@ -45,11 +45,11 @@ def embedding(x: ArrayLike, weight: ArrayLike, n_threads: int | None = None) -> 
     weight = check.float_array("weight", weight, ndim=2)
     numbers = as_entries(x, len(weight), weight.dtype)
     out = np.empty((numbers.size, weight.shape[1]), weight.dtype)
-    run_on_team(kernels.embedding.embedding, out, weight, numbers.reshape(-1, 1), 0, 0, 1, n_threads=n_threads)
+    run_on_team(kernels.embedding.look_up, out, weight, numbers.reshape(-1, 1), 0, 0, 1, n_threads=n_threads)
     return out.reshape(*numbers.shape, weight.shape[1])
 
 
-def embedding_backward(grad_out: ArrayLike, x: ArrayLike, entries: int, n_threads: int | None = None) -> Array:
+def embedding_backward(grad_out: ArrayLike, x: ArrayLike, entries: int, *, n_threads: int | None = None) -> Array:
     """The gradient of a table of so many entries: the sum of those of its lookups, and zeros where there was none.
 
     Parameters
@@ -71,6 +71,6 @@ def embedding_backward(grad_out: ArrayLike, x: ArrayLike, entries: int, n_thread
     out = np.empty((entries, grad_out.shape[-1]), grad_out.dtype)
     rows = grad_out.reshape(-1, grad_out.shape[-1])
     scaling = grad_out.dtype.type(1), False
-    kernel = kernels.embedding.embedding_backward
+    kernel = kernels.embedding.look_up_backward
     run_on_team(kernel, out, rows, numbers.reshape(-1, 1), 0, 0, 1, *scaling, n_threads=n_threads)
     return out

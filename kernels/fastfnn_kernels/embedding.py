@@ -17,8 +17,8 @@ def entry_of(value: Any, entries: int) -> int:
     return int(value) if 0 <= value < entries and int(value) == value else -1
 
 
-@kernel(reference.embedding, in_place=True)
-def embedding(
+@kernel(reference.look_up, in_place=True)
+def look_up(
     out: NDArray[Any],
     weight: NDArray[Any],
     x: NDArray[Any],
@@ -50,8 +50,8 @@ def embedding(
                 out[i, first + k * dim + j] = weight[entry, j]
 
 
-@kernel(reference.embedding_backward, in_place=True)
-def embedding_backward(
+@kernel(reference.look_up_backward, in_place=True)
+def look_up_backward(
     out: NDArray[Any],
     grad_out: NDArray[Any],
     x: NDArray[Any],
@@ -72,7 +72,7 @@ def embedding_backward(
     out : (entries, dim)
     grad_out : (n, columns)
     x : (n, features)
-        As in `embedding`.
+        As in `look_up`.
     alpha : scalar of the arrays' dtype
 
     Notes

@@ -264,7 +264,7 @@ class EmbeddingStep(Step):
 
     def look_up(self, table: Table, x: Array, out: Array, column: int, first: int) -> None:
         """Append the lookups by the numbers from `column` of `x` on, into `out` from its column `first` on."""
-        table.row("embedding", out=out, x=x, weight=self.layer.params["weight"], **self._places(x, out, column, first))
+        table.row("look_up", out=out, x=x, weight=self.layer.params["weight"], **self._places(x, out, column, first))
 
     def write_gradient(self, table: Table, x: Array, grad: Array, column: int, first: int) -> None:
         """Append the table's gradient, or the step of those of its rows that occur."""
@@ -272,7 +272,7 @@ class EmbeddingStep(Step):
         arrays = self.layer.params if kept else self.layer.grads
         alpha = table.settings["step_size"] if kept else table.one
         table.weight(
-            "embedding_backward", out=arrays["weight"], grad_out=grad, x=x, alpha=alpha, keeps=int(kept), **places
+            "look_up_backward", out=arrays["weight"], grad_out=grad, x=x, alpha=alpha, keeps=int(kept), **places
         )  # fmt: skip
         if kept:
             table.updated.append(arrays["weight"])

@@ -11,11 +11,11 @@ from fastfnn_kernels.operations._registry import by_shares, operation
 
 Table = Annotated[Array, array("entries", "dim")]
 
-_embedding, _entry_of = kernels.embedding.inlined, kernels.entry_of
+_look_up, _entry_of = kernels.look_up.inlined, kernels.entry_of
 
 
 @operation
-def embedding(
+def look_up(
     out: Annotated[Array, rows("columns")],
     x: Annotated[Array, rows("features")],
     weight: Table,
@@ -29,12 +29,12 @@ def embedding(
         for k in range(lookups):
             if _entry_of(x[i, column + k], weight.shape[0]) < 0:
                 refuse_row(place, data_row(place, place.first + i))
-    _embedding(out, weight, x, first, column, lookups, 0, 1)
+    _look_up(out, weight, x, first, column, lookups, 0, 1)
 
 
 # The table's gradient; or, where it `keeps` what is there and alpha is -lr, the SGD step of the rows that occur.
 by_shares(
-    kernels.embedding_backward,
+    kernels.look_up_backward,
     out=Table,
     grad_out=all_rows("columns"),
     x=all_rows("features"),

@@ -67,7 +67,7 @@ from fastfnn_kernels.reference.dropout import (
     dropout_elements,
     dropout_planes,
 )
-from fastfnn_kernels.reference.embedding import embedding, embedding_backward
+from fastfnn_kernels.reference.embedding import embedding, embedding_backward, look_up, look_up_backward
 from fastfnn_kernels.reference.gemm import gemm
 from fastfnn_kernels.reference.joins import add, put_columns, take_columns
 from fastfnn_kernels.reference.layer_norm import (

@@ -12,7 +12,7 @@ def _entries(x: ArrayLike, column: int, lookups: int) -> NDArray[np.int64]:
     return np.asarray(x)[:, column : column + lookups].astype(np.int64)
 
 
-def embedding(out: ArrayLike, weight: ArrayLike, x: ArrayLike, first: int, column: int, lookups: int) -> Array:
+def look_up(out: ArrayLike, weight: ArrayLike, x: ArrayLike, first: int, column: int, lookups: int) -> Array:
     """`out` with the rows of the table that some columns of `x` name, from the column `first` on."""
     result, table = np.array(out, np.float64), np.asarray(weight, np.float64)
     found = table[_entries(x, column, lookups)].reshape(len(result), lookups * table.shape[1])
@@ -20,7 +20,7 @@ def embedding(out: ArrayLike, weight: ArrayLike, x: ArrayLike, first: int, colum
     return result
 
 
-def embedding_backward(
+def look_up_backward(
     out: ArrayLike,
     grad_out: ArrayLike,
     x: ArrayLike,
@@ -35,4 +35,17 @@ def embedding_backward(
     (_, dim), entries = np.shape(out), _entries(x, column, lookups)
     grads = np.asarray(grad_out, np.float64)[:, first : first + lookups * dim].reshape(*entries.shape, dim)
     np.add.at(result, entries, alpha * grads)
+    return result
+
+
+def embedding(x: ArrayLike, weight: ArrayLike) -> Array:
+    """``weight[x]``, with whole numbers of any dtype in `x`."""
+    return np.asarray(weight, np.float64)[np.asarray(x).astype(np.int64)]
+
+
+def embedding_backward(grad_out: ArrayLike, x: ArrayLike, entries: int) -> Array:
+    """The gradient of a table of so many entries: each lookup's is added to the row that it took."""
+    grads = np.asarray(grad_out, np.float64)
+    result = np.zeros((entries, grads.shape[-1]))
+    np.add.at(result, np.asarray(x).astype(np.int64), grads)
     return result

@@ -25,7 +25,7 @@ def _wide(d: Draw, n: int, dim: int, lookups: int) -> Any:
     return d.normal(n, BEHIND + lookups * dim + BEFORE)
 
 
-def _embedding(d: Draw, n: int, entries: int, dim: int, lookups: int) -> tuple[Any, ...]:
+def _look_up(d: Draw, n: int, entries: int, dim: int, lookups: int) -> tuple[Any, ...]:
     return _wide(d, n, dim, lookups), d.normal(entries, dim), _numbers(d, n, entries, lookups), BEHIND, BEFORE, lookups
 
 
@@ -45,10 +45,10 @@ def _backward(alpha: float, accumulate: bool) -> Callable[..., tuple[Any, ...]]:
 # A number moved counts as an operation.
 # fmt: off
 SPECS = [
-    spec_of("embedding", embedding.embedding, _embedding, 1, **TABLES),
-    spec_of("embedding_backward", embedding.embedding_backward, _backward(1.0, accumulate=False), 1,
+    spec_of("look_up", embedding.look_up, _look_up, 1, **TABLES),
+    spec_of("look_up_backward", embedding.look_up_backward, _backward(1.0, accumulate=False), 1,
           scale=lambda n, entries, dim, lookups: 1 + n, **TABLES),
-    spec_of("embedding_backward_sgd", embedding.embedding_backward, _backward(-0.1, accumulate=True), 2,
+    spec_of("look_up_backward_sgd", embedding.look_up_backward, _backward(-0.1, accumulate=True), 2,
           scale=lambda n, entries, dim, lookups: 1 + n, **TABLES),
 ]
 # fmt: on
