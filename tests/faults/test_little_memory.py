@@ -24,7 +24,7 @@ x, y = rng.random((400, 784), np.float32), rng.integers(0, 10, 400)
 model = ff.Sequential(ff.Linear(784, WIDTH), ff.ReLU(), ff.Linear(WIDTH, 10), seed=0)
 optimizer = ff.Adam(1e-3)
 options = dict(loss=ff.CrossEntropyLoss(), optimizer=optimizer, batch_size=BATCH, progress=False)
-ff.fit(model, x[:64], y[:64], **options, n_threads=1)  # compiled, and LLVM's memory is LLVM's
+ff.fit(model, x, y, **options, n_threads=1)  # all is compiled, and LLVM's memory is LLVM's
 before = model.parameters.copy()
 with open("/proc/self/statm") as file:
     used = int(file.read().split()[0]) * resource.getpagesize()
