@@ -197,7 +197,7 @@ def test_there_is_no_class_where_the_outputs_are_nan(
     for data, places in ((table, "line 5, line 42"), (str(samples), "row 3, row 40")):
         assert cli.main(["predict", named[0], "--data", data, "--proba"]) == 0
         captured = capsys.readouterr()
-        assert captured.err.count("\n") == 1
+        assert len([line for line in captured.err.splitlines() if "compiling kernels" not in line]) == 1
         assert f"the outputs for 2 of 48 rows are NaN, and so is what is predicted there: {places}." in captured.err
         _, *lines = rows(captured.out)
         assert [line[1] for line in lines] == expected

@@ -141,7 +141,7 @@ def test_estimates_are_round(seconds: float, said: str) -> None:
 
 def test_every_operation_has_a_family_that_people_know() -> None:
     assert {operation.family for operation in OPERATIONS.values()} == {
-        "activations", "branches", "convolution", "dense", "dropout", "embedding", "losses", "normalization",
+        "activations", "augmentation", "branches", "convolution", "dense", "dropout", "embedding", "losses", "normalization",
         "optimizers", "padding", "pooling",
     }  # fmt: skip
 

@@ -332,9 +332,11 @@ def test_what_is_refused():
 
 
 def test_lbfgs_leaves_frozen_layers_alone():
-    sklearn = pytest.importorskip("fastfnn.sklearn")
+    pytest.importorskip("sklearn")
+    from fastfnn.sklearn import FNNClassifier
+
     network = frozen(dense, (0, 1))
-    model = sklearn.FNNClassifier(network=network, solver="lbfgs", alpha=1.0, max_iter=5)
+    model = FNNClassifier(network=network, solver="lbfgs", alpha=1.0, max_iter=5)
     with pytest.warns(UserWarning, match="lbfgs failed to converge after 5"):
         model.fit(X, Y)
     assert_frozen_layers_stay(model.model_, network)

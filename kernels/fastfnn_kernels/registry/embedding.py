@@ -18,7 +18,7 @@ BEFORE, BEHIND = 2, 1
 
 
 def _numbers(d: Draw, n: int, entries: int, lookups: int) -> Any:
-    return d.labels(n * (lookups + BEFORE + BEHIND), entries).reshape(n, -1).astype(d.dtype)
+    return d.labels(n * (lookups + BEFORE + BEHIND), entries).reshape(n, lookups + BEFORE + BEHIND).astype(d.dtype)
 
 
 def _wide(d: Draw, n: int, dim: int, lookups: int) -> Any:
