@@ -141,8 +141,8 @@ def test_estimates_are_round(seconds: float, said: str) -> None:
 
 def test_every_operation_has_a_family_that_people_know() -> None:
     assert {operation.family for operation in OPERATIONS.values()} == {
-        "activations", "augmentation", "branches", "convolution", "dense", "dropout", "embedding", "losses", "normalization",
-        "optimizers", "padding", "pooling",
+        "activations", "augmentation", "branches", "convolution", "dense", "dropout", "embedding", "losses",
+        "normalization", "optimizers", "padding", "pooling",
     }  # fmt: skip
 
 
