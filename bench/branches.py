@@ -79,13 +79,13 @@ def rows(count: int, shape: tuple[int, ...]) -> tuple[Array, Array]:
 
 def torch_epoch(model: ff.Sequential, x: Array, y: Array, batch: int, how: str, optimizer: dict[str, bool]) -> Any:
     """A function that trains an epoch, step by step, and the module that it trains."""
-    module, layout = ff.to_torch(model).train(), torch.contiguous_format
+    module: Any = ff.to_torch(model).train()
     data, labels = torch.from_numpy(x), torch.from_numpy(y)
     if "channels_last" in how:
         layout = torch.channels_last
-        module, data = module.to(memory_format=layout), data.to(memory_format=layout)  # type: ignore[call-overload]
+        module, data = module.to(memory_format=layout), data.to(memory_format=layout)
     update: Any = torch.optim.SGD(module.parameters(), lr=LR, **optimizer)
-    compiled: Callable[..., Any] = module
+    compiled: Any = module
     if "compile" in how:
         torch._dynamo.reset()
         compiled = torch.compile(module, dynamic=False, fullgraph=True)

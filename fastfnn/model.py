@@ -82,7 +82,7 @@ class Sequential(Chain):
         return self._dtype
 
     @dtype.setter
-    def dtype(self, value: Any) -> None:
+    def dtype(self, value: Any) -> None:  # type: ignore[override]
         raise AttributeError(f"dtype of a model cannot be changed; model.astype({str(value)!r}) gives a converted copy")
 
     def astype(self, dtype: Any) -> Sequential:

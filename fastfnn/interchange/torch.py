@@ -145,7 +145,9 @@ def _torch(function: str) -> Any:
 
 def _items(nn: Any, module: Any, place: str) -> list[Any]:
     """The modules that become layers, each a `Leaf`, and where branches meet, in order."""
-    if not isinstance(module, Taken) and (module._forward_hooks or module._forward_pre_hooks):
+    if isinstance(module, Taken):
+        return [Leaf(place, module)]
+    if module._forward_hooks or module._forward_pre_hooks:
         raise InvalidValueError(f"{place} is {type(module).__name__} with forward hooks, which layers have not")
     nested = isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
     if nested and not _is_global_pool(nn, module):
@@ -154,12 +156,8 @@ def _items(nn: Any, module: Any, place: str) -> list[Any]:
         return []
     known = type(module).__module__.startswith("torch.nn.") or _is_normalize(module)
     kinds = tuple(getattr(nn, name) for name in _kinds() if hasattr(nn, name))
-    if nested or isinstance(module, (Taken, *kinds)) or known:  # what changes one of them is none that we know
+    if nested or isinstance(module, kinds) or known:  # what changes one of them is none that we know
         return [Leaf(place, module)]
-    if module._forward_hooks or module._forward_pre_hooks:
-        raise InvalidValueError(
-            f"{place} is {type(module).__name__} with forward hooks, which a layer has not; expected none"
-        )
     return _opened(nn, traced(module, place))
 
 

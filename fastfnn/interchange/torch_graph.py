@@ -89,8 +89,8 @@ def traced(module: Any, place: str) -> list[Any]:
             if _is_in_place(module, node):
                 last = written.get(entry.inputs[0], entry.inputs[0])
                 names = [name for name, value in written.items() if value == last]
-                written |= dict.fromkeys([*names, last, entry.inputs[0]], node.name)
-    return chain_between(inputs[0], written.get(end.name, end.name), made, lambda leaf: leaf.place)
+                written |= {name: str(node.name) for name in (*names, last, entry.inputs[0])}
+    return chain_between(inputs[0], str(written.get(end.name, end.name)), made, lambda leaf: leaf.place)
 
 
 def _is_in_place(module: Any, node: Any) -> bool:
