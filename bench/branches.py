@@ -147,7 +147,7 @@ class Branches:
         ratio = statistics.median(theirs / own for own, theirs in pairs)
         steps = self.settings.steps
         remark = f"{mine.median / steps * 1e3:.2f} ms for {timings[best].median / steps * 1e3:.2f} ms ({best})"
-        return Figure(what, ratio, "×", aim, True, remark)
+        return Figure(what, float(ratio), "×", aim, True, remark)
 
 
 def on_threads(threads: int, sampler: Callable[[int], float]) -> Callable[[int], float]:
