@@ -25,7 +25,7 @@ class Figure(NamedTuple):
     def met(self) -> bool | None:
         if self.value is None:
             return None
-        return self.value >= self.aim if self.at_least else self.value <= self.aim
+        return bool(self.value >= self.aim if self.at_least else self.value <= self.aim)  # no NumPy bool, for JSON
 
     def line(self) -> str:
         """A row of the Markdown table."""
