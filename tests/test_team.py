@@ -35,7 +35,7 @@ def test_the_shares_cover_the_range_once_in_order_and_about_evenly(n_threads: in
 # The barrier ----------------------------------------------------------------------------------------------------------
 
 
-@_config.helper
+@_config.driver
 def run_phases(state: Any, arrivals: Any, slots: Any, errors: Any, tid: int, n_threads: int) -> None:
     """Each thread counts itself in and leaves a note; behind the barrier, all must have done so."""
     for phase in range(arrivals.size):
@@ -261,7 +261,7 @@ def test_several_python_threads_may_each_have_a_team() -> None:
     assert len(team._idle) == len(threads_of_teams()) <= 8
 
 
-@_config.helper
+@_config.driver
 def wait_for(gate: Any, seen: Any, tid: int, n_threads: int) -> None:
     while atomic_load(gate, 0) == 0:
         yield_thread()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 
@@ -25,11 +26,11 @@ DTYPES = ["float32", "float64"]
 
 
 def _compile(function: Callable[[Any], Any]) -> tuple[Any, Any]:
-    @_config.helper
+    @numba.njit(**_config.OPTIONS)
     def scalar(x):  # type: ignore[no-untyped-def]
         return function(x)
 
-    @_config.helper
+    @numba.njit(**_config.OPTIONS)
     def loop(out, x):  # type: ignore[no-untyped-def]
         for i in range(x.size):
             out[i] = function(x[i])

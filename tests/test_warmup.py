@@ -18,7 +18,8 @@ from fastfnn_kernels.operations import _registry
 def made():
     modules = [module for name, module in sys.modules.items() if name.startswith("fastfnn_kernels")]
     values = [value for module in modules for value in vars(module).values()]
-    jitted = {id(f): f for f in (getattr(value, "jitted", value) for value in values) if hasattr(f, "signatures")}
+    functions = {id(f): f for f in (getattr(value, "jitted", value) for value in values) if not isinstance(f, type)}
+    jitted = {key: f for key, f in functions.items() if hasattr(f, "signatures")}
     return sum(len(f.signatures) for f in jitted.values()) + len(_registry._compiled)
 
 ff.warmup((DTYPE,), MODEL)

@@ -11,9 +11,13 @@ import numba
 import numpy as np
 from llvmlite.binding import Linkage
 from numba import types
+from numba.core import compiler, ir
 from numba.core import config as numba_config
 from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.dispatcher import _FunctionCompiler  # type: ignore[attr-defined]
+from numba.core.registry import CPUDispatcher
 
 from fastfnn_kernels import _announcing, _interrupts
 from fastfnn_kernels._cache import KernelCache, usable_folder
@@ -29,12 +33,61 @@ JIT = not config.DISABLE_JIT
 FASTMATH = {"nsz", "contract", "afn", "reassoc"}
 OPTIONS: dict[str, Any] = {"fastmath": FASTMATH, "error_model": "numpy", "nogil": True}
 
-#: Compiles a function that kernels call; it is cached inside the kernels that use it.
-helper: Callable[[Callable[..., Any]], Any] = numba.njit(**OPTIONS)
-
-#: The same for what vectorised loops call, however long it is: LLVM leaves no call of it, which would end a vector.
+#: For what vectorised loops call, however long it is: LLVM leaves no call of it, which would end a vector.
 FORCED: dict[str, Any] = {**OPTIONS, "forceinline": True}
-forced: Callable[[Callable[..., Any]], Any] = numba.njit(**FORCED)
+
+
+class _InnerLibrary(JITCodeLibrary):
+    """Optimised code for others to link in; machine code is made of it as a part of theirs."""
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+
+class _InnerCompiler(_FunctionCompiler):
+    """Leaves out the two ways into a function, from Python and from C: they take longer than most functions."""
+
+    def _compile_core(self, args: Any, return_type: Any) -> Any:
+        context = self.targetdescr.target_context
+        flags: Any = compiler.Flags()
+        self.targetdescr.options.parse_as_flags(flags, self.targetoptions)
+        flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.no_compile = True
+        library = _InnerLibrary(context.codegen(), self.py_func.__qualname__)
+        made = compiler.compile_extra(
+            self.targetdescr.typing_context, context, self.py_func, args, return_type, flags, self.locals, library
+        )
+        made = made._replace(entry_point=object())  # by which numba tells functions apart
+        context.insert_user_function(made.entry_point, made.fndesc, [library])
+        return made
+
+
+class _Inner(CPUDispatcher):
+    """A function that compiled code calls."""
+
+    def __init__(self, py_func: Callable[..., Any], locals: Any = None, targetoptions: Any = None) -> None:
+        super().__init__(py_func, locals, {**targetoptions, "nopython": True})
+        self._compiler = _InnerCompiler(py_func, self.targetdescr, self.targetoptions, {}, compiler.Compiler)
+
+    @functools.cached_property
+    def _for_python(self) -> Any:
+        return numba.jit(**self.targetoptions)(self.py_func)
+
+    def __call__(self, *args: Any) -> Any:  # type: ignore[override]
+        return self._for_python(*args)
+
+    def add_overload(self, cres: Any) -> None:
+        self.overloads[tuple(cres.signature.args)] = cres
+
+
+def _inner(options: dict[str, Any]) -> Callable[[Callable[..., Any]], Any]:
+    return lambda function: _Inner(function, targetoptions=options) if JIT else function
+
+
+#: Compiles a function that kernels call; it is cached inside the kernels that use it.
+helper = _inner(OPTIONS)
+#: The same with `FORCED`.
+forced = _inner(FORCED)
 
 #: The same, but it becomes part of its callers. For a large one with one or two of them: LLVM would otherwise work on
 #: it at every level of calls again, as numba optimises a function together with all that it calls. And for one that
@@ -52,8 +105,34 @@ def _cache(compiled: Any, function: Callable[..., Any]) -> Any:
     return compiled
 
 
+@contextlib.contextmanager
+def _shared_scopes() -> Iterator[None]:
+    """Blocks of code that numba copies, to put them into a caller, keep their scope.
+
+    It would copy that, all variables of the function, with every block: most of the time that compiling took.
+    """
+    scope: Any = ir.Scope
+    with global_compiler_lock:
+        within = "__deepcopy__" in vars(scope)
+        if not within:
+            scope.__deepcopy__ = lambda self, memo: self
+        try:
+            yield
+        finally:
+            if not within:
+                del scope.__deepcopy__
+
+
+class _Kernel(CPUDispatcher):
+    """A function that Python calls."""
+
+    def compile(self, sig: Any) -> Any:
+        with _shared_scopes():
+            return super().compile(sig)
+
+
 def _cached_kernel(function: Callable[..., Any]) -> Any:
-    return _cache(numba.njit(**OPTIONS)(function), function)
+    return _cache(_Kernel(function, targetoptions={**OPTIONS, "nopython": True}), function)
 
 
 def driver(function: Callable[..., Any]) -> Any:
@@ -111,7 +190,7 @@ def addressed(function: Callable[..., None], arguments: tuple[Any, ...], *, only
     """Compile a function of such arguments for compiled code to call; its address is the attribute ``address``."""
     compiled = _uncompiled(function, arguments, _Loaded if only_load else CFunc)
     try:
-        with _own_copies(compiled._targetdescr.target_context.codegen()):
+        with _own_copies(compiled._targetdescr.target_context.codegen()), _shared_scopes():
             compiled.compile()
     except _NotCachedError:
         return None
